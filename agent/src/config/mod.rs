@@ -1,0 +1,302 @@
+//! What the agent is told: `hark.toml` for the gateway and one file per machine in `assets/`.
+//!
+//! The files are parsed into raw structs that refuse unknown keys ([`file`]), then checked once into the types below, which cannot be wrong.
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use hark_protocol::topics::{Name, Origin};
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This box.
+    pub gateway: Gateway,
+    /// Where the log lies and how it commits.
+    pub buffer: Buffer,
+    /// Where records go; `None`: nowhere (they stay in the buffer).
+    pub kafka: Option<Kafka>,
+    /// Status pages.
+    pub http: Http,
+    /// MQTT brokers.
+    pub mqtt: Vec<Mqtt>,
+    /// Serial ports.
+    pub serial: Vec<Serial>,
+    /// Machines, by id.
+    pub assets: BTreeMap<Name, Asset>,
+    /// Directory of model bundles.
+    pub models: PathBuf,
+}
+
+/// This box.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Unique in the fleet.
+    pub id: Name,
+    /// What the readings come from.
+    pub origin: Origin,
+    /// Between heartbeats.
+    pub heartbeat_every: Duration,
+}
+
+/// The durable log.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Data directory.
+    pub dir: PathBuf,
+    /// Bytes allowed under it.
+    pub quota_bytes: u64,
+    /// Longest time a reading waits for its commit.
+    pub commit_max_delay: Duration,
+    /// A commit comes earlier when so many bytes wait.
+    pub commit_bytes: usize,
+    /// Most bytes of undecoded and uncommitted messages per source.
+    pub in_flight_bytes: usize,
+}
+
+/// Central Kafka.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// `host:port`, comma separated.
+    pub brokers: String,
+    /// Before each topic name: `hark.`, or `demo.` for the demo.
+    pub topic_prefix: String,
+    /// Most records handed over at once.
+    pub batch_records: usize,
+    /// Most bytes handed over at once.
+    pub batch_bytes: usize,
+    /// Plain text beyond loopback is accepted, because of this.
+    pub plaintext_accepted: Option<String>,
+}
+
+/// Status pages.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Loopback by default; port 0 takes a free one, which the log names.
+    pub listen: SocketAddr,
+}
+
+/// One MQTT broker.
+#[derive(Clone, Debug)]
+pub struct Mqtt {
+    /// Name in counters and log.
+    pub name: Name,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Client id: the broker keeps the session under it.
+    pub client_id: String,
+    /// How long the broker keeps the session while the agent is away.
+    pub session_expiry: Duration,
+    /// What to subscribe to.
+    pub topics: Vec<Topic>,
+}
+
+/// A topic template and the shape of what is published there.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// `plant/{area}/{asset}/{point}`: `{name}` captures one level.
+    pub template: String,
+    /// Shape of the payload.
+    pub shape: Shape,
+    /// Asset, where neither template nor payload name it.
+    pub asset: Option<Name>,
+    /// Point, where neither template nor payload name it.
+    pub point: Option<Name>,
+}
+
+/// Where in a JSON value things stand. Pointers follow RFC 6901; the empty one is the whole value.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// An array of values, each of the shape described by the rest.
+    pub array: Option<String>,
+    /// Asset id.
+    pub asset: Option<String>,
+    /// Point id.
+    pub point: Option<String>,
+    /// The value of one point.
+    pub value: Option<String>,
+    /// An object whose keys are points.
+    pub values: Option<String>,
+    /// The value is a waveform block `{t0, fs, unit, scale, samples}`.
+    pub waveform: bool,
+    /// Time.
+    pub time: Option<String>,
+    /// Its unit.
+    pub time_unit: TimeUnit,
+    /// Quality: `good`/`uncertain`/`bad`, a boolean, or an OPC UA status code.
+    pub quality: Option<String>,
+    /// The source's sequence number.
+    pub sequence: Option<String>,
+}
+
+/// Unit of a source's time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Decide by magnitude: below 1e11 s, below 1e14 ms, below 1e17 us, else ns; text is ISO 8601.
+    #[default]
+    Auto,
+    /// Seconds since 1970, fractions allowed.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+    /// ISO 8601 with an offset.
+    Iso8601,
+    /// ISO 8601 without one, in this IANA zone.
+    Iso8601Local(String),
+}
+
+/// One serial port.
+#[derive(Clone, Debug)]
+pub struct Serial {
+    /// Name in counters and log.
+    pub name: Name,
+    /// Device, best by stable name.
+    pub path: PathBuf,
+    /// Bits per second.
+    pub baud: u32,
+    /// What is spoken on it.
+    pub format: SerialFormat,
+}
+
+/// What is spoken on a serial port.
+#[derive(Clone, Debug)]
+pub enum SerialFormat {
+    /// The node protocol: acknowledged, resent.
+    Node {
+        /// Nodes by id.
+        nodes: BTreeMap<u32, Node>,
+    },
+    /// Lines of separated values.
+    Csv(CsvLines),
+    /// One JSON object a line.
+    Json {
+        /// Asset, where the object does not name it.
+        asset: Option<Name>,
+        /// Where things stand in the object.
+        shape: Shape,
+    },
+}
+
+/// A sensor node on a port.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Asset it sits on.
+    pub asset: Name,
+    /// Point prefix per channel number: channel 0 named `de-h` gives `de-h.v_rms` and so on; an empty name gives the bare quantity.
+    pub channels: Vec<String>,
+}
+
+/// Lines of separated values, also a recorded file.
+#[derive(Clone, Debug)]
+pub struct CsvLines {
+    /// Asset of all values.
+    pub asset: Name,
+    /// Separator.
+    pub separator: u8,
+    /// Decimal sign is a comma.
+    pub decimal_comma: bool,
+    /// Columns in order: a point id, `ts` for the time, empty for none. `None`: the first line is a header.
+    pub columns: Option<Vec<String>>,
+    /// Unit of the time column.
+    pub time_unit: TimeUnit,
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    /// Unique in the fleet.
+    pub id: Name,
+    /// For people.
+    pub name: Name,
+    /// ISA-95 path.
+    pub path: Option<Name>,
+    /// Machine class.
+    pub class: Option<Name>,
+    /// Rows of the model are so far apart.
+    pub grid: Duration,
+    /// A value older than this is missing.
+    pub stale_after: Duration,
+    /// Between predictions while nothing changes; zero: one per row.
+    pub predict_every: Duration,
+    /// Commissioning of the anomaly score.
+    pub commissioning: Commissioning,
+    /// When a score over its limit is an alarm.
+    pub alarm: AlarmSettings,
+    /// Scalar points in the order of the file, derived features included.
+    pub points: Vec<Point>,
+    /// Points that carry waveforms.
+    pub waveforms: Vec<Waveform>,
+    /// SHA-256 of the resolved configuration of this asset, hex.
+    pub hash: Name,
+}
+
+/// Commissioning of the anomaly score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Commissioning {
+    /// Rows of normal running to collect in all.
+    pub rows: usize,
+    /// The last of them, kept from the fit to set the limit.
+    pub held_back: usize,
+}
+
+/// When a score over its limit becomes an alarm and when it ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AlarmSettings {
+    /// Over the limit for so long.
+    pub on_delay: Duration,
+    /// Back under 80 % of it for so long.
+    pub off_delay: Duration,
+}
+
+/// A scalar point.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Unique within the asset.
+    pub id: Name,
+    /// UCUM unit.
+    pub unit: Name,
+    /// Name in files and lines; the id where not given.
+    pub column: Option<String>,
+    /// Plausible range; a value outside is bad.
+    pub range: Option<(f64, f64)>,
+    /// Text to number: `RUN = 1`.
+    pub map: BTreeMap<String, f64>,
+    /// Takes part in the score.
+    pub scored: bool,
+}
+
+/// A point that carries waveform blocks; its features become scalar points `<id>.<feature>`.
+#[derive(Clone, Debug)]
+pub struct Waveform {
+    /// Point id of the block.
+    pub id: Name,
+    /// UCUM unit expected of a sample: `[g]` or `m/s2`.
+    pub unit: Name,
+    /// Features to compute, by name: `v_rms`, `a_rms`, `crest`, `kurtosis`, `peak_to_peak`, `env.bpfo` …
+    pub features: Vec<Name>,
+    /// Shaft speed where no point tells it, Hz.
+    pub speed_hz: Option<f64>,
+    /// Point that tells the shaft speed, with its unit (`/min` or `Hz`).
+    pub speed_point: Option<Name>,
+    /// Bearing for the envelope lines.
+    pub bearing: Option<Bearing>,
+    /// Band of the envelope, Hz.
+    pub envelope_band_hz: (f64, f64),
+}
+
+/// Geometry of a rolling bearing with its outer ring fixed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bearing {
+    /// Number of rolling elements.
+    pub elements: u32,
+    /// Diameter of an element, mm.
+    pub element_mm: f64,
+    /// Pitch diameter, mm.
+    pub pitch_mm: f64,
+    /// Contact angle, degrees.
+    pub contact_deg: f64,
+}

@@ -1,0 +1,74 @@
+//! `hark.assets.v1`: inventory and present state of an asset, compacted by asset id.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AlarmState, Name, OperatingState, Phase, Quality, Zone};
+
+/// Status of an instrument, NAMUR NE 107.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstrumentStatus {
+    /// Nothing to say.
+    Normal,
+    /// Attention is due soon.
+    MaintenanceRequired,
+    /// Outside what it is specified for.
+    OffSpec,
+    /// Testing or simulating itself.
+    CheckFunction,
+    /// Its values are invalid.
+    Failure,
+}
+
+/// An asset as its gateway knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Asset {
+    /// Name for people.
+    pub name: Name,
+    /// ISA-95 path: `enterprise/site/area/line/cell`, as far as configured.
+    pub path: Option<Name>,
+    /// Machine class (template).
+    pub class: Option<Name>,
+    /// `active` or `retired`.
+    pub lifecycle: Name,
+    /// Commissioning or scoring.
+    pub phase: Phase,
+    /// 0 to 1 while commissioning.
+    pub commissioning_progress: Option<f64>,
+    /// Operating state.
+    pub state: OperatingState,
+    /// 0 to 100.
+    pub health: Option<f64>,
+    /// What sets it, or why it is `null`.
+    pub health_reason: Option<Name>,
+    /// Severity zone.
+    pub zone: Option<Zone>,
+    /// Score over limit.
+    pub above: bool,
+    /// State of the asset's alarm.
+    pub alarm_state: AlarmState,
+    /// Id of that alarm.
+    pub alarm_id: Option<Name>,
+    /// Open case.
+    pub case_id: Option<Name>,
+    /// Worst status among its instruments.
+    pub instrument_status: InstrumentStatus,
+    /// Status per instrument, a JSON object as text.
+    pub instruments_json: Name,
+    /// Worst quality among its points.
+    pub quality: Quality,
+    /// Seconds since its last reading.
+    pub silent_s: Option<f64>,
+    /// Points with unit, a JSON array as text.
+    pub points_json: Name,
+    /// Model in use.
+    pub model: Option<Name>,
+    /// Its version.
+    pub model_version: Option<Name>,
+    /// Its hash.
+    pub model_hash: Option<Name>,
+    /// Weights in use.
+    pub baseline_id: Option<Name>,
+    /// Hash of the resolved configuration.
+    pub config_hash: Name,
+}

@@ -1,0 +1,44 @@
+//! `hark.baselines.v1`: what a prediction needs to be recomputed, compacted by `asset/baseline`.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// Weights of Stage A for one asset, with the data they come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Baseline {
+    /// Unique within the asset.
+    pub baseline_id: Name,
+    /// Bundle whose graph uses the weights.
+    pub model: Name,
+    /// Its version.
+    pub model_version: Name,
+    /// Its hash.
+    pub model_hash: Name,
+    /// Hash of the configuration at the time.
+    pub config_hash: Name,
+    /// `accepted`, `accepted_with_remarks`, `refused`.
+    pub verdict: Name,
+    /// Remarks, one sentence.
+    pub remarks: Option<Name>,
+    /// Who or what accepted it.
+    pub accepted_by: Option<Name>,
+    /// Rows that the weights were fitted on.
+    pub rows: u64,
+    /// Rows held back for the limit.
+    pub rows_held_back: u64,
+    /// First record of the inputs lane: `inc/seq`.
+    pub input_from: Name,
+    /// Last one.
+    pub input_to: Name,
+    /// Limit of the score.
+    pub limit: f64,
+    /// Median score of the held-back rows.
+    pub score_median: f64,
+    /// Points in the order of the weights, a JSON array of texts.
+    pub points_json: Name,
+    /// The graph's weight inputs by name, a JSON object of arrays.
+    pub weights_json: Name,
+    /// Smallest and largest value per point, a JSON object of pairs.
+    pub range_json: Name,
+}

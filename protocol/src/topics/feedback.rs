@@ -1,0 +1,64 @@
+//! `hark.feedback.v1`: what people tell a gateway, inbound.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedbackAction {
+    /// Seen.
+    Acknowledge,
+    /// Silence until `until`.
+    Shelve,
+    /// End the silence.
+    Unshelve,
+    /// Out of service until `until`.
+    OutOfService,
+    /// Back in service.
+    ReturnToService,
+    /// Say what was found: `label`.
+    Label,
+    /// Maintenance was done: a new baseline begins.
+    MaintenanceDone,
+    /// Accept the commissioning.
+    CommissioningAccepted,
+    /// Send a raw block of `point`.
+    SnapshotRequest,
+}
+
+/// A command to a gateway. Applied once, for own assets only; expired ones are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Feedback {
+    /// Chosen by the sender, unique: a repeated command is applied once.
+    pub command_id: Name,
+    /// Schema version.
+    pub sv: u32,
+    /// Who asks.
+    pub actor: Name,
+    /// Role of that person.
+    pub role: Name,
+    /// When it was issued, RFC 3339.
+    pub issued_at: Name,
+    /// After this it is ignored, RFC 3339.
+    pub expires_at: Name,
+    /// Gateway meant.
+    pub gw: Name,
+    /// Asset meant.
+    pub asset: Name,
+    /// Alarm meant, where there is one.
+    pub alarm_id: Option<Name>,
+    /// What is asked for.
+    pub action: FeedbackAction,
+    /// Point, for a snapshot.
+    pub point: Option<Name>,
+    /// End of a shelving, RFC 3339.
+    pub until: Option<Name>,
+    /// `true_alarm`, `false_alarm`, `not_a_fault`, `fixed`.
+    pub label: Option<Name>,
+    /// ISO 14224 failure mode found.
+    pub failure_mode: Option<Name>,
+    /// Free text.
+    pub comment: Option<Name>,
+}

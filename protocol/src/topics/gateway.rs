@@ -1,0 +1,50 @@
+//! `hark.gateways.v1`: heartbeat of a gateway, compacted by gateway id.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// Heartbeat. A gateway silent for three of its periods is stale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gateway {
+    /// Seconds between heartbeats.
+    pub period_s: f64,
+    /// Program version.
+    pub version: Name,
+    /// Version of the running kernel.
+    pub os: Name,
+    /// Seconds since the agent started.
+    pub uptime_s: f64,
+    /// Ordinal of the incarnation.
+    pub inc_ordinal: u32,
+    /// `connected`, `reconnecting`, `blocked`.
+    pub link: Name,
+    /// `exactly_once` or `at_least_once`.
+    pub delivery: Name,
+    /// Plain text was accepted beyond loopback, with this reason.
+    pub plaintext_accepted: Option<Name>,
+    /// Records appended since the start.
+    pub accepted: u64,
+    /// Records acknowledged by Kafka since the start.
+    pub delivered: u64,
+    /// Records now in the buffer and not acknowledged.
+    pub buffered: u64,
+    /// Bytes under the data directory.
+    pub buffer_bytes: u64,
+    /// The allowed maximum.
+    pub buffer_quota_bytes: u64,
+    /// Age of the oldest record not acknowledged, seconds.
+    pub buffer_oldest_s: Option<f64>,
+    /// Records named in gaps since the start.
+    pub gap_records: u64,
+    /// Buffer per lane (`first_seq`, `last_seq`, `acked_seq`, `bytes`, `oldest_s`), a JSON object as text.
+    pub lanes_json: Name,
+    /// Sources with kind, state and guarantee (`replay`, `redelivery`, `none`), a JSON array as text.
+    pub sources_json: Name,
+    /// Counters by cause, a JSON object as text.
+    pub counters_json: Name,
+    /// Certificates with their expiry, a JSON array as text.
+    pub certificates_json: Name,
+    /// Resident memory of the agent, bytes.
+    pub rss_bytes: Option<u64>,
+}
