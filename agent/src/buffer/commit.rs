@@ -155,7 +155,7 @@ pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, poli
                 // With the channel full its senders wait; with an urgent append someone does. Take what is there, then commit.
                 group.due |= requests.capacity() == 0;
                 group.take(request)?;
-                if group.gather(&mut requests)?.is_continue() && !group.due {
+                if group.gather(&mut requests)?.is_continue() && !group.due && Instant::now() < deadline {
                     continue;
                 }
             }

@@ -26,6 +26,8 @@ mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod log_tests;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod samples;
