@@ -6,4 +6,6 @@
 //! Start reading at `pipeline.rs`, which wires these stages.
 pub mod buffer;
 pub mod config;
+pub mod inference;
 pub mod record;
+pub mod signal;
