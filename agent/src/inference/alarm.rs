@@ -40,13 +40,14 @@ impl AlarmTimer {
     pub fn update(&mut self, above: bool, ts: Timestamp, on_delay_us: i64, off_delay_us: i64, new_id: impl FnOnce() -> Name) -> Option<Change> {
         if self.is_active() {
             self.rising = None;
-            let falling = if above { None } else { Some(self.falling.unwrap_or(ts)) };
+            // `min`: after a clock was set back, the delay begins anew instead of waiting for the old time.
+            let falling = if above { None } else { Some(self.falling.unwrap_or(ts).min(ts)) };
             self.falling = falling;
             let over = ts.0.saturating_sub(falling?.0) >= off_delay_us;
             return if over { self.go_to(self.returned_state()) } else { None };
         }
         self.falling = None;
-        let rising = if above { Some(self.rising.unwrap_or(ts)) } else { None };
+        let rising = if above { Some(self.rising.unwrap_or(ts).min(ts)) } else { None };
         self.rising = rising;
         let since = rising?;
         if ts.0.saturating_sub(since.0) < on_delay_us {

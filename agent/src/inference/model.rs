@@ -54,6 +54,9 @@ pub enum ModelError {
     /// The runtime panicked; its own words.
     #[error("the model runtime panicked: {0}")]
     Panicked(String),
+    /// The weights of the asset could not be handed to the runtime.
+    #[error("the weights are not ready")]
+    NotPrepared,
     /// NaN or infinity came out.
     #[error("output {0} of the model is not finite")]
     NotFinite(usize),

@@ -49,6 +49,11 @@ impl Window {
         continues
     }
 
+    /// Rows of a full window.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// Forgets all rows: the next one begins anew.
     pub fn clear(&mut self) {
         self.rows.clear();
