@@ -1,0 +1,259 @@
+//! One asset on its way from readings to a verdict: row → window → score → above → alarm.
+//!
+//! [`AssetState`] is all that inference remembers of an asset. It changes by rows alone and is what a checkpoint holds.
+use hark_protocol::topics::{Name, Phase, Quality, ScoreReason, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    EngineCounters,
+    alarm::AlarmTimer,
+    baseline::{self, Collected, Fit, Refusal, Weights},
+    grid::{Grid, Row},
+    limit::{self, Smoothed},
+    model::ModelError,
+    stage_a::{Prepared, StageA},
+    window::{FullRow, Window},
+};
+use crate::{buffer::Position, config};
+
+/// How far the asset is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// Collecting normal rows.
+    Commissioning {
+        rows: Collected,
+        /// First and last record behind them.
+        range: Option<(Position, Position)>,
+    },
+    /// Commissioning ended without usable weights.
+    Refused,
+    /// Weights are fitted.
+    Scoring(Box<Scoring>),
+}
+
+/// What scoring needs and remembers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Scoring {
+    pub(super) baseline_id: Name,
+    pub(super) weights: Weights,
+    pub(super) limit: f64,
+    pub(super) score_median: f64,
+    pub(super) smoothed: Smoothed,
+}
+
+/// The verdict on the newest row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    /// Start of the row's slot.
+    pub(super) ts: Timestamp,
+    pub(super) phase: Phase,
+    pub(super) reason: Option<ScoreReason>,
+    pub(super) score: Option<f64>,
+    /// Over the limit, after hysteresis; kept while there is no score, since silence is no recovery.
+    pub(super) above: bool,
+    pub(super) quality: Quality,
+    /// First and last record behind it.
+    pub(super) range: Option<(Position, Position)>,
+    /// Indices of the points that contribute most, with their shares.
+    pub(super) shares: Vec<(usize, f64)>,
+}
+
+/// What decides whether a prediction is due at once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Signature {
+    pub(super) phase: Phase,
+    pub(super) above: bool,
+    pub(super) alarm: bool,
+    pub(super) reason: Option<ScoreReason>,
+}
+
+/// All that inference remembers of an asset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct AssetState {
+    /// Ids of the scored points, in the order of the weights.
+    pub(super) scored: Vec<Name>,
+    pub(super) grid_us: i64,
+    pub(super) grid: Grid,
+    pub(super) window: Window,
+    pub(super) stage: Stage,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) alarm: AlarmTimer,
+    /// Largest score since the last prediction.
+    pub(super) score_max: Option<f64>,
+    /// Signature and row time of the last prediction.
+    pub(super) predicted: Option<(Signature, Timestamp)>,
+    /// Event time of the newest reading.
+    pub(super) last_reading: Option<Timestamp>,
+}
+
+/// A fit that a row completed.
+#[derive(Debug)]
+pub(super) enum Commissioned {
+    Accepted { fit: Box<Fit>, rows: usize, range: (Position, Position) },
+    Refused { refusal: Refusal, rows: usize },
+}
+
+impl AssetState {
+    pub(super) fn new(asset: &config::Asset, lags: usize) -> Self {
+        let scored: Vec<Name> = asset.points.iter().filter(|point| point.scored).map(|point| point.id.clone()).collect();
+        let grid_us = micros(asset.grid).max(1);
+        Self {
+            grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
+            window: Window::new(lags + 1, grid_us),
+            stage: Stage::Commissioning { rows: Collected::new(scored.len()), range: None },
+            scored,
+            grid_us,
+            verdict: None,
+            alarm: AlarmTimer::default(),
+            score_max: None,
+            predicted: None,
+            last_reading: None,
+        }
+    }
+
+    /// True where this state was made for the points, order and grid of `asset` as configured now, and for a model of `lags`.
+    pub(super) fn fits(&self, asset: &config::Asset, lags: usize) -> bool {
+        let fresh = Self::new(asset, lags);
+        self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
+    }
+
+    /// Takes a row, sets [`Self::verdict`], and says whether it completed commissioning.
+    pub(super) fn take(
+        &mut self,
+        row: Row,
+        settings: config::Commissioning,
+        stage_a: &mut StageA,
+        prepared: Option<&Prepared>,
+        counters: &mut EngineCounters,
+    ) -> Option<Commissioned> {
+        counters.rows += 1;
+        let ts = row.ts;
+        let (Some(values), Some(range)) = (row.values, row.range) else {
+            self.window.clear();
+            counters.rows_missing_point += 1;
+            let reason = Some(ScoreReason::MissingPoint);
+            self.conclude(Verdict { ts, reason, quality: row.quality, range: row.range, ..self.unscored(ts) });
+            return None;
+        };
+        let continues = self.window.push(FullRow { ts, values: values.clone(), quality: row.quality, range });
+        let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
+        let mut completed = None;
+        match &mut self.stage {
+            Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
+            Stage::Commissioning { rows, range: collected } => {
+                verdict.reason = Some(ScoreReason::Commissioning);
+                rows.push(&values, continues);
+                *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
+                if rows.len() >= settings.rows {
+                    completed = self.commission(settings.held_back, stage_a.lags());
+                }
+            }
+            Stage::Scoring(scoring) => match self.window.values() {
+                None => verdict.reason = Some(ScoreReason::WindowFilling),
+                Some(window) => match prepared.map_or(Err(ModelError::NotPrepared), |prepared| stage_a.score(&window, prepared)) {
+                    Err(error) => {
+                        counters.model_failures += 1;
+                        if self.verdict.as_ref().is_none_or(|last| last.reason != Some(ScoreReason::ModelFailed)) {
+                            tracing::warn!(%error, "the model failed on a window; logged once until it works again");
+                        }
+                        verdict.reason = Some(ScoreReason::ModelFailed);
+                    }
+                    Ok(scored) => {
+                        counters.rows_scored += 1;
+                        let score = scoring.smoothed.push(scored.score, &scored.squared);
+                        verdict.score = Some(score);
+                        verdict.above = limit::is_above(verdict.above, score, scoring.limit);
+                        verdict.shares = scoring.smoothed.top_shares();
+                    }
+                },
+            },
+        }
+        self.conclude(verdict);
+        completed
+    }
+
+    /// Ends commissioning with the rows collected so far. `None` where it is over already.
+    pub(super) fn commission(&mut self, held_back: usize, lags: usize) -> Option<Commissioned> {
+        let Stage::Commissioning { rows, range } = &self.stage else { return None };
+        let count = rows.len();
+        let fit = match (range, baseline::fit(rows, held_back, lags)) {
+            (Some(range), Ok(fit)) => Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range },
+            (None, Ok(_)) => return None,
+            (_, Err(refusal)) => Commissioned::Refused { refusal, rows: count },
+        };
+        self.stage = match &fit {
+            Commissioned::Refused { .. } => Stage::Refused,
+            Commissioned::Accepted { fit, .. } => Stage::Scoring(Box::new(Scoring {
+                // The caller names the baseline once it knows the input that completed it.
+                baseline_id: Name::from(""),
+                weights: fit.weights.clone(),
+                limit: fit.limit,
+                score_median: fit.score_median,
+                smoothed: fit.smoothed.clone(),
+            })),
+        };
+        Some(fit)
+    }
+
+    /// Begins commissioning anew: the machine was changed.
+    pub(super) fn recommission(&mut self) {
+        self.stage = Stage::Commissioning { rows: Collected::new(self.scored.len()), range: None };
+        self.window.clear();
+        if let Some(verdict) = &mut self.verdict {
+            verdict.above = false;
+        }
+    }
+
+    /// Forgets held values and window, as after a gap in the log; weights, smoothing and alarm stay.
+    pub(super) fn restart_windows(&mut self) {
+        self.grid.restart();
+        self.window.clear();
+    }
+
+    /// 0 to 1 while commissioning, `None` afterwards.
+    pub(super) fn progress(&self, settings: config::Commissioning) -> Option<f64> {
+        match &self.stage {
+            Stage::Commissioning { rows, .. } => Some((rows.len() as f64 / settings.rows.max(1) as f64).min(1.0)),
+            Stage::Refused => Some(1.0),
+            Stage::Scoring(_) => None,
+        }
+    }
+
+    pub(super) fn scoring(&self) -> Option<&Scoring> {
+        if let Stage::Scoring(scoring) = &self.stage { Some(scoring) } else { None }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        if matches!(self.stage, Stage::Scoring(_)) { Phase::Scoring } else { Phase::Commissioning }
+    }
+
+    /// True where a prediction is due for the present verdict: its signature changed, or `every_us` passed since the last.
+    pub(super) fn prediction_due(&self, verdict: &Verdict, every_us: i64) -> bool {
+        let now = self.signature(verdict);
+        // A row older than the last prediction follows a clock that was set back.
+        self.predicted.is_none_or(|(signature, at)| signature != now || verdict.ts < at || verdict.ts.0.saturating_sub(at.0) >= every_us)
+    }
+
+    pub(super) fn signature(&self, verdict: &Verdict) -> Signature {
+        Signature { phase: verdict.phase, above: verdict.above, alarm: self.alarm.is_active(), reason: verdict.reason }
+    }
+
+    /// A verdict without a score; `above` stays as it was.
+    fn unscored(&self, ts: Timestamp) -> Verdict {
+        let above = self.verdict.as_ref().is_some_and(|verdict| verdict.above);
+        Verdict { ts, phase: self.phase(), reason: None, score: None, above, quality: Quality::Bad, range: None, shares: Vec::new() }
+    }
+
+    fn conclude(&mut self, verdict: Verdict) {
+        self.score_max = match (self.score_max, verdict.score) {
+            (Some(max), Some(score)) => Some(max.max(score)),
+            (max, score) => max.or(score),
+        };
+        self.verdict = Some(verdict);
+    }
+}
+
+/// Whole microseconds of a configured duration; saturates.
+pub(super) fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

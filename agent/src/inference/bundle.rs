@@ -1,0 +1,401 @@
+//! A model bundle: a folder with `manifest.toml`, `model.onnx` and golden vectors.
+//!
+//! Order of trust: the manifest is read, every file is read once into memory and compared with its hash, only then is the graph built, and the
+//! golden input must give the golden output twice on the same state (a recurrent state that leaks shows in the second run).
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::model::{Input, MODEL_BYTES_MAX, ModelError, Plan, Signature};
+
+const MANIFEST: &str = "manifest.toml";
+const MODEL: &str = "model.onnx";
+/// Most points of an asset that one plan scores; `regression` then holds 196 608 values.
+pub const POINTS_MAX: usize = 256;
+
+/// Why a bundle is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file of the bundle cannot be read.
+    #[error("cannot read `{path}` of the model bundle")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `manifest.toml` is not a manifest.
+    #[error("`{path}` is not a valid manifest")]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The manifest contradicts itself or asks for what this version cannot do.
+    #[error("the manifest of bundle `{bundle}` is not usable: {what}")]
+    Unusable {
+        /// Name of the bundle.
+        bundle: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file is not the one that the manifest names.
+    #[error("`{file}` of bundle `{bundle}` was changed: its SHA-256 is {actual}, the manifest says {expected}")]
+    Hash {
+        /// Name of the bundle.
+        bundle: String,
+        /// File concerned.
+        file: String,
+        /// Found.
+        actual: String,
+        /// Wanted.
+        expected: String,
+    },
+    /// A golden file is not of the form `name 4x3 values…`.
+    #[error("line {line} of `{file}` of bundle `{bundle}` is not a golden tensor: {what}")]
+    Golden {
+        /// Name of the bundle.
+        bundle: String,
+        /// File concerned.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The model does not answer as it did when it was made.
+    #[error("bundle `{bundle}` does not reproduce its golden output: run {run}, output `{output}`, value {index} is {actual}, expected {expected}")]
+    Mismatch {
+        /// Name of the bundle.
+        bundle: String,
+        /// 1 or 2.
+        run: usize,
+        /// Output tensor.
+        output: String,
+        /// Which value of it, from 0.
+        index: usize,
+        /// Found.
+        actual: f64,
+        /// Wanted.
+        expected: f64,
+    },
+    /// The graph cannot be built or run.
+    #[error("model of bundle `{bundle}` failed")]
+    Model {
+        /// Name of the bundle.
+        bundle: String,
+        /// Why.
+        source: ModelError,
+    },
+}
+
+/// `manifest.toml`. Unknown keys are refused: a key that this version does not know may forbid what it would do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Form of the manifest; 1.
+    pub schema: u32,
+    /// Name of the bundle.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it is for: `anomaly`.
+    pub role: String,
+    /// One sentence.
+    pub about: String,
+    /// Type of all tensors: `float64`.
+    pub element: String,
+    /// Rows of history before the scored row.
+    pub lags: usize,
+    /// ONNX operator set.
+    pub opset: u32,
+    /// Operators that the graph may use.
+    pub operators: Vec<String>,
+    /// What the numbers inside were trained on.
+    pub training_data: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// Golden vectors.
+    pub golden: GoldenFiles,
+    /// SHA-256 of each other file, hex.
+    pub files: BTreeMap<String, String>,
+    /// Inputs in order.
+    pub input: Vec<Tensor>,
+    /// Outputs in order.
+    pub output: Vec<Tensor>,
+}
+
+/// Where the golden vectors stand.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenFiles {
+    /// File of the inputs.
+    pub input: String,
+    /// File of the outputs.
+    pub output: String,
+    /// Largest difference allowed, relative to the larger of 1 and the expected value.
+    pub tolerance: f64,
+}
+
+/// Name and shape of a tensor. A dimension is a number, `n` (points) or `history` (lags times points).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tensor {
+    /// Name in the graph.
+    pub name: String,
+    /// Dimensions.
+    pub shape: Vec<String>,
+}
+
+/// A bundle whose hashes and golden output were found right.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    manifest: Manifest,
+    model: Vec<u8>,
+    model_hash: String,
+}
+
+impl Bundle {
+    /// Opens the bundle in `folder`. Fails where a file is missing or changed, or the golden output is not reproduced.
+    pub fn open(folder: &Path) -> Result<Self, BundleError> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|source| BundleError::Manifest { path, source: Box::new(source) })?;
+        check_manifest(&manifest)?;
+        let mut files = read_files(folder, &manifest)?;
+        let golden_input = parse_golden(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
+        let golden_output = parse_golden(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
+        let model = files.remove(MODEL).expect("check_manifest demands this file");
+        let bundle = Self { model_hash: manifest.files[MODEL].clone(), manifest, model };
+        bundle.check_golden(&golden_input, &golden_output)?;
+        Ok(bundle)
+    }
+
+    /// What the bundle says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of `model.onnx`, hex.
+    pub fn model_hash(&self) -> &str {
+        &self.model_hash
+    }
+
+    /// A plan for `points` points (1 to [`POINTS_MAX`]).
+    pub fn plan(&self, points: usize) -> Result<Plan, BundleError> {
+        if points == 0 || points > POINTS_MAX {
+            return Err(self.unusable(format!("{points} scored points asked for, 1 to {POINTS_MAX} are possible")));
+        }
+        let mut inputs = Vec::new();
+        for tensor in &self.manifest.input {
+            inputs.push((tensor.name.clone(), self.concrete(tensor, points)?));
+        }
+        let outputs: Vec<String> = self.manifest.output.iter().map(|tensor| tensor.name.clone()).collect();
+        let signature = Signature { inputs: &inputs, outputs: &outputs, operators: &self.manifest.operators };
+        Plan::build(&self.model, signature).map_err(|source| self.failed(source))
+    }
+
+    fn concrete(&self, tensor: &Tensor, points: usize) -> Result<Vec<usize>, BundleError> {
+        let dimension = |text: &String| match text.as_str() {
+            "n" => Ok(points),
+            "history" => Ok(self.manifest.lags * points),
+            number => number.parse().map_err(|_| self.unusable(format!("`{number}` is no dimension of `{}`", tensor.name))),
+        };
+        tensor.shape.iter().map(dimension).collect()
+    }
+
+    fn check_golden(&self, inputs: &[GoldenTensor], outputs: &[GoldenTensor]) -> Result<(), BundleError> {
+        let points = inputs.first().and_then(|window| window.shape.last().copied()).unwrap_or(0);
+        let mut plan = self.plan(points)?;
+        let tensors: Result<Vec<Input>, ModelError> = inputs.iter().map(|tensor| Input::new(&tensor.shape, &tensor.values)).collect();
+        let tensors = tensors.map_err(|source| self.failed(source))?;
+        for run in 1..=2 {
+            let found = plan.run(&tensors.iter().collect::<Vec<_>>()).map_err(|source| self.failed(source))?;
+            self.compare(run, &found, outputs)?;
+        }
+        Ok(())
+    }
+
+    fn compare(&self, run: usize, found: &[Vec<f64>], expected: &[GoldenTensor]) -> Result<(), BundleError> {
+        let same_sizes = found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| f.len() == e.values.len());
+        if !same_sizes {
+            return Err(self.unusable("the golden output has another number of values than the model".to_owned()));
+        }
+        for (values, tensor) in found.iter().zip(expected) {
+            for (index, (&actual, &expected)) in values.iter().zip(&tensor.values).enumerate() {
+                if (actual - expected).abs() > self.manifest.golden.tolerance * expected.abs().max(1.0) {
+                    let (bundle, output) = (self.manifest.name.clone(), tensor.name.clone());
+                    return Err(BundleError::Mismatch { bundle, run, output, index, actual, expected });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, what: String) -> BundleError {
+        BundleError::Unusable { bundle: self.manifest.name.clone(), what }
+    }
+
+    fn failed(&self, source: ModelError) -> BundleError {
+        BundleError::Model { bundle: self.manifest.name.clone(), source }
+    }
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<(), BundleError> {
+    let refuse = |what: String| Err(BundleError::Unusable { bundle: manifest.name.clone(), what });
+    if manifest.schema != 1 {
+        return refuse(format!("schema {} is not known, this version reads schema 1", manifest.schema));
+    }
+    if manifest.element != "float64" {
+        return refuse(format!("element `{}` is not known, this version runs `float64`", manifest.element));
+    }
+    if !(manifest.golden.tolerance.is_finite() && manifest.golden.tolerance >= 0.0) {
+        return refuse("the golden tolerance is not a number of at least 0".to_owned());
+    }
+    for file in [MODEL, &manifest.golden.input, &manifest.golden.output] {
+        if !manifest.files.contains_key(file) {
+            return refuse(format!("`{file}` has no hash in [files]"));
+        }
+    }
+    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
+        return refuse(format!("`{name}` is not a plain file name"));
+    }
+    Ok(())
+}
+
+/// Reads each file of the manifest once; what is hashed is what is used.
+fn read_files(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
+    let mut files = BTreeMap::new();
+    for (name, expected) in &manifest.files {
+        let path = folder.join(name);
+        let failed = |source| BundleError::Read { path: path.clone(), source };
+        if fs::metadata(&path).map_err(failed)?.len() > MODEL_BYTES_MAX as u64 {
+            return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "larger than a model may be")));
+        }
+        let content = fs::read(&path).map_err(failed)?;
+        let actual: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        if !actual.eq_ignore_ascii_case(expected) {
+            return Err(BundleError::Hash { bundle: manifest.name.clone(), file: name.clone(), actual, expected: expected.clone() });
+        }
+        files.insert(name.clone(), content);
+    }
+    Ok(files)
+}
+
+struct GoldenTensor {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+/// One tensor a line: name, dimensions joined by `x`, values.
+fn parse_golden(bundle: &str, file: &str, content: &[u8]) -> Result<Vec<GoldenTensor>, BundleError> {
+    let text = String::from_utf8_lossy(content);
+    let parse = |line: &str| -> Result<GoldenTensor, String> {
+        let mut words = line.split_ascii_whitespace();
+        let name = words.next().ok_or("it is empty")?.to_owned();
+        let dimensions = words.next().ok_or("it has no dimensions")?;
+        let shape: Result<Vec<usize>, _> = dimensions.split('x').map(str::parse).collect();
+        let shape = shape.map_err(|_| format!("`{dimensions}` are no dimensions"))?;
+        let values: Result<Vec<f64>, _> = words.map(str::parse).collect();
+        let values = values.map_err(|_| "a value is no number")?;
+        Ok(GoldenTensor { name, shape, values })
+    };
+    let numbered = text.lines().enumerate();
+    numbered
+        .map(|(index, line)| {
+            parse(line).map_err(|what| BundleError::Golden { bundle: bundle.to_owned(), file: file.to_owned(), line: index + 1, what })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn shipped() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stage-a")
+    }
+
+    /// A copy of the shipped bundle with one file changed by `edit`.
+    fn changed(file: &str, edit: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<Bundle, BundleError> {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(shipped()).unwrap() {
+            let entry = entry.unwrap();
+            let content = fs::read(entry.path()).unwrap();
+            let content = if entry.file_name() == file { edit(content) } else { content };
+            fs::write(folder.path().join(entry.file_name()), content).unwrap();
+        }
+        Bundle::open(folder.path())
+    }
+
+    fn with_text(from: &'static str, to: &'static str) -> impl Fn(Vec<u8>) -> Vec<u8> {
+        move |content| {
+            let text = String::from_utf8(content).unwrap();
+            assert!(text.contains(from), "the bundle changed, this test needs `{from}`");
+            text.replacen(from, to, 1).into_bytes()
+        }
+    }
+
+    #[test]
+    fn the_shipped_bundle_reproduces_its_golden_output_and_serves_any_number_of_points() {
+        let bundle = Bundle::open(&shipped()).unwrap();
+        assert_eq!(bundle.manifest().lags, 3);
+        for points in [1, 2, 8, 33] {
+            bundle.plan(points).unwrap();
+        }
+        assert!(matches!(bundle.plan(0), Err(BundleError::Unusable { .. })));
+        assert!(matches!(bundle.plan(POINTS_MAX + 1), Err(BundleError::Unusable { .. })));
+    }
+
+    #[test]
+    fn one_changed_byte_of_the_model_is_refused_by_its_hash() {
+        let flipped = changed(MODEL, |mut content| {
+            let middle = content.len() / 2;
+            content[middle] ^= 1;
+            content
+        });
+        assert!(matches!(flipped, Err(BundleError::Hash { ref file, .. }) if file == MODEL), "{flipped:?}");
+    }
+
+    #[test]
+    fn an_output_other_than_the_golden_one_is_refused() {
+        // The expectation changes and its hash with it, as if the runtime computed something else.
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(shipped()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let golden = folder.path().join("golden-output.txt");
+        let before = fs::read_to_string(&golden).unwrap();
+        let after = before.replacen("score 1 4.757", "score 1 4.758", 1);
+        assert_ne!(before, after);
+        fs::write(&golden, &after).unwrap();
+        let hex = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let manifest = folder.path().join(MANIFEST);
+        let text = fs::read_to_string(&manifest).unwrap().replace(&hex(&before), &hex(&after));
+        fs::write(&manifest, text).unwrap();
+        let refused = Bundle::open(folder.path());
+        assert!(matches!(refused, Err(BundleError::Mismatch { run: 1, ref output, .. }) if output == "score"), "{refused:?}");
+    }
+
+    #[test]
+    fn an_operator_that_the_manifest_does_not_list_is_refused() {
+        let refused = changed(MANIFEST, with_text("\"Sqrt\", ", ""));
+        assert!(matches!(refused, Err(BundleError::Model { source: ModelError::Operator(ref name), .. }) if name == "Sqrt"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_manifest_with_an_unknown_key_or_element_is_refused() {
+        assert!(matches!(changed(MANIFEST, with_text("schema = 1", "schema = 1\nnew = 2")), Err(BundleError::Manifest { .. })));
+        assert!(matches!(changed(MANIFEST, with_text("float64", "float16")), Err(BundleError::Unusable { .. })));
+        assert!(matches!(changed(MANIFEST, with_text("schema = 1", "schema = 2")), Err(BundleError::Unusable { .. })));
+    }
+}

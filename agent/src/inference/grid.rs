@@ -1,0 +1,288 @@
+//! Alignment: readings of many points, each at its own rate, become rows on the asset's grid.
+//!
+//! Slot `k` spans event times `k * grid` to `(k + 1) * grid`. A row is closed once every scored point has a usable value in its slot, or when time
+//! passes to a later slot; then a missing point is held from its last value, if that is not older than `stale_after` at the start of the slot.
+//! After its row is closed, a slot's further readings only refresh the held values. A reading older than the open slot is late and changes nothing.
+use hark_protocol::topics::{Quality, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::buffer::Position;
+
+/// So many late readings in a row, without one in time, mean that the clock was set back and not that data came late.
+/// Alignment then starts anew: an asset must not stay blind until an old wrong time has been reached.
+const LATE_RUN_MAX: u32 = 100;
+
+/// A reading of a scored point.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Index of the point among the scored ones.
+    pub point: usize,
+    /// Event time.
+    pub ts: Timestamp,
+    /// The value; `None` where its quality is bad.
+    pub value: Option<f64>,
+    /// Its quality.
+    pub quality: Quality,
+    /// Where it stands in the inputs lane.
+    pub position: Position,
+}
+
+/// One row on the grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Start of its slot.
+    pub ts: Timestamp,
+    /// One value per scored point; `None` where a point is missing.
+    pub values: Option<Vec<f64>>,
+    /// Worst quality among the values; bad where a point is missing.
+    pub quality: Quality,
+    /// First and last record behind the values.
+    pub range: Option<(Position, Position)>,
+}
+
+/// What came of a sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offered {
+    /// The row of an earlier slot, closed because time passed it.
+    pub overdue: Option<Row>,
+    /// The row of the sample's own slot, now complete.
+    pub complete: Option<Row>,
+    /// The sample was older than the open slot.
+    pub late: bool,
+    /// The clock was found set back: all held values are forgotten.
+    pub restarted: bool,
+}
+
+/// The last usable value of a point.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Held {
+    ts: Timestamp,
+    value: f64,
+    quality: Quality,
+    position: Position,
+}
+
+/// What is known of a point.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct PointState {
+    held: Option<Held>,
+    /// It has a usable value in the open slot.
+    fresh: bool,
+    /// Its latest reading was bad.
+    bad: bool,
+}
+
+/// Alignment of one asset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grid {
+    grid_us: i64,
+    stale_us: i64,
+    /// The newest slot seen.
+    slot: Option<i64>,
+    /// Its row was handed out.
+    closed: bool,
+    /// How many points are fresh in it.
+    fresh: usize,
+    late_run: u32,
+    points: Vec<PointState>,
+}
+
+impl Grid {
+    /// Alignment of `points` points on slots of `grid_us` microseconds (at least 1); values older than `stale_us` are missing.
+    pub fn new(points: usize, grid_us: i64, stale_us: i64) -> Self {
+        Self { grid_us: grid_us.max(1), stale_us, slot: None, closed: false, fresh: 0, late_run: 0, points: vec![PointState::default(); points] }
+    }
+
+    /// Takes a sample and hands out the rows that it closes, the older first.
+    pub fn offer(&mut self, sample: Sample) -> Offered {
+        let mut offered = Offered::default();
+        let slot = self.slot_of(sample.ts);
+        if self.slot.is_some_and(|open| slot < open) {
+            self.late_run += 1;
+            if self.late_run < LATE_RUN_MAX {
+                offered.late = true;
+                return offered;
+            }
+            self.restart();
+            offered.restarted = true;
+        }
+        self.late_run = 0;
+        offered.overdue = self.pass(sample.ts);
+        if self.slot != Some(slot) {
+            self.open(slot);
+        }
+        self.update(sample);
+        if !self.closed && self.fresh == self.points.len() {
+            offered.complete = Some(self.close(slot));
+        }
+        offered
+    }
+
+    /// Lets time pass to `ts` without a reading: closes the open row if its slot is over.
+    pub fn pass(&mut self, ts: Timestamp) -> Option<Row> {
+        let open = self.slot?;
+        (!self.closed && self.slot_of(ts) > open).then(|| self.close(open))
+    }
+
+    /// End of the open slot, if its row is not closed yet: at this time [`Self::pass`] closes it.
+    pub fn due(&self) -> Option<Timestamp> {
+        let open = self.slot?;
+        (!self.closed).then(|| Timestamp(open.saturating_add(1).saturating_mul(self.grid_us)))
+    }
+
+    /// Forgets everything, as after a gap in the log.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
+    }
+
+    /// Indices of points whose latest reading was bad.
+    pub fn bad_points(&self) -> impl Iterator<Item = usize> {
+        self.points.iter().enumerate().filter(|(_, point)| point.bad).map(|(index, _)| index)
+    }
+
+    fn slot_of(&self, ts: Timestamp) -> i64 {
+        ts.0.div_euclid(self.grid_us)
+    }
+
+    fn open(&mut self, slot: i64) {
+        self.slot = Some(slot);
+        self.closed = false;
+        self.fresh = 0;
+        for point in &mut self.points {
+            point.fresh = false;
+        }
+    }
+
+    fn update(&mut self, sample: Sample) {
+        let point = &mut self.points[sample.point];
+        point.bad = sample.value.is_none();
+        let Some(value) = sample.value else { return };
+        // Within a slot readings may come out of order; the newest stays.
+        if point.held.is_none_or(|held| sample.ts >= held.ts) {
+            point.held = Some(Held { ts: sample.ts, value, quality: sample.quality, position: sample.position });
+        }
+        if !point.fresh {
+            point.fresh = true;
+            self.fresh += 1;
+        }
+    }
+
+    fn close(&mut self, slot: i64) -> Row {
+        self.closed = true;
+        let ts = Timestamp(slot.saturating_mul(self.grid_us));
+        let oldest = ts.0.saturating_sub(self.stale_us);
+        let mut row = Row { ts, values: Some(Vec::with_capacity(self.points.len())), quality: Quality::Good, range: None };
+        for point in &self.points {
+            let Some(held) = point.held.filter(|held| held.ts.0 >= oldest) else {
+                row.values = None;
+                row.quality = Quality::Bad;
+                continue;
+            };
+            if let Some(values) = &mut row.values {
+                values.push(held.value);
+            }
+            // An older value in place of one that the source called bad is a value to use with care.
+            let quality = if point.bad { held.quality.max(Quality::Uncertain) } else { held.quality };
+            row.quality = row.quality.max(quality);
+            row.range = Some(row.range.map_or((held.position, held.position), |(from, to)| (from.min(held.position), to.max(held.position))));
+        }
+        row
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn sample(point: usize, seconds: f64, value: f64, seq: u64) -> Sample {
+        let ts = Timestamp((seconds * SECOND as f64) as i64);
+        Sample { point, ts, value: (!value.is_nan()).then_some(value), quality: Quality::Good, position: Position { ordinal: 1, seq } }
+    }
+
+    fn two_points() -> Grid {
+        Grid::new(2, SECOND, 3 * SECOND)
+    }
+
+    #[test]
+    fn a_row_closes_with_its_last_point_and_names_its_records() {
+        let mut grid = two_points();
+        assert_eq!(grid.offer(sample(0, 10.2, 1.0, 7)), Offered::default());
+        let row = grid.offer(sample(1, 10.4, 2.0, 8)).complete.unwrap();
+        assert_eq!((row.ts, row.values, row.quality), (Timestamp(10 * SECOND), Some(vec![1.0, 2.0]), Quality::Good));
+        assert_eq!(row.range, Some((Position { ordinal: 1, seq: 7 }, Position { ordinal: 1, seq: 8 })));
+        assert_eq!(grid.due(), None);
+    }
+
+    #[test]
+    fn further_readings_of_a_closed_slot_only_refresh_what_is_held() {
+        let mut grid = two_points();
+        grid.offer(sample(0, 10.0, 1.0, 1));
+        grid.offer(sample(1, 10.0, 2.0, 2));
+        assert_eq!(grid.offer(sample(0, 10.9, 5.0, 3)), Offered::default());
+        grid.offer(sample(1, 11.0, 3.0, 4));
+        let row = grid.offer(sample(1, 12.0, 4.0, 5)).overdue.unwrap();
+        assert_eq!(row.values, Some(vec![5.0, 3.0]), "the refreshed value is held over into slot 11");
+    }
+
+    #[test]
+    fn a_missing_point_is_held_until_it_is_stale() {
+        let mut grid = two_points();
+        grid.offer(sample(0, 10.5, 1.0, 1));
+        for second in 10..16 {
+            let row = grid.offer(sample(1, f64::from(second), 0.0, 2)).overdue;
+            // The row of slot 13 starts 2.5 s after the value, that of slot 14 3.5 s.
+            match second {
+                10 | 11 => assert!(row.is_none(), "slot 10 was complete"),
+                12..=14 => assert!(row.unwrap().values.is_some(), "slot {} holds", second - 1),
+                _ => assert_eq!(row.unwrap(), Row { ts: Timestamp(14 * SECOND), values: None, quality: Quality::Bad, range: row_range(2) }),
+            }
+        }
+    }
+
+    fn row_range(seq: u64) -> Option<(Position, Position)> {
+        Some((Position { ordinal: 1, seq }, Position { ordinal: 1, seq }))
+    }
+
+    #[test]
+    fn a_bad_reading_is_no_value_and_makes_the_held_one_uncertain() {
+        let mut grid = two_points();
+        grid.offer(sample(0, 10.0, 1.0, 1));
+        grid.offer(sample(1, 10.0, 2.0, 2));
+        grid.offer(sample(0, 11.0, f64::NAN, 3));
+        assert_eq!(grid.offer(sample(1, 11.0, 3.0, 4)).complete, None);
+        assert_eq!(grid.due(), Some(Timestamp(12 * SECOND)));
+        let row = grid.pass(Timestamp(12 * SECOND)).unwrap();
+        assert_eq!((row.values, row.quality), (Some(vec![1.0, 3.0]), Quality::Uncertain));
+        assert_eq!(grid.bad_points().collect::<Vec<_>>(), [0]);
+        assert_eq!(grid.pass(Timestamp(20 * SECOND)), None, "a closed slot is not closed again");
+    }
+
+    #[test]
+    fn late_readings_change_nothing_until_they_show_that_the_clock_was_set_back() {
+        let mut grid = two_points();
+        grid.offer(sample(0, 1000.0, 1.0, 1));
+        for n in 1..LATE_RUN_MAX {
+            let late = grid.offer(sample(1, 10.0 + f64::from(n), 9.0, 2));
+            assert!(late.late && late.overdue.is_none() && late.complete.is_none());
+        }
+        let restarted = grid.offer(sample(1, 200.0, 9.0, 3));
+        assert!(restarted.restarted && !restarted.late);
+        assert_eq!(grid.offer(sample(0, 200.0, 8.0, 4)).complete.unwrap().values, Some(vec![8.0, 9.0]));
+    }
+
+    #[test]
+    fn one_reading_in_time_ends_a_run_of_late_ones() {
+        let mut grid = two_points();
+        grid.offer(sample(0, 1000.0, 1.0, 1));
+        for n in 0..3 * LATE_RUN_MAX {
+            let late = grid.offer(sample(1, 10.0, 9.0, 2));
+            assert!(late.late, "reading {n}");
+            if n % 50 == 0 {
+                grid.offer(sample(0, 1000.0, 1.0, 3));
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
+use hark_protocol::topics::{
+    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, ScoreReason, Timestamp,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    alarm::Change,
+    asset::{AssetState, Verdict},
+    baseline::{Fit, Refusal, Weights},
+    bundle::Bundle,
+    health,
+};
+use crate::config;
+
+/// Name, version and hash of the bundle in use, shared by all records.
+#[derive(Clone, Debug)]
+pub(super) struct ModelNames {
+    pub(super) name: Name,
+    pub(super) version: Name,
+    pub(super) hash: Name,
+}
+
+impl ModelNames {
+    pub(super) fn of(bundle: &Bundle) -> Self {
+        let manifest = bundle.manifest();
+        Self { name: manifest.name.as_str().into(), version: manifest.version.as_str().into(), hash: bundle.model_hash().into() }
+    }
+}
+
+/// Records of the inputs lane behind an output, as `inc/seq`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InputRange {
+    pub(super) from: Option<Name>,
+    pub(super) to: Option<Name>,
+}
+
+/// Health and the word for what sets it, or for why it is not known.
+pub(super) fn health_of(state: &AssetState) -> (Option<f64>, Name) {
+    if state.scored.is_empty() {
+        return (None, "no_scored_points".into());
+    }
+    let Some(verdict) = &state.verdict else { return (None, "no_reading".into()) };
+    match (verdict.score, state.scoring()) {
+        (Some(score), Some(scoring)) => (Some(health::from_score(score, scoring.score_median, scoring.limit)), "anomaly".into()),
+        _ => (None, reason_word(verdict.reason).into()),
+    }
+}
+
+/// The word of a reason in records.
+pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
+    match reason {
+        None => "none",
+        Some(ScoreReason::Commissioning) => "commissioning",
+        Some(ScoreReason::MissingPoint) => "missing_point",
+        Some(ScoreReason::WindowFilling) => "window_filling",
+        Some(ScoreReason::OperatingState) => "operating_state",
+        Some(ScoreReason::ModelFailed) => "model_failed",
+        Some(ScoreReason::CommissioningRefused) => "commissioning_refused",
+    }
+}
+
+fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
+    verdict.shares.get(place).map_or((None, None), |&(point, share)| (state.scored.get(point).cloned(), Some(share)))
+}
+
+/// The prediction for the present verdict.
+pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::Asset, model: &ModelNames, inputs: InputRange) -> Prediction {
+    let (health, health_reason) = health_of(state);
+    let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
+    let scoring = state.scoring();
+    Prediction {
+        phase: verdict.phase,
+        state: OperatingState::Unknown,
+        reason: verdict.reason,
+        regime: None,
+        score: verdict.score,
+        score_max: state.score_max,
+        limit: scoring.map(|scoring| scoring.limit),
+        above: verdict.above,
+        alarm: state.alarm.is_active(),
+        health,
+        health_reason: Some(health_reason),
+        zone: None,
+        forecast: None,
+        end_event: None,
+        failure_mode: None,
+        t_p10_s: None,
+        t_p50_s: None,
+        t_p90_s: None,
+        capped: None,
+        horizon_1_s: None,
+        p_fail_1: None,
+        horizon_2_s: None,
+        p_fail_2: None,
+        horizon_3_s: None,
+        p_fail_3: None,
+        contrib_1_point: first.0,
+        contrib_1_share: first.1,
+        contrib_2_point: second.0,
+        contrib_2_share: second.1,
+        contrib_3_point: third.0,
+        contrib_3_share: third.1,
+        quality: verdict.quality,
+        model: Some(model.name.clone()),
+        model_version: Some(model.version.clone()),
+        model_hash: Some(model.hash.clone()),
+        baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        config_hash: asset.hash.clone(),
+        input_from: inputs.from,
+        input_to: inputs.to,
+    }
+}
+
+/// The alarm record of `change`. A score alone says that something is unusual and not what, hence priority `advice`.
+pub(super) fn alarm(state: &AssetState, change: Change, asset: &config::Asset, model: &ModelNames, inputs: InputRange, actor: Option<Name>) -> Alarm {
+    let verdict = state.verdict.as_ref();
+    let [first, second, third] = [0, 1, 2].map(|place| verdict.map_or((None, None), |verdict| share(state, verdict, place)));
+    let scoring = state.scoring();
+    let named: Vec<&str> = [&first.0, &second.0, &third.0].into_iter().flatten().map(|name| &**name).collect();
+    let raised = change.to == AlarmState::ActiveUnacknowledged;
+    let advice = raised.then(|| advice(&named).into());
+    Alarm {
+        alarm_id: change.alarm_id,
+        case_id: None,
+        state: change.to,
+        previous_state: change.from,
+        priority: Priority::Advice,
+        what: "anomaly score over its limit".into(),
+        since: change.since.to_string().into(),
+        point: None,
+        value: verdict.and_then(|verdict| verdict.score),
+        limit: scoring.map(|scoring| scoring.limit),
+        unit: Some("1".into()),
+        zone: None,
+        failure_mode: None,
+        cause: None,
+        advice,
+        consequence: None,
+        respond_by: None,
+        confidence: None,
+        quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),
+        until: None,
+        actor,
+        comment: None,
+        contrib_1_point: first.0,
+        contrib_1_share: first.1,
+        contrib_2_point: second.0,
+        contrib_2_share: second.1,
+        contrib_3_point: third.0,
+        contrib_3_share: third.1,
+        model: Some(model.name.clone()),
+        model_version: Some(model.version.clone()),
+        model_hash: Some(model.hash.clone()),
+        baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        config_hash: asset.hash.clone(),
+        input_from: inputs.from,
+        input_to: inputs.to,
+        evidence_json: None,
+    }
+}
+
+fn advice(named: &[&str]) -> String {
+    match named {
+        [] => "The machine behaves otherwise than when it was commissioned. Compare its readings with usual ones.".to_owned(),
+        [first, rest @ ..] => {
+            let rest = if rest.is_empty() { String::new() } else { format!(", then {}", rest.join(" and ")) };
+            format!("The machine behaves otherwise than when it was commissioned. Look first at `{first}`{rest}, and at what they measure.")
+        }
+    }
+}
+
+/// The event of an accepted commissioning.
+pub(super) fn accepted(fit: &Fit, baseline_id: &Name, rows: usize, actor: Option<Name>, scored: &[Name]) -> Event {
+    let held_back = rows - fit.rows_fitted;
+    let mut text = format!("commissioned on {} rows, limit {:.4} from {held_back} more", fit.rows_fitted, fit.limit);
+    if let Some(remark) = remarks(fit, scored) {
+        text.push_str("; ");
+        text.push_str(&remark);
+    }
+    Event {
+        text: Some(text.into()),
+        what: Some("accepted".into()),
+        actor,
+        result: Some("success".into()),
+        count: Some(rows as u64),
+        detail_json: Some(json!({ "baseline_id": **baseline_id, "limit": fit.limit, "score_median": fit.score_median }).to_string().into()),
+        ..Event::new(EventKind::Commissioning)
+    }
+}
+
+/// The event of a refused commissioning.
+pub(super) fn refused(refusal: &Refusal, rows: usize, actor: Option<Name>) -> Event {
+    Event {
+        text: Some(format!("commissioning refused: {refusal}").into()),
+        what: Some("refused".into()),
+        actor,
+        result: Some("refused".into()),
+        count: Some(rows as u64),
+        ..Event::new(EventKind::Commissioning)
+    }
+}
+
+fn remarks(fit: &Fit, scored: &[Name]) -> Option<String> {
+    let still: Vec<&str> = fit.still.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect();
+    (!still.is_empty()).then(|| format!("without any change of {}", still.join(", ")))
+}
+
+/// An accepted commissioning: what was fitted, from which rows, by whose word.
+pub(super) struct BaselineOf<'a> {
+    pub(super) fit: &'a Fit,
+    pub(super) id: &'a Name,
+    pub(super) rows: usize,
+    pub(super) inputs: InputRange,
+    pub(super) actor: Option<Name>,
+}
+
+/// The baseline record of an accepted commissioning.
+pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name], model: &ModelNames) -> Baseline {
+    let BaselineOf { fit, id, rows, inputs, actor } = of;
+    let remarks = remarks(fit, scored);
+    let ranges: Map<String, Value> = scored.iter().zip(&fit.ranges).map(|(id, (low, high))| (id.to_string(), json!([low, high]))).collect();
+    Baseline {
+        baseline_id: id.clone(),
+        model: model.name.clone(),
+        model_version: model.version.clone(),
+        model_hash: model.hash.clone(),
+        config_hash: asset.hash.clone(),
+        verdict: if remarks.is_some() { "accepted_with_remarks" } else { "accepted" }.into(),
+        remarks: remarks.map(Into::into),
+        accepted_by: Some(actor.unwrap_or_else(|| "policy".into())),
+        rows: fit.rows_fitted as u64,
+        rows_held_back: (rows - fit.rows_fitted) as u64,
+        input_from: inputs.from.unwrap_or_else(|| "".into()),
+        input_to: inputs.to.unwrap_or_else(|| "".into()),
+        limit: fit.limit,
+        score_median: fit.score_median,
+        points_json: json!(scored.iter().map(|id| &**id).collect::<Vec<&str>>()).to_string().into(),
+        weights_json: weights_json(&fit.weights).into(),
+        range_json: Value::Object(ranges).to_string().into(),
+    }
+}
+
+fn weights_json(weights: &Weights) -> String {
+    let Weights { mean, inv_std, regression, bias, whitening, .. } = weights;
+    json!({ "mean": mean, "inv_std": inv_std, "regression": regression, "bias": bias, "whitening": whitening }).to_string()
+}
+
+/// The body of `hark.assets.v1` at `now`.
+pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelNames, now: Timestamp) -> Asset {
+    let (health, health_reason) = health_of(state);
+    let bad: Vec<&Name> = state.grid.bad_points().filter_map(|index| state.scored.get(index)).collect();
+    let status = |failed: bool| if failed { "failure" } else { "normal" };
+    let instruments: Map<String, Value> = state.scored.iter().map(|id| (id.to_string(), json!(status(bad.contains(&id))))).collect();
+    let points: Vec<Value> = asset.points.iter().map(|point| json!({ "point": *point.id, "unit": *point.unit, "scored": point.scored })).collect();
+    let scoring = state.scoring();
+    Asset {
+        name: asset.name.clone(),
+        path: asset.path.clone(),
+        class: asset.class.clone(),
+        lifecycle: "active".into(),
+        phase: state.phase(),
+        commissioning_progress: state.progress(asset.commissioning),
+        state: OperatingState::Unknown,
+        health,
+        health_reason: Some(health_reason),
+        zone: None,
+        above: state.verdict.as_ref().is_some_and(|verdict| verdict.above),
+        alarm_state: state.alarm.state(),
+        alarm_id: state.alarm.alarm_id().cloned(),
+        case_id: None,
+        instrument_status: if bad.is_empty() { InstrumentStatus::Normal } else { InstrumentStatus::Failure },
+        instruments_json: Value::Object(instruments).to_string().into(),
+        quality: state.verdict.as_ref().map_or(Quality::Bad, |verdict| verdict.quality),
+        silent_s: state.last_reading.map(|last| (now.0.saturating_sub(last.0).max(0)) as f64 / 1e6),
+        points_json: Value::Array(points).to_string().into(),
+        model: Some(model.name.clone()),
+        model_version: Some(model.version.clone()),
+        model_hash: Some(model.hash.clone()),
+        baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        config_hash: asset.hash.clone(),
+    }
+}

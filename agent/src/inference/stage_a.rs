@@ -1,0 +1,159 @@
+//! Stage A, the anomaly score: a bundle, one plan per number of points, and the weights of a machine as ready inputs.
+use std::collections::BTreeMap;
+
+use super::{
+    baseline::Weights,
+    bundle::{Bundle, BundleError},
+    model::{Input, ModelError, Plan},
+};
+
+/// Names of the graph's inputs in the order in which [`StageA::score`] gives them.
+const INPUTS: [&str; 6] = ["window", "mean", "inv_std", "regression", "bias", "whitening"];
+/// Names of its outputs, in the order in which it takes them.
+const OUTPUTS: [&str; 3] = ["whitened", "squared", "score"];
+
+/// A loaded Stage A bundle.
+#[derive(Debug)]
+pub struct StageA {
+    bundle: Bundle,
+    plans: BTreeMap<usize, Plan>,
+}
+
+/// The weights of a machine as tensors: made once per baseline, shared by all runs.
+#[derive(Debug)]
+pub struct Prepared {
+    points: usize,
+    weights: [Input; 5],
+}
+
+/// What the graph says about one window.
+#[derive(Debug)]
+pub struct Scored {
+    /// Root mean square of the whitened residual of the newest row.
+    pub score: f64,
+    /// Squared whitened residual per point.
+    pub squared: Vec<f64>,
+}
+
+impl StageA {
+    /// Takes an opened bundle. Fails where it is not one of Stage A.
+    pub fn new(bundle: Bundle) -> Result<Self, BundleError> {
+        let manifest = bundle.manifest();
+        let inputs: Vec<&str> = manifest.input.iter().map(|tensor| tensor.name.as_str()).collect();
+        let outputs: Vec<&str> = manifest.output.iter().map(|tensor| tensor.name.as_str()).collect();
+        if manifest.role != "anomaly" || inputs != INPUTS || outputs != OUTPUTS {
+            let what = format!("Stage A needs role `anomaly`, inputs {INPUTS:?} and outputs {OUTPUTS:?}");
+            return Err(BundleError::Unusable { bundle: manifest.name.clone(), what });
+        }
+        Ok(Self { bundle, plans: BTreeMap::new() })
+    }
+
+    /// The bundle behind it.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Makes the plan for `points` points, if it is not there yet.
+    pub fn plan_for(&mut self, points: usize) -> Result<(), BundleError> {
+        if !self.plans.contains_key(&points) {
+            self.plans.insert(points, self.bundle.plan(points)?);
+        }
+        Ok(())
+    }
+
+    /// Rows of history that a score needs before its own.
+    pub fn lags(&self) -> usize {
+        self.bundle.manifest().lags
+    }
+
+    /// Turns fitted weights into inputs of the graph.
+    pub fn prepare(&self, weights: &Weights) -> Result<Prepared, ModelError> {
+        let (n, lags) = (weights.points, self.lags());
+        let weights = [
+            Input::new(&[n], &weights.mean)?,
+            Input::new(&[n], &weights.inv_std)?,
+            Input::new(&[lags * n, n], &weights.regression)?,
+            Input::new(&[n], &weights.bias)?,
+            Input::new(&[n, n], &weights.whitening)?,
+        ];
+        Ok(Prepared { points: n, weights })
+    }
+
+    /// Scores a window of `lags + 1` rows in row-major order. Fails where the runtime fails or an output is not finite.
+    pub fn score(&mut self, window: &[f64], prepared: &Prepared) -> Result<Scored, ModelError> {
+        let rows = self.lags() + 1;
+        let missing = || ModelError::Runtime(format!("there is no plan for {} points", prepared.points));
+        let plan = self.plans.get_mut(&prepared.points).ok_or_else(missing)?;
+        let window = Input::new(&[rows, prepared.points], window)?;
+        let [mean, inv_std, regression, bias, whitening] = &prepared.weights;
+        let outputs = plan.run(&[&window, mean, inv_std, regression, bias, whitening])?;
+        let [_, squared, score] = <[Vec<f64>; 3]>::try_from(outputs).map_err(|_| ModelError::Runtime("three outputs expected".to_owned()))?;
+        let score = score.first().copied().ok_or(ModelError::Runtime("the score is empty".to_owned()))?;
+        Ok(Scored { score, squared })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::inference::baseline::{Collected, fit, tests::Noise};
+    use crate::inference::limit::Smoothed;
+
+    fn stage_a() -> StageA {
+        StageA::new(Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stage-a")).unwrap()).unwrap()
+    }
+
+    /// The fit computes its scores with nalgebra, the graph with tract: two programs, one formula.
+    #[test]
+    fn graph_and_fit_agree_on_the_same_rows() {
+        let (points, rows) = (5, 300);
+        let mut noise = Noise(9);
+        let mut values: Vec<Vec<f64>> = vec![vec![101_325.0; points]];
+        for row in 1..rows {
+            let next = values[row - 1].iter().map(|v| 101_325.0 + 0.8 * (v - 101_325.0) + noise.next()).collect();
+            values.push(next);
+        }
+        let mut collected = Collected::new(points);
+        for (row, values) in values.iter().enumerate() {
+            collected.push(values, row > 0);
+        }
+        let fit = fit(&collected, 60, 3).unwrap();
+
+        let mut stage = stage_a();
+        stage.plan_for(points).unwrap();
+        let prepared = stage.prepare(&fit.weights).unwrap();
+        let (mut smoothed, mut last) = (Smoothed::default(), 0.0);
+        for end in 4..=rows {
+            let scored = stage.score(&values[end - 4..end].concat(), &prepared).unwrap();
+            last = smoothed.push(scored.score, &scored.squared);
+        }
+        let shares = |s: &Smoothed| s.top_shares();
+        let mut expected = fit.smoothed.clone();
+        let difference = (expected.push(last, &[]) - last).abs();
+        assert!(difference < 1e-9 * last, "{difference}");
+        for ((a, share_a), (b, share_b)) in shares(&smoothed).into_iter().zip(shares(&fit.smoothed)) {
+            assert!(a == b && (share_a - share_b).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_window_that_overflows_is_an_error_and_the_next_one_is_scored() {
+        let mut stage = stage_a();
+        stage.plan_for(1).unwrap();
+        let weights = Weights {
+            points: 1,
+            mean: vec![0.0],
+            inv_std: vec![1.0],
+            regression: vec![0.0; 3],
+            bias: vec![0.0],
+            whitening: vec![1.0],
+        };
+        let prepared = stage.prepare(&weights).unwrap();
+        assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(1))));
+        assert!(matches!(stage.score(&[0.0, 0.0, 0.0], &prepared), Err(ModelError::Shape { actual: 3, expected: 4 })));
+        assert_eq!(stage.score(&[0.0, 0.0, 0.0, -2.0], &prepared).unwrap().score, 2.0);
+    }
+}

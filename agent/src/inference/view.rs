@@ -1,0 +1,85 @@
+//! An asset as a person sees it on the status page, and as a replay prints it.
+use hark_protocol::topics::{AlarmState, Name, Phase, Quality, ScoreReason, Timestamp};
+use serde::Serialize;
+
+use super::{asset::AssetState, limit, report};
+use crate::config;
+
+/// What is known of an asset after its newest row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AssetView {
+    /// Asset id.
+    pub id: Name,
+    /// Name for people.
+    pub name: Name,
+    /// Of the newest row; commissioning before the first.
+    pub phase: Phase,
+    /// 0 to 1 while commissioning.
+    pub progress: Option<f64>,
+    /// Why there is no score.
+    pub reason: Option<ScoreReason>,
+    /// Start of the newest row's slot.
+    pub row_ts: Option<Timestamp>,
+    /// Smoothed score of the newest row, same scale as `limit`.
+    pub score: Option<f64>,
+    /// Limit of the score.
+    pub limit: Option<f64>,
+    /// 0 to 1, 0.5 at the limit.
+    pub anomaly: Option<f64>,
+    /// 0 to 100.
+    pub health: Option<f64>,
+    /// What sets it, or why it is not known.
+    pub health_reason: Name,
+    /// Score over limit, after hysteresis.
+    pub above: bool,
+    /// An alarm is active.
+    pub alarm: bool,
+    /// State of the alarm.
+    pub alarm_state: AlarmState,
+    /// The occurrence that is active or waits for a person.
+    pub alarm_id: Option<Name>,
+    /// Worst quality among the inputs of the newest row.
+    pub quality: Quality,
+    /// The points that contribute most, with shares, largest first; at most three.
+    pub contributions: Vec<(Name, f64)>,
+    /// Scored points whose latest reading was bad.
+    pub bad_points: Vec<Name>,
+    /// Event time of the newest reading: silent since then.
+    pub last_reading: Option<Timestamp>,
+    /// Weights in use.
+    pub baseline_id: Option<Name>,
+}
+
+impl AssetView {
+    pub(super) fn of(asset: &config::Asset, state: &AssetState) -> Self {
+        let verdict = state.verdict.as_ref();
+        let scoring = state.scoring();
+        let (health, health_reason) = report::health_of(state);
+        let score = verdict.and_then(|verdict| verdict.score);
+        let limit = scoring.map(|scoring| scoring.limit);
+        let point = |index: usize| state.scored.get(index).cloned();
+        let shares = verdict.map_or(&[][..], |verdict| &verdict.shares);
+        Self {
+            id: asset.id.clone(),
+            name: asset.name.clone(),
+            phase: verdict.map_or(Phase::Commissioning, |verdict| verdict.phase),
+            progress: state.progress(asset.commissioning),
+            reason: verdict.and_then(|verdict| verdict.reason),
+            row_ts: verdict.map(|verdict| verdict.ts),
+            score,
+            limit,
+            anomaly: score.zip(limit).map(|(score, limit)| limit::anomaly(score, limit)),
+            health,
+            health_reason,
+            above: verdict.is_some_and(|verdict| verdict.above),
+            alarm: state.alarm.is_active(),
+            alarm_state: state.alarm.state(),
+            alarm_id: state.alarm.alarm_id().cloned(),
+            quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),
+            contributions: shares.iter().filter_map(|&(index, share)| Some((point(index)?, share))).collect(),
+            bad_points: state.grid.bad_points().filter_map(point).collect(),
+            last_reading: state.last_reading,
+            baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The last rows of an asset, as many as the model looks at.
+use std::collections::VecDeque;
+
+use hark_protocol::topics::{Quality, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::buffer::Position;
+
+/// Rows further apart than so many grids do not belong to one window.
+pub const GAP_GRIDS_MAX: i64 = 5;
+
+/// A row with all its values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FullRow {
+    /// Start of its slot.
+    pub ts: Timestamp,
+    /// One value per scored point.
+    pub values: Vec<f64>,
+    /// Worst quality among them.
+    pub quality: Quality,
+    /// First and last record behind them.
+    pub range: (Position, Position),
+}
+
+/// A window of `length` consecutive rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Window {
+    length: usize,
+    gap_us: i64,
+    rows: VecDeque<FullRow>,
+}
+
+impl Window {
+    /// An empty window of `length` rows on a grid of `grid_us` microseconds.
+    pub fn new(length: usize, grid_us: i64) -> Self {
+        Self { length, gap_us: grid_us.saturating_mul(GAP_GRIDS_MAX), rows: VecDeque::with_capacity(length) }
+    }
+
+    /// Adds a row. True where it continues the rows before it; false where it begins anew, after [`Self::clear`] or a gap.
+    pub fn push(&mut self, row: FullRow) -> bool {
+        if self.rows.back().is_some_and(|last| row.ts.0.saturating_sub(last.ts.0) > self.gap_us) {
+            self.rows.clear();
+        }
+        let continues = !self.rows.is_empty();
+        if self.rows.len() == self.length {
+            self.rows.pop_front();
+        }
+        self.rows.push_back(row);
+        continues
+    }
+
+    /// Rows of a full window.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Forgets all rows: the next one begins anew.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+    }
+
+    /// All values in row-major order, the oldest row first; `None` until the window is full.
+    pub fn values(&self) -> Option<Vec<f64>> {
+        (self.rows.len() == self.length).then(|| self.rows.iter().flat_map(|row| row.values.iter().copied()).collect())
+    }
+
+    /// Worst quality in the window.
+    pub fn quality(&self) -> Quality {
+        self.rows.iter().map(|row| row.quality).max().unwrap_or(Quality::Bad)
+    }
+
+    /// First and last record behind the window; `None` while it is empty.
+    pub fn range(&self) -> Option<(Position, Position)> {
+        let mut ranges = self.rows.iter().map(|row| row.range);
+        let first = ranges.next()?;
+        Some(ranges.fold(first, |(from, to), (f, t)| (from.min(f), to.max(t))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(second: i64) -> FullRow {
+        let position = Position { ordinal: 1, seq: u64::try_from(second).unwrap_or(0) };
+        FullRow { ts: Timestamp(second * 1_000_000), values: vec![second as f64], quality: Quality::Good, range: (position, position) }
+    }
+
+    #[test]
+    fn fills_slides_and_begins_anew_after_a_gap() {
+        let mut window = Window::new(3, 1_000_000);
+        assert!(!window.push(row(1)));
+        assert!(window.push(row(2)));
+        assert_eq!(window.values(), None);
+        assert!(window.push(row(7)), "five grids are no gap");
+        assert!(window.push(row(8)));
+        assert_eq!(window.values(), Some(vec![2.0, 7.0, 8.0]));
+        assert_eq!(window.range().map(|(from, to)| (from.seq, to.seq)), Some((2, 8)));
+        assert!(!window.push(row(14)), "six grids are");
+        assert_eq!(window.values(), None);
+    }
+}

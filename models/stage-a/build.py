@@ -1,0 +1,174 @@
+"""Writes the bundle of Stage A: `model.onnx`, golden input and output, and `manifest.toml` with their hashes.
+
+Stage A scores one window of a machine: z-score, one-step ridge VAR residual, whitening, root mean square. The machine's weights are inputs of the
+graph, fitted on the gateway, so this file holds no data and is the same for all machines and any number of points n.
+
+    python models/stage-a/build.py            writes the bundle beside this file; a second run gives the same bytes
+    python models/stage-a/build.py --check    exit 1 where the files differ from what would be written
+
+All arithmetic is float64: with float32 a pressure of 101325 Pa that moves by 1 Pa would keep three digits, and the float64 kernel of the runtime adds in
+the same order on every processor, so a replay on another gateway gives the same numbers.
+"""
+
+import argparse
+import hashlib
+import math
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, checker, helper, numpy_helper
+
+NAME = "stage-a"
+VERSION = "1.0.0"
+LAGS = 3
+OPSET = 17
+IR_VERSION = 8
+GOLDEN_POINTS = 3
+
+# Names, shapes. `n` points, LAGS * n history values.
+INPUTS = [
+    ("window", [LAGS + 1, "n"]),
+    ("mean", ["n"]),
+    ("inv_std", ["n"]),
+    ("regression", ["history", "n"]),
+    ("bias", ["n"]),
+    ("whitening", ["n", "n"]),
+]
+OUTPUTS = [("whitened", [1, "n"]), ("squared", [1, "n"]), ("score", [1])]
+
+
+def graph() -> onnx.ModelProto:
+    """The scoring graph, written node by node so that nothing depends on an exporter."""
+
+    def integers(name: str, values: list[int]) -> onnx.TensorProto:
+        return numpy_helper.from_array(np.array(values, dtype=np.int64), name)
+
+    constants = [
+        integers("first", [0]),
+        integers("last", [LAGS]),
+        integers("end", [LAGS + 1]),
+        integers("rows", [0]),
+        integers("one_row", [1, -1]),
+    ]
+    nodes = [
+        helper.make_node("Sub", ["window", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "inv_std"], ["z"]),
+        helper.make_node("Slice", ["z", "first", "last", "rows"], ["past"]),
+        helper.make_node("Slice", ["z", "last", "end", "rows"], ["present"]),
+        helper.make_node("Reshape", ["past", "one_row"], ["past_row"]),
+        helper.make_node("MatMul", ["past_row", "regression"], ["explained"]),
+        helper.make_node("Add", ["explained", "bias"], ["predicted"]),
+        helper.make_node("Sub", ["present", "predicted"], ["residual"]),
+        helper.make_node("MatMul", ["residual", "whitening"], ["whitened"]),
+        helper.make_node("Mul", ["whitened", "whitened"], ["squared"]),
+        helper.make_node("ReduceMean", ["squared"], ["mean_square"], axes=[1], keepdims=0),
+        helper.make_node("Sqrt", ["mean_square"], ["score"]),
+    ]
+
+    def infos(of: list[tuple[str, list]]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape) for name, shape in of]
+
+    body = helper.make_graph(nodes, NAME, infos(INPUTS), infos(OUTPUTS), constants)
+    model = helper.make_model(body, producer_name="hark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs made of small dyadic fractions and the outputs that follow. Sums of such numbers are exact in float64, whatever the order of addition."""
+    n = GOLDEN_POINTS
+
+    def dyadic(rows: int, columns: int, step: int, modulus: int) -> np.ndarray:
+        return np.array([[((r * columns + c) * step % modulus - modulus // 2) / 8 for c in range(columns)] for r in range(rows)])
+
+    inputs = {
+        "window": dyadic(LAGS + 1, n, 7, 23) + 16,
+        "mean": dyadic(1, n, 5, 11)[0] + 16,
+        "inv_std": np.array([0.5, 2.0, 1.0]),
+        "regression": dyadic(LAGS * n, n, 11, 17) / 4,
+        "bias": dyadic(1, n, 3, 7)[0],
+        "whitening": dyadic(n, n, 5, 13) + 2 * np.eye(n),
+    }
+    z = (inputs["window"] - inputs["mean"]) * inputs["inv_std"]
+    residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs["regression"] + inputs["bias"])
+    whitened = residual @ inputs["whitening"]
+    squared = whitened * whitened
+    score = np.array([math.sqrt(math.fsum(squared[0]) / n)])
+    return inputs, {"whitened": whitened, "squared": squared, "score": score}
+
+
+def as_text(tensors: dict[str, np.ndarray]) -> bytes:
+    """One tensor a line: name, dimensions joined by `x`, values in shortest round-trip form."""
+    lines = []
+    for name, tensor in tensors.items():
+        values = " ".join(repr(float(v)) for v in tensor.ravel())
+        lines.append(f"{name} {'x'.join(map(str, tensor.shape))} {values}\n")
+    return "".join(lines).encode()
+
+
+def manifest(files: dict[str, bytes], operators: list[str]) -> bytes:
+    """What the agent reads first: identity, shapes, limits of the graph, hashes."""
+
+    def tensors(kind: str, of: list[tuple[str, list]]) -> str:
+        return "".join(f'\n[[{kind}]]\nname = "{name}"\nshape = [{", ".join(repr(str(d)).replace(chr(39), chr(34)) for d in shape)}]\n' for name, shape in of)
+
+    hashes = "".join(f'"{name}" = "{hashlib.sha256(content).hexdigest()}"\n' for name, content in files.items())
+    return f"""\
+# Written by build.py; edit that file instead.
+schema = 1
+name = "{NAME}"
+version = "{VERSION}"
+role = "anomaly"
+about = "z-score, ridge VAR({LAGS}) one-step residual, whitening, root mean square; the weights of a machine are inputs, fitted on its gateway"
+element = "float64"
+lags = {LAGS}
+opset = {OPSET}
+operators = [{", ".join(f'"{o}"' for o in operators)}]
+training_data = "none: the graph holds no fitted number"
+licence = "Apache-2.0"
+
+[golden]
+input = "golden-input.txt"
+output = "golden-output.txt"
+# Largest difference allowed, relative to the larger of 1 and the expected value.
+tolerance = 1e-12
+
+# SHA-256 of every other file of the bundle.
+[files]
+{hashes}{tensors("input", INPUTS)}{tensors("output", OUTPUTS)}""".encode()
+
+
+def bundle() -> dict[str, bytes]:
+    """All files of the bundle by name."""
+    model = graph()
+    inputs, outputs = golden()
+    files = {
+        "model.onnx": model.SerializeToString(deterministic=True),
+        "golden-input.txt": as_text(inputs),
+        "golden-output.txt": as_text(outputs),
+    }
+    files["manifest.toml"] = manifest(files, sorted({node.op_type for node in model.graph.node}))
+    return files
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--check", action="store_true", help="compare with the files on disk and write nothing")
+    check = arguments.parse_args().check
+    folder = pathlib.Path(__file__).resolve().parent
+    differing = []
+    for name, content in bundle().items():
+        path = folder / name
+        if path.is_file() and path.read_bytes() == content:
+            continue
+        differing.append(name)
+        if not check:
+            path.write_bytes(content)
+    print(f"{NAME} {VERSION}: " + (f"{'differs' if check else 'wrote'} {', '.join(differing)}" if differing else "unchanged"))
+    return 1 if check and differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
