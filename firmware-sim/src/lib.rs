@@ -4,3 +4,5 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 pub mod firmware;
+#[cfg(feature = "std")]
+pub mod machine;

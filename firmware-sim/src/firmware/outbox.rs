@@ -98,7 +98,7 @@ mod tests {
     fn frames_are_sent_in_order_and_again_after_the_timeout() {
         let mut outbox = filled::<4>(&[(Kind::Hello, 1, 1), (Kind::Features, 1, 2)]);
         assert_eq!(due(&mut outbox, 10), [1, 2]);
-        assert_eq!(due(&mut outbox, 109), []);
+        assert!(due(&mut outbox, 109).is_empty());
         assert_eq!(due(&mut outbox, 110), [1, 2]);
     }
 
@@ -123,7 +123,7 @@ mod tests {
     fn a_clock_that_jumps_back_delays_but_never_loses() {
         let mut outbox = filled::<2>(&[(Kind::Features, 1, 1)]);
         assert_eq!(due(&mut outbox, 1_000), [1]);
-        assert_eq!(due(&mut outbox, 5), []);
+        assert!(due(&mut outbox, 5).is_empty());
         assert_eq!(due(&mut outbox, 1_100), [1]);
     }
 }
