@@ -220,8 +220,8 @@ impl Kafka {
     }
 }
 
-/// The path of Kafka's script for people and for [`Kafka`].
-pub fn script() -> String {
+/// The script that also people use.
+fn script() -> String {
     in_clone("tests/kafka/kafka.sh").display().to_string()
 }
 
