@@ -161,10 +161,8 @@ impl Poll {
                 Ok(_) => {}
                 Err(error) => {
                     self.disconnected(&error);
-                    let wait = backoff.next();
-                    tokio::select! {
-                        () = stop.cancelled() => break,
-                        () = tokio::time::sleep(wait) => {}
+                    if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+                        break;
                     }
                 }
             }
