@@ -3,9 +3,27 @@
 //! ```text
 //! source ──► buffer ──► inference ──► buffer ──► forward ──► Kafka
 //! ```
-//! Start reading at `pipeline.rs`, which wires these stages.
+//! Start reading at [`pipeline`], which wires these stages; each folder's `mod.rs` is its story.
+pub mod backoff;
 pub mod buffer;
+pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod forward;
+pub mod hold;
 pub mod inference;
+pub mod pipeline;
 pub mod record;
 pub mod signal;
+pub mod source;
+pub mod status;
+pub mod stop;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The agent's `main`: parses the arguments of this process and runs the subcommand.
+pub fn main() -> ExitCode {
+    commands::run(commands::Arguments::parse())
+}

@@ -1,2 +1,6 @@
-//! The `hark` program; everything is in the library, so that the demo and the tests can start the real agent from their own binary.
-fn main() {}
+//! The `hark` program. Everything is in the library, so that the demo and the tests can start the real agent from their own binary.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hark::main()
+}

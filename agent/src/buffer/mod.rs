@@ -1,8 +1,55 @@
 //! The durable log: four lanes of entries, each a ring of small append-only databases.
 //!
-//! Promises: what [`Writer::commit`] has returned for survives a power cut; a [`Reader`] sees nothing above it; a position is never used twice.
+//! ```text
+//! <dir>/lock  incarnations.{0,1}  cursors/<name>.{0,1}
+//! <dir>/<lane>/p-<ordinal>-<first seq>/     one partition: header, and a sled database of frames by first seq
+//! <dir>/<lane>/dead-…                       one being removed
+//! ```
+//! Promises: what [`Writer::commit`] has returned for survives a power cut; a [`Reader`] sees nothing above it; a position is never used twice;
+//! a record that is missing or damaged is an error that names it, never a silent step.
+//!
+//! [`Log::open`] gives the [`Log`], which any thread may read, and the one [`Writer`], which normally moves into [`commit::run`]. A partition is
+//! made at the first append of an incarnation to a lane and whenever the last is full; one of an earlier incarnation is never written again.
+//! Nothing is ever deleted from a database: [`Writer::reclaim`] drops whole directories.
+pub mod commit;
+mod counters;
+mod cursor;
+mod frame;
+mod incarnation;
+mod lane;
+mod log;
+mod partition;
+mod reader;
+mod small_file;
+mod writer;
 
-use std::fmt;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod samples;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use hark_protocol::topics::LaneName;
+
+pub use self::{
+    counters::BufferCounters,
+    cursor::Cursor,
+    frame::{ENTRY_MAX_BYTES, FrameError},
+    incarnation::{Ended, Incarnation},
+    log::{Log, LogSettings},
+    partition::StoreError,
+    reader::Reader,
+    small_file::{SMALL_FILE_MAX_BYTES, SmallFile},
+    writer::Writer,
+};
 
 /// A place in a lane. Incarnations order by their ordinal; within one, `seq` counts from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -16,5 +63,88 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.ordinal, self.seq)
+    }
+}
+
+/// Why what was read cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// The store does not open or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store gave a frame that is not what was written.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// What can go wrong with the log.
+#[derive(Debug, thiserror::Error)]
+pub enum BufferError {
+    /// Another process has the directory: stop with advice.
+    #[error("data directory `{dir}` is in use by another process")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file call failed: full, read-only or failing disk.
+    #[error("failed to {operation} `{path}`")]
+    Io {
+        /// Verb.
+        operation: &'static str,
+        /// Object.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The store of a partition failed without being damaged: full, read-only or failing disk.
+    #[error("failed to use partition `{partition}`")]
+    Store {
+        /// Its directory.
+        partition: PathBuf,
+        /// Cause.
+        source: StoreError,
+    },
+    /// Records of a partition cannot be read back: put it aside and go on behind it.
+    #[error("partition `{partition}` of lane {lane} is damaged at {from}")]
+    Damaged {
+        /// Lane.
+        lane: LaneName,
+        /// Its directory.
+        partition: PathBuf,
+        /// First record that is out of reach.
+        from: Position,
+        /// Cause.
+        source: Damage,
+    },
+    /// Records of one incarnation are not on disk (reclaimed, evicted, put aside). Go on after `to`.
+    #[error("records {from} to {to} of lane {lane} are missing")]
+    Hole {
+        /// Lane.
+        lane: LaneName,
+        /// First missing record.
+        from: Position,
+        /// Last missing record, of the same incarnation.
+        to: Position,
+    },
+    /// The caller must cut it up; nothing was appended.
+    #[error("entry of {bytes} bytes exceeds the limit of {ENTRY_MAX_BYTES}")]
+    EntryTooLarge {
+        /// Encoded size.
+        bytes: usize,
+    },
+    /// An entry does not encode; nothing was appended.
+    #[error("failed to encode an entry")]
+    Encode(#[source] postcard::Error),
+    /// An earlier commit failed: only opening the log again gives a writer.
+    #[error("log writer has failed before")]
+    WriterFailed,
+    /// The ordinals of incarnations are used up, or one on disk was forged.
+    #[error("no ordinal is left for a new incarnation")]
+    OrdinalsExhausted,
+}
+
+impl BufferError {
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
     }
 }

@@ -1,8 +1,12 @@
 //! What the agent is told: `hark.toml` for the gateway and one file per machine in `assets/`.
 //!
 //! The files are parsed into raw structs that refuse unknown keys ([`file`]), then checked once into the types below, which cannot be wrong.
+mod check;
+mod file;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use check::{ConfigError, load};
 use hark_protocol::topics::{Name, Origin};
 
 /// All of it.

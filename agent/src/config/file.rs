@@ -1,0 +1,287 @@
+//! The files as they are written: raw structs that refuse unknown keys. Nothing is decided here; see [`super::check`].
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+/// `hark.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HarkFile {
+    pub(super) gateway: GatewayTable,
+    #[serde(default)]
+    pub(super) buffer: BufferTable,
+    pub(super) kafka: Option<KafkaTable>,
+    #[serde(default)]
+    pub(super) http: HttpTable,
+    #[serde(default)]
+    pub(super) inference: InferenceTable,
+    #[serde(default)]
+    pub(super) mqtt: Vec<MqttTable>,
+    #[serde(default)]
+    pub(super) serial: Vec<SerialTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GatewayTable {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) origin: hark_protocol::topics::Origin,
+    #[serde(default = "heartbeat_every")]
+    pub(super) heartbeat_every: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BufferTable {
+    pub(super) dir: PathBuf,
+    pub(super) quota: String,
+    pub(super) commit_max_delay: String,
+    pub(super) commit_bytes: String,
+    pub(super) in_flight_bytes: String,
+}
+
+impl Default for BufferTable {
+    fn default() -> Self {
+        Self {
+            dir: "/var/lib/hark".into(),
+            quota: "1 GiB".into(),
+            commit_max_delay: "250ms".into(),
+            commit_bytes: "256 KiB".into(),
+            in_flight_bytes: "8 MiB".into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KafkaTable {
+    pub(super) brokers: String,
+    #[serde(default = "topic_prefix")]
+    pub(super) topic_prefix: String,
+    #[serde(default = "batch_records")]
+    pub(super) batch_records: usize,
+    #[serde(default = "batch_bytes")]
+    pub(super) batch_bytes: String,
+    pub(super) plaintext_accepted: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HttpTable {
+    pub(super) listen: SocketAddr,
+}
+
+impl Default for HttpTable {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct InferenceTable {
+    pub(super) models: PathBuf,
+}
+
+impl Default for InferenceTable {
+    fn default() -> Self {
+        Self { models: "/usr/share/hark/models".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MqttTable {
+    pub(super) name: String,
+    pub(super) host: String,
+    #[serde(default = "mqtt_port")]
+    pub(super) port: u16,
+    pub(super) client_id: Option<String>,
+    #[serde(default = "session_expiry")]
+    pub(super) session_expiry: String,
+    pub(super) plaintext_accepted: Option<String>,
+    #[serde(rename = "topic", default)]
+    pub(super) topics: Vec<TopicTable>,
+}
+
+/// Shape keys stand beside the template, so that one table describes one topic.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TopicTable {
+    pub(super) template: String,
+    pub(super) asset: Option<String>,
+    pub(super) point: Option<String>,
+    #[serde(default)]
+    pub(super) payload: ShapeTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ShapeTable {
+    pub(super) array: Option<String>,
+    pub(super) asset: Option<String>,
+    pub(super) point: Option<String>,
+    pub(super) value: Option<String>,
+    pub(super) values: Option<String>,
+    pub(super) waveform: bool,
+    pub(super) time: Option<String>,
+    pub(super) time_unit: Option<String>,
+    pub(super) zone: Option<String>,
+    pub(super) quality: Option<String>,
+    pub(super) sequence: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SerialTable {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    #[serde(default = "baud")]
+    pub(super) baud: u32,
+    pub(super) format: SerialFormatName,
+    pub(super) asset: Option<String>,
+    #[serde(default)]
+    pub(super) payload: ShapeTable,
+    pub(super) separator: Option<char>,
+    #[serde(default)]
+    pub(super) decimal_comma: bool,
+    pub(super) columns: Option<Vec<String>>,
+    pub(super) time_unit: Option<String>,
+    pub(super) zone: Option<String>,
+    #[serde(rename = "node", default)]
+    pub(super) nodes: Vec<NodeTable>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SerialFormatName {
+    Node,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeTable {
+    pub(super) id: u32,
+    pub(super) asset: String,
+    #[serde(default)]
+    pub(super) channels: Vec<String>,
+}
+
+/// One file in `assets/`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AssetFile {
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) class: Option<String>,
+    #[serde(default = "grid")]
+    pub(super) grid: String,
+    pub(super) stale_after: Option<String>,
+    #[serde(default = "predict_every")]
+    pub(super) predict_every: String,
+    #[serde(default)]
+    pub(super) commissioning: CommissioningTable,
+    #[serde(default)]
+    pub(super) alarm: AlarmTable,
+    #[serde(rename = "point", default)]
+    pub(super) points: Vec<PointTable>,
+    #[serde(rename = "waveform", default)]
+    pub(super) waveforms: Vec<WaveformTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CommissioningTable {
+    pub(super) rows: usize,
+    pub(super) held_back: Option<usize>,
+}
+
+impl Default for CommissioningTable {
+    fn default() -> Self {
+        // A day at one row a second.
+        Self { rows: 86_400, held_back: None }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AlarmTable {
+    pub(super) on_delay: String,
+    pub(super) off_delay: String,
+}
+
+impl Default for AlarmTable {
+    fn default() -> Self {
+        Self { on_delay: "15s".into(), off_delay: "60s".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PointTable {
+    pub(super) id: String,
+    pub(super) unit: String,
+    pub(super) column: Option<String>,
+    pub(super) range: Option<(f64, f64)>,
+    #[serde(default)]
+    pub(super) map: BTreeMap<String, f64>,
+    #[serde(default = "yes")]
+    pub(super) scored: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaveformTable {
+    pub(super) id: String,
+    pub(super) unit: String,
+    pub(super) features: Option<Vec<String>>,
+    pub(super) speed_rpm: Option<f64>,
+    pub(super) speed_point: Option<String>,
+    pub(super) bearing: Option<BearingTable>,
+    pub(super) envelope_band_hz: Option<(f64, f64)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BearingTable {
+    pub(super) elements: u32,
+    pub(super) element_mm: f64,
+    pub(super) pitch_mm: f64,
+    #[serde(default)]
+    pub(super) contact_deg: f64,
+}
+
+fn heartbeat_every() -> String {
+    "10s".into()
+}
+fn topic_prefix() -> String {
+    "hark.".into()
+}
+fn batch_records() -> usize {
+    16_000
+}
+fn batch_bytes() -> String {
+    "6 MiB".into()
+}
+fn mqtt_port() -> u16 {
+    1883
+}
+fn session_expiry() -> String {
+    "7d".into()
+}
+fn baud() -> u32 {
+    115_200
+}
+fn grid() -> String {
+    "1s".into()
+}
+fn predict_every() -> String {
+    "30s".into()
+}
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,66 @@
+//! Who still needs the records of the log: only what is behind every reader may be given back.
+use std::sync::{Mutex, PoisonError};
+
+use hark_protocol::topics::LaneName;
+
+use crate::buffer::Position;
+
+/// The stored places of all readers. A place that is not stored would be read again after a crash, so only stored ones count.
+#[derive(Debug)]
+pub struct Hold {
+    places: Mutex<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
+    forward: [Position; LaneName::ALL.len()],
+    /// Inference's checkpoint in the inputs lane.
+    checkpoint: Position,
+}
+
+impl Hold {
+    /// Holds everything until the readers say where they are.
+    pub fn new() -> Self {
+        Self { places: Mutex::new(Places { forward: [Position::default(); LaneName::ALL.len()], checkpoint: Position::default() }) }
+    }
+
+    /// Forward stored its cursor of `lane`.
+    pub fn forward_stored(&self, lane: LaneName, position: Position) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).forward[lane as usize] = position;
+    }
+
+    /// Inference stored a checkpoint: everything up to `position` of the inputs lane is in it.
+    pub fn checkpoint_stored(&self, position: Position) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).checkpoint = position;
+    }
+
+    /// The last record of `lane` that nobody needs.
+    pub fn behind(&self, lane: LaneName) -> Position {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let forward = places.forward[lane as usize];
+        if lane == LaneName::Inputs { forward.min(places.checkpoint) } else { forward }
+    }
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_wait_for_the_slower_reader() {
+        let hold = Hold::new();
+        let at = |seq| Position { ordinal: 1, seq };
+        hold.forward_stored(LaneName::Inputs, at(9));
+        hold.forward_stored(LaneName::Alarms, at(5));
+        assert_eq!(hold.behind(LaneName::Inputs), Position::default());
+        hold.checkpoint_stored(at(7));
+        assert_eq!(hold.behind(LaneName::Inputs), at(7));
+        assert_eq!(hold.behind(LaneName::Alarms), at(5));
+    }
+}

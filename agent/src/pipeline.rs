@@ -1,0 +1,218 @@
+//! The whole agent on one screen: what is opened, what runs, and in which order it stops.
+//!
+//! ```text
+//! sources ──► commit loop ──► log ──► inference ──► commit loop ──► log ──► forward ──► Kafka
+//! ```
+//! Sources wait in async tasks, everything behind them is ordinary code on its own thread. This is the only place that spawns.
+#![expect(clippy::disallowed_methods, reason = "the pipeline is where stages are spawned")]
+use std::{sync::Arc, thread, time::Duration};
+
+use hark_protocol::topics::{EventKind, LaneName};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    buffer::{
+        BufferError, Log, LogSettings,
+        commit::{self, Append, Appender, CommitPolicy},
+    },
+    clock::Clock,
+    config::{Config, SerialFormat},
+    forward::Forward,
+    hold::Hold,
+    inference::stage::{Inference, StageError},
+    record::{Body, Entry, Stamp},
+    source::{
+        counters::SourceCounters,
+        mqtt,
+        registry::{Intake, Registry},
+        serial::SerialSource,
+    },
+    status::{Status, http},
+    stop::Stop,
+};
+
+/// Appends that wait for the commit loop; their bytes are bounded by the sources' windows.
+const APPENDS: usize = 1_024;
+
+/// Why the agent could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log could not be opened or failed.
+    #[error("the buffer failed")]
+    Buffer(#[from] BufferError),
+    /// Inference could not start or go on.
+    #[error("inference failed")]
+    Inference(#[from] StageError),
+    /// The status pages could not be served.
+    #[error("failed to serve the status pages on {listen}")]
+    Http { listen: std::net::SocketAddr, source: std::io::Error },
+    /// The system gave no thread or no runtime.
+    #[error("failed to start {what}")]
+    Start { what: &'static str, source: std::io::Error },
+    /// A stage panicked: our own mistake.
+    #[error("stage {0} ended unexpectedly")]
+    Panicked(&'static str),
+}
+
+/// Runs the agent until `stop`.
+///
+/// # Errors
+/// [`RunError`]: why it could not start, or the first failure of a stage.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let clock = Clock::new();
+    let (log, writer) = Log::open(&config.buffer.dir, LogSettings::new(config.buffer.quota_bytes))?;
+    let (appender, requests) = commit::channel(APPENDS);
+    let counters = source_counters(&config, &clock);
+    let status = Arc::new(Status::new(&config, log.clone(), counters.clone(), &clock));
+    let hold = Arc::new(Hold::new());
+    info!(gateway = %config.gateway.id, incarnation = %log.incarnation().id, ordinal = log.incarnation().ordinal, dir = %config.buffer.dir.display(), "log open");
+
+    let listen = config.http.listen;
+    let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
+    info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
+    let inference = Inference::new(&config, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?;
+    let forward = match config.kafka.clone() {
+        Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold, status.clone(), clock.clone())?),
+        None => None,
+    };
+
+    let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
+    let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
+    let commit_log = log.clone();
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy)?))?;
+    open_incarnation(&log, &appender, &config, &clock).await;
+    let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
+    let forward_stop = match forward {
+        Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| Ok(forward.run(stop)?))?),
+        None => None,
+    };
+
+    let pages_stop = CancellationToken::new();
+    let pages = tokio::spawn(http::serve(listener, status, config.gateway.id.clone(), pages_stop.clone()));
+    let sources = start_sources(&config, &counters, &appender, &clock, &stop, &mut stages)?;
+    drop(appender);
+
+    // From here on: the order of stopping. Sources first, then what follows from their last readings, then the rest of the way.
+    stop.cancelled().await;
+    info!("stopping");
+    sources.join_all().await;
+    let join = move || {
+        let mut first_failure = None;
+        stages.join("decode", &mut first_failure);
+        inference_stop.request();
+        log.wake();
+        stages.join("inference", &mut first_failure);
+        if let Some(stop) = forward_stop {
+            stop.request();
+            log.wake();
+        }
+        stages.join("forward", &mut first_failure);
+        stages.join("commit", &mut first_failure);
+        first_failure.map_or(Ok(()), Err)
+    };
+    let ended = tokio::task::spawn_blocking(join).await.unwrap_or(Err(RunError::Panicked("shutdown")));
+    pages_stop.cancel();
+    if tokio::time::timeout(Duration::from_secs(1), pages).await.is_err() {
+        info!("a status page was still being read");
+    }
+    ended
+}
+
+fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
+    let mqtt = config.mqtt.iter().map(|mqtt| (mqtt.name.clone(), "redelivery"));
+    let serial = config.serial.iter().map(|serial| (serial.name.clone(), if matches!(serial.format, SerialFormat::Node { .. }) { "replay" } else { "none" }));
+    mqtt.chain(serial).map(|(name, guarantee)| Arc::new(SourceCounters::new(name, guarantee, clock.clone()))).collect()
+}
+
+fn start_sources(
+    config: &Config,
+    counters: &[Arc<SourceCounters>],
+    appender: &Appender,
+    clock: &Clock,
+    stop: &CancellationToken,
+    stages: &mut Stages,
+) -> Result<JoinSet<()>, RunError> {
+    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+    let mut counters = counters.iter().cloned();
+    let mut next_counters = || counters.next().expect("one set of counters per source");
+    let mut tasks = JoinSet::new();
+    for broker in &config.mqtt {
+        let intake = Intake::new(registry.clone());
+        let (poll, decode, acknowledge) = mqtt::open(broker, intake, appender.clone(), clock.clone(), config.buffer.in_flight_bytes, next_counters());
+        tasks.spawn(poll.run(stop.clone()));
+        tasks.spawn(acknowledge.run());
+        stages.spawn("decode", move || {
+            decode.run();
+            Ok(())
+        })?;
+    }
+    for port in &config.serial {
+        let intake = Intake::new(registry.clone());
+        let source = SerialSource { config: port.clone(), intake, appender: appender.clone(), clock: clock.clone(), counters: next_counters() };
+        tasks.spawn(source.run(stop.clone()));
+    }
+    Ok(tasks)
+}
+
+/// The first record of an incarnation names the one before it and where each of its lanes ended.
+async fn open_incarnation(log: &Log, appender: &Appender, config: &Config, clock: &Clock) {
+    let now = clock.now();
+    let mut event = hark_protocol::topics::Event::new(EventKind::IncarnationOpened);
+    event.text = Some(format!("Hark {} started", env!("CARGO_PKG_VERSION")).into());
+    event.boot = Some(now.boot.clone());
+    if let Some(ended) = log.predecessor() {
+        event.predecessor = Some(ended.incarnation.id.to_string().into());
+        let last: serde_json::Map<_, _> = LaneName::ALL.iter().map(|&lane| (lane.to_string(), ended.last_seq(lane).into())).collect();
+        event.last_seq_json = Some(serde_json::Value::Object(last).to_string().into());
+    }
+    let stamp = Stamp { asset: None, ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin: config.gateway.origin };
+    let entry = Entry { stamp, cause: None, body: Body::Event(event) };
+    // A log that refuses it has failed already, and its thread says why.
+    let _ = appender.append(Append { lane: LaneName::Events, entries: vec![entry], urgent: false, done: None }).await;
+}
+
+/// The stages that run on threads. The first one that fails stops all; the first failure is the one that counts.
+struct Stages {
+    threads: Vec<(&'static str, thread::JoinHandle<Result<(), RunError>>)>,
+    failed: CancellationToken,
+}
+
+impl Stages {
+    fn spawn(&mut self, name: &'static str, stage: impl FnOnce() -> Result<(), RunError> + Send + 'static) -> Result<(), RunError> {
+        let failed = self.failed.clone();
+        let guarded = move || {
+            // Dropped also when the stage panics: then nobody shall wait for it.
+            let guard = failed.drop_guard();
+            let ended = stage();
+            if ended.is_ok() {
+                guard.disarm();
+            }
+            ended
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(|source| RunError::Start { what: name, source })?;
+        self.threads.push((name, thread));
+        Ok(())
+    }
+
+    fn spawn_stoppable(&mut self, name: &'static str, stage: impl FnOnce(&Stop) -> Result<(), RunError> + Send + 'static) -> Result<Arc<Stop>, RunError> {
+        let stop = Arc::new(Stop::default());
+        let given = stop.clone();
+        self.spawn(name, move || stage(&given))?;
+        Ok(stop)
+    }
+
+    /// Waits for all stages called `name`.
+    fn join(&mut self, name: &'static str, first_failure: &mut Option<RunError>) {
+        let (wanted, rest) = std::mem::take(&mut self.threads).into_iter().partition(|(thread, _)| *thread == name);
+        self.threads = rest;
+        let wanted: Vec<(&'static str, thread::JoinHandle<Result<(), RunError>>)> = wanted;
+        for (name, thread) in wanted {
+            if let Err(failure) = thread.join().unwrap_or(Err(RunError::Panicked(name))) {
+                error!(stage = name, "stage failed");
+                first_failure.get_or_insert(failure);
+            }
+        }
+    }
+}

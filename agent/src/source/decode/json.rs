@@ -1,0 +1,205 @@
+//! JSON payloads of any configured shape.
+use hark_protocol::topics::Quality;
+use serde_json::Value as Json;
+
+use super::{Block, DecodeError, Sample, Value, time};
+use crate::config::Shape;
+
+/// Largest block that is taken, samples: 4 MiB of floats, far above what fits a message.
+const MAX_SAMPLES: usize = 1 << 19;
+
+/// Decodes a payload. A payload that is a bare number needs no shape.
+///
+/// # Errors
+/// [`DecodeError`] when nothing of the payload can be used; single values that cannot are in the result as missing or as text.
+pub fn decode(payload: &[u8], shape: &Shape) -> Result<Vec<Sample>, DecodeError> {
+    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim_end_matches('\0').trim();
+    // Home-made senders publish what their language prints.
+    let document: Json = match serde_json::from_str(text) {
+        Ok(document) => document,
+        Err(_) => bare_word(text).ok_or(DecodeError::NotJson)?,
+    };
+    let mut samples = Vec::new();
+    match &shape.array {
+        Some(pointer) => {
+            let items = document.pointer(pointer).and_then(Json::as_array).ok_or(DecodeError::WrongShape)?;
+            for item in items {
+                one(item, &document, shape, &mut samples)?;
+            }
+        }
+        None => one(&document, &document, shape, &mut samples)?,
+    }
+    Ok(samples)
+}
+
+/// `NaN`, `inf` and a number with a decimal comma are not JSON, but they are what some devices send.
+fn bare_word(text: &str) -> Option<Json> {
+    match text.to_ascii_lowercase().as_str() {
+        "nan" | "inf" | "-inf" | "+inf" | "infinity" | "-infinity" => Some(Json::String(text.to_owned())),
+        _ => text.replacen(',', ".", 1).parse::<f64>().ok().map(Json::from),
+    }
+}
+
+fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -> Result<(), DecodeError> {
+    // A field may stand in the array's element or once for the whole message.
+    let find = |pointer: &Option<String>| pointer.as_deref().and_then(|p| item.pointer(p).or_else(|| document.pointer(p)));
+    let text = |pointer: &Option<String>| find(pointer).and_then(|v| v.as_str().map(str::to_owned));
+    let sample = Sample {
+        asset: text(&shape.asset),
+        point: text(&shape.point),
+        value: Value::Missing,
+        time: find(&shape.time).map(|value| time::from_json(value, &shape.time_unit).ok_or(())),
+        quality: find(&shape.quality).map_or(Quality::Good, quality),
+        sequence: find(&shape.sequence).and_then(Json::as_u64),
+    };
+    if let Some(pointer) = &shape.values {
+        let values = item.pointer(pointer).and_then(Json::as_object).ok_or(DecodeError::WrongShape)?;
+        samples.extend(values.iter().map(|(point, value)| Sample { point: Some(point.clone()), value: scalar(value), ..sample.clone() }));
+        return Ok(());
+    }
+    let pointer = shape.value.as_deref().unwrap_or_default();
+    let value = item.pointer(pointer).ok_or(DecodeError::WrongShape)?;
+    if shape.waveform {
+        let block = block(value).ok_or(DecodeError::WrongShape)?;
+        let time = value.get("t0").map(|t0| time::from_json(t0, &shape.time_unit).ok_or(())).or(sample.time);
+        samples.push(Sample { value: Value::Block(block), time, ..sample });
+        return Ok(());
+    }
+    let value = match value {
+        Json::Object(_) | Json::Array(_) => return Err(DecodeError::WrongShape),
+        other => scalar(other),
+    };
+    samples.push(Sample { value, ..sample });
+    Ok(())
+}
+
+fn scalar(value: &Json) -> Value {
+    match value {
+        Json::Number(number) => number.as_f64().map_or(Value::Missing, Value::Number),
+        Json::Bool(flag) => Value::Number(f64::from(u8::from(*flag))),
+        Json::String(text) => super::lines::number(text, false).map_or_else(|| Value::Text(text.clone()), Value::Number),
+        Json::Null | Json::Array(_) | Json::Object(_) => Value::Missing,
+    }
+}
+
+fn block(value: &Json) -> Option<Block> {
+    let fs_hz = value.get("fs")?.as_f64().filter(|fs| fs.is_finite() && *fs > 0.0)?;
+    let scale = value.get("scale").map_or(Some(1.0), Json::as_f64)?;
+    let unit = value.get("unit").and_then(Json::as_str).unwrap_or("[g]").to_owned();
+    let counts = value.get("samples")?.as_array().filter(|s| !s.is_empty() && s.len() <= MAX_SAMPLES)?;
+    let samples: Vec<f64> = counts.iter().map(|count| Some(count.as_f64()? * scale).filter(|v| v.is_finite())).collect::<Option<_>>()?;
+    Some(Block { fs_hz, unit, samples })
+}
+
+/// `good`/`uncertain`/`bad`, a boolean, an OPC UA status code (severity in the top two bits of 32) or the classic 192/64/0.
+fn quality(value: &Json) -> Quality {
+    match value {
+        Json::Bool(true) => Quality::Good,
+        Json::Bool(false) => Quality::Bad,
+        Json::String(text) => match text.to_ascii_lowercase().as_str() {
+            "good" => Quality::Good,
+            "uncertain" => Quality::Uncertain,
+            _ => Quality::Bad,
+        },
+        Json::Number(number) => match number.as_u64() {
+            Some(code @ 256..) => match code >> 30 {
+                0 => Quality::Good,
+                1 => Quality::Uncertain,
+                _ => Quality::Bad,
+            },
+            Some(192..=255) => Quality::Good,
+            Some(64..=191) => Quality::Uncertain,
+            // Zero is Good as an OPC UA status code and bad in the classic scale, which is the one that sends it as a number.
+            _ => Quality::Bad,
+        },
+        _ => Quality::Bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::TimeUnit;
+
+    fn scalar_shape() -> Shape {
+        Shape { value: Some("/value".into()), time: Some("/ts".into()), time_unit: TimeUnit::Ms, ..Shape::default() }
+    }
+
+    #[test]
+    fn a_scalar_with_its_time() {
+        let samples = decode(br#"{"value": 1.25, "ts": 1650006388943}"#, &scalar_shape()).unwrap();
+        assert_eq!(samples.len(), 1);
+        assert_eq!(samples[0].value, Value::Number(1.25));
+        assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_943);
+    }
+
+    #[test]
+    fn bare_numbers_and_what_devices_send_instead() {
+        let first = |payload: &[u8]| decode(payload, &Shape::default()).map(|mut s| s.remove(0).value);
+        assert_eq!(first(b"32.5"), Ok(Value::Number(32.5)));
+        assert_eq!(first(b" 32,5\r\n"), Ok(Value::Number(32.5)));
+        assert_eq!(first(b"32.5\0"), Ok(Value::Number(32.5)));
+        assert!(matches!(first(b"NaN"), Ok(Value::Number(v)) if v.is_nan()));
+        assert_eq!(first(b"\"RUN\""), Ok(Value::Text("RUN".into())));
+        assert_eq!(first(b"true"), Ok(Value::Number(1.0)));
+        assert_eq!(first(b"null"), Ok(Value::Missing));
+        assert_eq!(first(b"{}"), Err(DecodeError::WrongShape));
+        assert_eq!(first(b"{"), Err(DecodeError::NotJson));
+        assert_eq!(first(b"\xff\xfe"), Err(DecodeError::NotUtf8));
+    }
+
+    #[test]
+    fn objects_and_arrays_of_points() {
+        let shape = Shape { values: Some("/values".into()), time: Some("/timestamp".into()), ..Shape::default() };
+        let samples = decode(br#"{"timestamp":1650006388943,"values":{"a":1,"b":2}}"#, &shape).unwrap();
+        assert_eq!(samples.iter().map(|s| s.point.as_deref().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        let shape = Shape {
+            array: Some("/values".into()),
+            point: Some("/id".into()),
+            value: Some("/v".into()),
+            quality: Some("/q".into()),
+            time: Some("/t".into()),
+            ..Shape::default()
+        };
+        let samples = decode(br#"{"values":[{"id":"Ch.Dev.Tag","v":1.2,"q":true,"t":1650006388900},{"id":"x","v":2,"q":false,"t":"?"}]}"#, &shape).unwrap();
+        assert_eq!(samples[0].quality, Quality::Good);
+        assert_eq!(samples[1].quality, Quality::Bad);
+        assert_eq!(samples[1].time, Some(Err(())));
+    }
+
+    #[test]
+    fn a_waveform_block() {
+        let shape = Shape { waveform: true, time_unit: TimeUnit::Ms, ..Shape::default() };
+        let samples = decode(br#"{"t0":1650006388943,"fs":1000,"unit":"[g]","scale":0.5,"samples":[1,-2,4]}"#, &shape).unwrap();
+        assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: "[g]".into(), samples: vec![0.5, -1.0, 2.0] }));
+        for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
+            assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");
+        }
+    }
+
+    #[test]
+    fn qualities() {
+        for (code, expected) in
+            [("192", Quality::Good), ("0", Quality::Bad), ("1073741824", Quality::Uncertain), ("2147483648", Quality::Bad), ("\"Good\"", Quality::Good)]
+        {
+            assert_eq!(quality(&serde_json::from_str(code).unwrap()), expected, "{code}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..300), waveform: bool) {
+            let shape = Shape { waveform, ..scalar_shape() };
+            let _ = decode(&payload, &shape);
+            let _ = decode(&payload, &Shape::default());
+        }
+
+        #[test]
+        fn a_number_arrives_as_it_was_sent(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+            let samples = decode(serde_json::json!({"value": value}).to_string().as_bytes(), &scalar_shape()).unwrap();
+            prop_assert_eq!(&samples[0].value, &Value::Number(value));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Lines of separated values, from a serial port.
+use hark_protocol::topics::Quality;
+
+use super::{DecodeError, Sample, Value, time};
+use crate::config::CsvLines;
+
+/// Column names that mean the time of the line.
+const TIME_COLUMNS: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
+
+/// A number as devices and historians print it. Not finite is still a number; empty or other text is `None`.
+pub fn number(text: &str, decimal_comma: bool) -> Option<f64> {
+    let text = text.trim();
+    if decimal_comma { text.replacen(',', ".", 1).parse().ok() } else { text.parse().ok() }
+}
+
+/// The decoder of one port: remembers the header.
+#[derive(Clone, Debug)]
+pub struct LineDecoder {
+    format: CsvLines,
+    columns: Option<Vec<String>>,
+}
+
+impl LineDecoder {
+    /// A decoder that waits for a header unless the format names its columns.
+    pub fn new(format: CsvLines) -> Self {
+        Self { columns: format.columns.clone(), format }
+    }
+
+    /// Decodes one line without its line end. A header line gives no samples.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the line cannot be used.
+    pub fn decode(&mut self, line: &[u8]) -> Result<Vec<Sample>, DecodeError> {
+        let line = std::str::from_utf8(line).map_err(|_| DecodeError::NotUtf8)?.trim();
+        let cells: Vec<&str> = line.split(char::from(self.format.separator)).map(str::trim).collect();
+        if self.is_header(&cells) {
+            self.columns = Some(cells.iter().map(|&cell| cell.to_owned()).collect());
+            return Ok(Vec::new());
+        }
+        let columns = self.columns.as_ref().ok_or(DecodeError::NoHeader)?;
+        if cells.len() != columns.len() {
+            return Err(DecodeError::WrongColumns);
+        }
+        let mut line_time = None;
+        let mut samples = Vec::with_capacity(cells.len());
+        for (column, cell) in columns.iter().zip(cells) {
+            if TIME_COLUMNS.contains(&column.as_str()) {
+                line_time = Some(time::from_text(cell, &self.format.time_unit).ok_or(()));
+            } else if !column.is_empty() {
+                samples.push(Sample {
+                    asset: Some(self.format.asset.to_string()),
+                    point: Some(column.clone()),
+                    value: self.value(cell),
+                    time: None,
+                    quality: Quality::Good,
+                    sequence: None,
+                });
+            }
+        }
+        samples.iter_mut().for_each(|sample| sample.time = line_time);
+        Ok(samples)
+    }
+
+    /// A header has no number in it; a line of values has at least one, or a time.
+    fn is_header(&self, cells: &[&str]) -> bool {
+        if let Some(columns) = &self.columns {
+            return cells.iter().eq(columns.iter());
+        }
+        cells.len() > 1 && cells.iter().all(|cell| number(cell, self.format.decimal_comma).is_none() && time::from_text(cell, &self.format.time_unit).is_none())
+    }
+
+    fn value(&self, cell: &str) -> Value {
+        match number(cell, self.format.decimal_comma) {
+            Some(number) => Value::Number(number),
+            None if cell.is_empty() => Value::Missing,
+            None => Value::Text(cell.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::TimeUnit;
+
+    fn decoder(columns: Option<&[&str]>) -> LineDecoder {
+        LineDecoder::new(CsvLines {
+            asset: "pump".into(),
+            separator: b';',
+            decimal_comma: true,
+            columns: columns.map(|c| c.iter().map(|&name| name.to_owned()).collect()),
+            time_unit: TimeUnit::Auto,
+        })
+    }
+
+    #[test]
+    fn a_header_names_the_columns() {
+        let mut lines = decoder(None);
+        assert_eq!(lines.decode(b"2020-01-01 00:00:00;1,5;2"), Err(DecodeError::NoHeader));
+        assert_eq!(lines.decode(b"ts;a;b"), Ok(vec![]));
+        let samples = lines.decode(b"2020-01-01 00:00:00;1,5;\r").unwrap();
+        assert_eq!(samples[0].value, Value::Number(1.5));
+        assert_eq!(samples[1].value, Value::Missing);
+        assert_eq!(samples[0].time.unwrap().unwrap().to_string(), "2020-01-01T00:00:00.000000Z");
+        assert_eq!(lines.decode(b"1;2"), Err(DecodeError::WrongColumns));
+        assert_eq!(lines.decode(b"ts;a;b"), Ok(vec![]), "the sender started again");
+    }
+
+    #[test]
+    fn configured_columns_need_no_header() {
+        let mut lines = decoder(Some(&["a", "", "b"]));
+        let samples = lines.decode(b"1;ignored;RUN").unwrap();
+        assert_eq!(samples.len(), 2);
+        assert_eq!(samples[1].value, Value::Text("RUN".into()));
+        assert_eq!(samples[1].time, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..8)) {
+            let mut decoder = decoder(None);
+            for line in lines {
+                let _ = decoder.decode(&line);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! From bytes to values: pure functions, one file per format. What cannot be decoded is an error with a name, for the counters.
+pub mod json;
+pub mod lines;
+pub mod time;
+
+use hark_protocol::topics::{Quality, Timestamp};
+
+/// A value as the source gave it, not yet matched with the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Asset id, where the message names it.
+    pub asset: Option<String>,
+    /// Point id, where the message names it.
+    pub point: Option<String>,
+    /// What was measured.
+    pub value: Value,
+    /// The source's time; `Err` if it gave one that cannot be read.
+    pub time: Option<Result<Timestamp, ()>>,
+    /// The source's opinion.
+    pub quality: Quality,
+    /// The source's sequence number.
+    pub sequence: Option<u64>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number, perhaps not finite.
+    Number(f64),
+    /// A text, which the point's map may turn into a number.
+    Text(String),
+    /// Null, or an empty cell.
+    Missing,
+    /// A block of a waveform.
+    Block(Block),
+}
+
+/// Equidistant samples of a waveform, in physical units (scale applied).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Sampling rate, Hz, positive.
+    pub fs_hz: f64,
+    /// UCUM unit of a sample.
+    pub unit: String,
+    /// The samples, all finite.
+    pub samples: Vec<f64>,
+}
+
+/// Why a message yields nothing. The name is the counter's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum DecodeError {
+    /// The payload is no UTF-8 text.
+    #[error("payload is not UTF-8")]
+    NotUtf8,
+    /// It is no JSON.
+    #[error("payload is not JSON")]
+    NotJson,
+    /// A pointer of the configured shape finds nothing, or something else than expected.
+    #[error("payload has another shape than configured")]
+    WrongShape,
+    /// A line does not have the configured number of values.
+    #[error("line has another number of values than configured")]
+    WrongColumns,
+    /// Values came before the header that names them.
+    #[error("line came before a header")]
+    NoHeader,
+    /// Longer than any message may be.
+    #[error("message is too large")]
+    TooLarge,
+}
+
+impl DecodeError {
+    /// Label in `hark_source_rejected_total`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+            Self::WrongShape => "wrong_shape",
+            Self::WrongColumns => "wrong_columns",
+            Self::NoHeader => "no_header",
+            Self::TooLarge => "too_large",
+        }
+    }
+}

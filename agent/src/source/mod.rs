@@ -1,0 +1,12 @@
+//! Where readings come from: serial ports and MQTT brokers.
+//!
+//! A source decodes, hands entries to the log, and acknowledges upstream only what is durable there. What it cannot use it counts by cause
+//! ([`counters`]) and acknowledges, so that one bad message holds nothing up.
+pub mod counters;
+pub mod decode;
+pub mod mqtt;
+pub mod node;
+pub mod registry;
+pub mod serial;
+mod template;
+mod waveform;

@@ -1,0 +1,298 @@
+//! MQTT v5 sources: the only file that names the client.
+//!
+//! Three parts, joined by bounded channels. [`Poll`] owns the connection and does nothing but receive; [`Decode`], on a thread of its own, turns
+//! messages into entries and hands them to the log; [`Acknowledge`] tells the broker once they are durable, and only on the connection on which
+//! they came: on a later one the broker sends them again anyway.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hark_protocol::topics::LaneName;
+use rumqttc::Outgoing;
+use rumqttc::v5::{
+    AsyncClient, Event, EventLoop, MqttOptions,
+    mqttbytes::{
+        QoS,
+        v5::{Packet, Publish},
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use super::{
+    counters::SourceCounters,
+    decode::{DecodeError, json},
+    registry::{Context, Intake},
+    template::Template,
+};
+use crate::{
+    backoff::Backoff,
+    buffer::commit::{Append, AppendError, Appender, Committed},
+    clock::Clock,
+    config::Mqtt,
+};
+
+/// Largest packet accepted, stated to the broker when connecting. The client's own default of 10 KiB would cut off waveform blocks.
+pub const MAX_PACKET_BYTES: u32 = 256 << 10;
+/// Messages that the broker may send ahead of our acknowledgement; the bytes in flight are bounded apart from it.
+const RECEIVE_MAXIMUM: u16 = u16::MAX;
+/// Acknowledgements waiting for the connection's task.
+const REQUESTS: usize = 4_096;
+/// Messages between polling and decoding. The window in bytes is what bounds them in practice.
+const MESSAGES: usize = 16_384;
+/// Messages that become one append at most.
+const BATCH_MESSAGES: usize = 1_024;
+/// For saying goodbye to a broker when stopping.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A message weighs at least this much of the window: its own bytes are not all it takes.
+const MESSAGE_OVERHEAD_BYTES: usize = 512;
+
+/// A message on its way to the log.
+struct Received {
+    publish: Publish,
+    generation: u64,
+    window: OwnedSemaphorePermit,
+}
+
+/// Messages of one append, durable now.
+struct Durable {
+    messages: Vec<Received>,
+}
+
+/// Receives.
+pub struct Poll {
+    config: Mqtt,
+    client: AsyncClient,
+    events: EventLoop,
+    templates: Arc<Vec<Template>>,
+    window: Arc<Semaphore>,
+    window_bytes: usize,
+    generation: Arc<AtomicU64>,
+    messages: mpsc::Sender<Received>,
+    /// Set when the last acknowledgement has been handed to the client.
+    acknowledged: CancellationToken,
+    counters: Arc<SourceCounters>,
+}
+
+/// Decodes and appends.
+pub struct Decode {
+    templates: Arc<Vec<Template>>,
+    intake: Intake,
+    clock: Clock,
+    appender: Appender,
+    messages: mpsc::Receiver<Received>,
+    durable: mpsc::Sender<Durable>,
+    window: Arc<Semaphore>,
+    window_bytes: usize,
+    counters: Arc<SourceCounters>,
+}
+
+/// Acknowledges.
+pub struct Acknowledge {
+    client: AsyncClient,
+    durable: mpsc::Receiver<Durable>,
+    generation: Arc<AtomicU64>,
+    /// Set at the end, also when cancelled.
+    acknowledged: DropGuard,
+    counters: Arc<SourceCounters>,
+}
+
+/// The three parts of one broker's source.
+pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_flight_bytes: usize, counters: Arc<SourceCounters>) -> (Poll, Decode, Acknowledge) {
+    let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
+    options.set_clean_start(false);
+    options.set_session_expiry_interval(Some(u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX)));
+    options.set_manual_acks(true);
+    options.set_max_packet_size(Some(MAX_PACKET_BYTES));
+    options.set_receive_maximum(Some(RECEIVE_MAXIMUM));
+    options.set_keep_alive(Duration::from_secs(30));
+    options.set_connection_timeout(10);
+    let (client, events) = AsyncClient::new(options, REQUESTS);
+    let templates = Arc::new(config.topics.iter().cloned().map(Template::new).collect::<Vec<_>>());
+    let (messages_tx, messages) = mpsc::channel(MESSAGES);
+    let (durable_tx, durable) = mpsc::channel(MESSAGES);
+    let generation = Arc::new(AtomicU64::new(0));
+    let acknowledged = CancellationToken::new();
+    let window = Arc::new(Semaphore::new(in_flight_bytes));
+    let poll = Poll {
+        config: config.clone(),
+        client: client.clone(),
+        events,
+        templates: templates.clone(),
+        window: window.clone(),
+        window_bytes: in_flight_bytes,
+        generation: generation.clone(),
+        messages: messages_tx,
+        acknowledged: acknowledged.clone(),
+        counters: counters.clone(),
+    };
+    let decode = Decode { templates, intake, clock, appender, messages, durable: durable_tx, window, window_bytes: in_flight_bytes, counters: counters.clone() };
+    (poll, decode, Acknowledge { client, durable, generation, acknowledged: acknowledged.drop_guard(), counters })
+}
+
+impl Poll {
+    /// Runs until `stop`; connects again by itself. The session stays on the broker.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => break,
+                event = self.events.poll() => event,
+            };
+            match event {
+                Ok(Event::Incoming(Packet::ConnAck(ack))) => {
+                    backoff.reset();
+                    self.connected(ack.session_present).await;
+                }
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    let received = tokio::select! {
+                        () = stop.cancelled() => break,
+                        received = self.admit(publish) => received,
+                    };
+                    if received.is_err() {
+                        break; // Decoding has ended: the agent is stopping.
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.disconnected(&error);
+                    let wait = backoff.next();
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+        let counters = self.counters.clone();
+        self.leave().await;
+        counters.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Goes on long enough to tell the broker what became durable, then disconnects; the session stays. What arrives meanwhile is not
+    /// acknowledged, so the broker sends it again after the next start.
+    async fn leave(self) {
+        let Self { mut events, client, messages, acknowledged, .. } = self;
+        drop(messages);
+        let farewell = async {
+            let mut said = false;
+            loop {
+                tokio::select! {
+                    () = acknowledged.cancelled(), if !said => said = client.try_disconnect().is_ok(),
+                    event = events.poll() => if event.is_err() || matches!(event, Ok(Event::Outgoing(Outgoing::Disconnect))) { return },
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
+    }
+
+    async fn connected(&mut self, session_present: bool) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.counters.connected.store(true, Ordering::Relaxed);
+        info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
+        for template in self.templates.iter() {
+            // Subscribing again is harmless, and needed where the broker lost the session. `try`: the queue is empty after a connect.
+            if let Err(error) = self.client.try_subscribe(template.filter(), QoS::AtLeastOnce) {
+                warn!(source = %self.config.name, filter = template.filter(), %error, "subscription could not be queued");
+            }
+        }
+    }
+
+    fn disconnected(&mut self, error: &rumqttc::v5::ConnectionError) {
+        // An older generation ends here, also for acknowledgements that are on their way.
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        if self.counters.connected.swap(false, Ordering::Relaxed) || self.counters.connections.load(Ordering::Relaxed) == 0 {
+            warn!(source = %self.config.name, host = %self.config.host, port = self.config.port, %error, "broker not connected, trying again");
+        }
+        if error.to_string().contains("maximum packet size") || error.to_string().contains("payload size") {
+            self.counters.rejected(DecodeError::TooLarge);
+        }
+        self.counters.count("connection", "lost", 1);
+    }
+
+    /// Waits for room in the window. While it waits nothing is polled, so the broker is held back by TCP and by its own in-flight limit.
+    async fn admit(&mut self, publish: Publish) -> Result<(), ()> {
+        self.counters.received(publish.payload.len());
+        let weight = (publish.payload.len() + publish.topic.len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
+        let window = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX)).await.map_err(|_| ())?;
+        self.counters.in_flight_bytes.store((self.window_bytes - self.window.available_permits()) as u64, Ordering::Relaxed);
+        let generation = self.generation.load(Ordering::Relaxed);
+        self.messages.send(Received { publish, generation, window }).await.map_err(|_| ())
+    }
+}
+
+impl Decode {
+    /// Runs on its own thread until polling ends or the log is closed.
+    pub fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_MESSAGES);
+        while self.messages.blocking_recv_many(&mut batch, BATCH_MESSAGES) > 0 {
+            let mut entries = Vec::with_capacity(batch.len());
+            let now = self.clock.now();
+            for received in &batch {
+                if let Err(error) = self.decode(&received.publish, &now, &mut entries) {
+                    self.counters.rejected(error);
+                }
+            }
+            let readings = entries.len() as u64;
+            let (durable, counters) = (self.durable.clone(), self.counters.clone());
+            let messages = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MESSAGES));
+            // Also for a batch without entries: what cannot be decoded is acknowledged, in its turn, or it would come again for ever.
+            let done = move |outcome: Result<Committed, AppendError>| {
+                match outcome {
+                    Ok(_) => counters.accepted.fetch_add(readings, Ordering::Relaxed),
+                    Err(_) => {
+                        counters.rejected(DecodeError::TooLarge);
+                        0
+                    }
+                };
+                // Cannot be full: it has room for every message that the window admits. Closed means that the agent stops.
+                let _ = durable.try_send(Durable { messages });
+            };
+            // A sender whose window is nearly used up stands still until the commit: then it must not wait for others.
+            let urgent = self.window.available_permits() < self.window_bytes / 4;
+            if self.appender.blocking_append(Append { lane: LaneName::Inputs, entries, urgent, done: Some(Box::new(done)) }).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn decode(&mut self, publish: &Publish, now: &crate::clock::Now, entries: &mut Vec<crate::record::Entry>) -> Result<(), DecodeError> {
+        let topic = std::str::from_utf8(&publish.topic).map_err(|_| DecodeError::NotUtf8)?;
+        let matched = self.templates.iter().find_map(|template| Some((template, template.captures(topic)?)));
+        let (template, captures) = matched.ok_or(DecodeError::WrongShape)?;
+        if publish.retain {
+            // The last known value is not a fresh one; its own time, if any, says when it was measured.
+            self.counters.count("message", "retained", 1);
+        }
+        let context = Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
+        for sample in json::decode(&publish.payload, &template.topic.shape)? {
+            self.intake.take(sample, context, now, &self.counters, entries);
+        }
+        Ok(())
+    }
+}
+
+impl Acknowledge {
+    /// Runs until decoding has ended and everything durable is acknowledged.
+    pub async fn run(mut self) {
+        while let Some(Durable { messages }) = self.durable.recv().await {
+            for Received { publish, generation, window } in messages {
+                if generation == self.generation.load(Ordering::Relaxed) {
+                    if self.client.ack(&publish).await.is_err() {
+                        return; // The connection's task has ended.
+                    }
+                    self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.counters.count("acknowledgement", "older_connection", 1);
+                }
+                drop(window);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Which points exist, and what a decoded value becomes: the step from a source's words to a [`Reading`] in the log.
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use hark_protocol::topics::{Clock as ClockState, Name, Origin, Quality, QualityReason, Reading, Timestamp, TsSource};
+
+use super::{
+    counters::{Dropped, SourceCounters},
+    decode::{Sample, Value},
+    waveform::WaveformPoint,
+};
+use crate::{
+    clock::Now,
+    config::{Asset, Point},
+    record::{Body, Entry, Stamp},
+};
+
+/// A source's time before this (2000-01-01) is a clock that was never set.
+const EARLIEST: Timestamp = Timestamp(946_684_800_000_000);
+/// A source's time further ahead of the gateway's than this is not believed.
+const AHEAD_REFUSED_US: i64 = 86_400_000_000;
+/// Further ahead than this it is marked uncertain (domain reference section 11).
+const AHEAD_UNCERTAIN_US: i64 = 300_000_000;
+/// A gateway whose own clock stands before this (2024-01-01) cannot judge others.
+const GATEWAY_CLOCK_SET: Timestamp = Timestamp(1_704_067_200_000_000);
+
+/// All points of all assets, by the names that sources use. Shared by the sources; each has its own [`Intake`].
+#[derive(Debug)]
+pub struct Registry {
+    assets: HashMap<Name, AssetEntry>,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+struct AssetEntry {
+    points: HashMap<String, Arc<Point>>,
+    waveforms: HashMap<Name, WaveformPoint>,
+}
+
+impl Registry {
+    /// Indexes the points by id and by column.
+    pub fn new(assets: &BTreeMap<Name, Asset>, origin: Origin) -> Self {
+        let assets = assets
+            .values()
+            .map(|asset| {
+                let mut points = HashMap::new();
+                for point in &asset.points {
+                    let point_arc = Arc::new(point.clone());
+                    if let Some(column) = &point.column {
+                        points.insert(column.clone(), point_arc.clone());
+                    }
+                    points.insert(point.id.to_string(), point_arc);
+                }
+                let waveforms = asset.waveforms.iter().map(|w| (w.id.clone(), WaveformPoint::new(w.clone()))).collect();
+                (asset.id.clone(), AssetEntry { points, waveforms })
+            })
+            .collect();
+        Self { assets, origin }
+    }
+}
+
+/// Turns the samples of one source into entries. Remembers the last speed of each asset, for features that need it.
+#[derive(Debug)]
+pub struct Intake {
+    registry: Arc<Registry>,
+    speeds_hz: HashMap<Name, f64>,
+}
+
+/// Names that the topic or the configuration gives where the message does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// Asset id.
+    pub asset: Option<&'a str>,
+    /// Point id.
+    pub point: Option<&'a str>,
+}
+
+impl Intake {
+    /// An intake of `registry`'s points.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, speeds_hz: HashMap::new() }
+    }
+
+    /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.
+    pub fn take(&mut self, sample: Sample, context: Context<'_>, now: &Now, counters: &SourceCounters, entries: &mut Vec<Entry>) {
+        let registry = self.registry.clone();
+        let (Some(asset), Some(point)) = (sample.asset.as_deref().or(context.asset), sample.point.as_deref().or(context.point)) else {
+            return counters.dropped(Dropped::Unnamed);
+        };
+        let Some((asset_id, asset)) = registry.assets.get_key_value(asset) else { return counters.dropped(Dropped::UnknownAsset) };
+        let time = judge_time(sample.time, now);
+        if time.replaced {
+            counters.dropped(Dropped::ImplausibleTime);
+        }
+        let stamp = Stamp { asset: Some(asset_id.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: registry.origin };
+        let mut push = |point: &Point, value: Result<f64, QualityReason>, quality: Quality| {
+            let reading = assemble(point, value, quality, &time, sample.sequence, now, counters);
+            entries.push(Entry { stamp: stamp.clone(), cause: None, body: Body::Reading(reading) });
+        };
+        match &sample.value {
+            Value::Block(block) => {
+                let Some(waveform) = asset.waveforms.get(point) else { return counters.dropped(Dropped::UnknownPoint) };
+                for (feature, value) in waveform.features(block, self.speeds_hz.get(asset_id).copied()) {
+                    let Some(derived) = asset.points.get(&feature) else { continue };
+                    match value {
+                        Some(value) => push(derived, Ok(value), sample.quality),
+                        None => counters.dropped(Dropped::FeatureUnavailable),
+                    }
+                }
+            }
+            value => {
+                let Some(point) = asset.points.get(point) else { return counters.dropped(Dropped::UnknownPoint) };
+                let number = to_number(point, value);
+                if let Ok(speed) = number
+                    && asset.waveforms.values().any(|w| w.speed_point() == Some(&point.id))
+                {
+                    let per_second = if &*point.unit == "/min" { speed / 60.0 } else { speed };
+                    self.speeds_hz.insert(asset_id.clone(), per_second);
+                }
+                push(point, number, sample.quality);
+            }
+        }
+    }
+}
+
+fn to_number(point: &Point, value: &Value) -> Result<f64, QualityReason> {
+    match value {
+        Value::Number(number) if number.is_finite() => Ok(*number),
+        Value::Number(_) => Err(QualityReason::NotANumber),
+        Value::Text(text) => point.map.get(text.trim()).copied().ok_or(QualityReason::NotMapped),
+        Value::Missing | Value::Block(_) => Err(QualityReason::Source),
+    }
+}
+
+fn assemble(
+    point: &Point,
+    value: Result<f64, QualityReason>,
+    quality: Quality,
+    time: &JudgedTime,
+    source_seq: Option<u64>,
+    now: &Now,
+    counters: &SourceCounters,
+) -> Reading {
+    let out_of_range = |v: f64| point.range.is_some_and(|(low, high)| !(low..=high).contains(&v));
+    let (value, quality, reason) = match value {
+        Err(reason) => (None, Quality::Bad, Some(reason)),
+        Ok(_) if quality == Quality::Bad => (None, Quality::Bad, Some(QualityReason::Source)),
+        Ok(value) if out_of_range(value) => (None, Quality::Bad, Some(QualityReason::OutOfRange)),
+        Ok(value) if time.uncertain => (Some(value), Quality::Uncertain, Some(QualityReason::Clock)),
+        Ok(value) if quality == Quality::Uncertain => (Some(value), Quality::Uncertain, Some(QualityReason::Source)),
+        Ok(value) => (Some(value), Quality::Good, None),
+    };
+    if let Some(reason) = reason {
+        counters.quality(reason);
+    }
+    Reading {
+        point: point.id.clone(),
+        // Negative zero would be the one float whose text differs between encoders.
+        value: value.map(|v| v + 0.0),
+        unit: point.unit.clone(),
+        quality,
+        reason,
+        source_seq,
+        boot: now.boot.clone(),
+        log_ms: now.log_ms,
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct JudgedTime {
+    ts: Timestamp,
+    source: TsSource,
+    uncertain: bool,
+    replaced: bool,
+}
+
+/// The sensor's time if it can be believed, else the time of reception; decided once, here.
+fn judge_time(given: Option<Result<Timestamp, ()>>, now: &Now) -> JudgedTime {
+    let received = JudgedTime { ts: now.ts, source: TsSource::Gateway, uncertain: now.state == ClockState::Stepped, replaced: false };
+    match given {
+        None => received,
+        Some(Err(())) => JudgedTime { uncertain: true, replaced: true, ..received },
+        Some(Ok(ts)) => {
+            let ahead_us = ts.0.saturating_sub(now.ts.0);
+            let gateway_knows = now.ts >= GATEWAY_CLOCK_SET;
+            if ts < EARLIEST || (gateway_knows && ahead_us > AHEAD_REFUSED_US) {
+                return JudgedTime { uncertain: true, replaced: true, ..received };
+            }
+            JudgedTime { ts, source: TsSource::Sensor, uncertain: gateway_knows && ahead_us > AHEAD_UNCERTAIN_US, replaced: false }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Now {
+        Now { ts: Timestamp(1_750_000_000_000_000), log_ms: 5, boot: "boot".into(), state: ClockState::Synced }
+    }
+
+    #[track_caller]
+    fn check_time(given: Option<Result<i64, ()>>, source: TsSource, uncertain: bool) {
+        let judged = judge_time(given.map(|r| r.map(|s| Timestamp(s * 1_000_000))), &now());
+        assert_eq!((judged.source, judged.uncertain), (source, uncertain));
+    }
+
+    #[test]
+    fn times_that_cannot_be_believed_are_replaced() {
+        check_time(None, TsSource::Gateway, false);
+        check_time(Some(Err(())), TsSource::Gateway, true);
+        check_time(Some(Ok(1_580_000_000)), TsSource::Sensor, false);
+        check_time(Some(Ok(0)), TsSource::Gateway, true);
+        check_time(Some(Ok(4_291_747_200)), TsSource::Gateway, true);
+        check_time(Some(Ok(1_750_000_000 + 7_200)), TsSource::Sensor, true);
+    }
+
+    #[test]
+    fn a_gateway_that_booted_in_1970_believes_its_sensors() {
+        let judged = judge_time(Some(Ok(Timestamp(1_750_000_000_000_000))), &Now { ts: Timestamp(60_000_000), ..now() });
+        assert_eq!((judged.source, judged.uncertain), (TsSource::Sensor, false));
+    }
+}

@@ -1,0 +1,372 @@
+//! Serial sources: the only file that names the port's crate.
+//!
+//! A port that disappears is opened again as soon as it is back. On a port with the node protocol, frames are acknowledged once they are durable;
+//! lines of values have no numbers, so what was sent while nobody listened is gone (guarantee `none`).
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use hark_protocol::{
+    node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, TimeSync, encode, offset_and_delay},
+    topics::{EventKind, LaneName},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    time::MissedTickBehavior,
+};
+use tokio_serial::{SerialPortBuilderExt, SerialStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    counters::SourceCounters,
+    decode::{DecodeError, Sample, json, lines::LineDecoder},
+    node::{NodeSession, Verdict, samples},
+    registry::{Context, Intake},
+};
+use crate::{
+    backoff::Backoff,
+    buffer::commit::{Append, AppendError, Appender, Committed},
+    clock::{Clock, Now},
+    config::{Node, Serial, SerialFormat, Shape},
+    record::{Body as EntryBody, Entry, Stamp},
+};
+
+/// Longest line taken; a longer one is garbage or another baud rate.
+const MAX_LINE_BYTES: usize = 64 << 10;
+/// Acknowledgements waiting for the port.
+const ACKS: usize = 4_096;
+/// Between clock comparisons with nodes.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
+
+/// For the last acknowledgements when stopping.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One port's source.
+pub struct SerialSource {
+    /// Port and what is spoken on it.
+    pub config: Serial,
+    /// Knows the points.
+    pub intake: Intake,
+    /// Where entries go.
+    pub appender: Appender,
+    /// Gives the time of reception.
+    pub clock: Clock,
+    /// Counts.
+    pub counters: Arc<SourceCounters>,
+}
+
+/// A frame that is durable and may be acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Durable {
+    node: u32,
+    ack: Ack,
+}
+
+impl SerialSource {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut speech = Speech::new(&self.config.format);
+        let (acks_tx, mut acks) = mpsc::channel(ACKS);
+        let mut absent_logged = false;
+        while !stop.is_cancelled() {
+            match tokio_serial::new(self.config.path.to_string_lossy(), self.config.baud).open_native_async() {
+                Ok(mut port) => {
+                    backoff.reset();
+                    absent_logged = false;
+                    self.counters.connections.fetch_add(1, Ordering::Relaxed);
+                    self.counters.connected.store(true, Ordering::Relaxed);
+                    info!(source = %self.config.name, path = %self.config.path.display(), baud = self.config.baud, "port open");
+                    let ended = tokio::select! {
+                        () = stop.cancelled() => {
+                            drop(acks_tx);
+                            let _ = tokio::time::timeout(LEAVE_TIMEOUT, leave(&mut port, &mut speech, &mut acks)).await;
+                            break;
+                        }
+                        ended = self.listen(&mut port, &mut speech, &acks_tx, &mut acks) => ended,
+                    };
+                    self.counters.connected.store(false, Ordering::Relaxed);
+                    self.counters.count("connection", "lost", 1);
+                    match ended {
+                        Ended::Log => break,
+                        Ended::Port(error) => warn!(source = %self.config.name, %error, "port lost, waiting for it"),
+                    }
+                    speech.interrupted(&self.counters);
+                }
+                Err(error) if !absent_logged => {
+                    absent_logged = true;
+                    warn!(source = %self.config.name, path = %self.config.path.display(), %error, "port cannot be opened, trying again");
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+        self.counters.connected.store(false, Ordering::Relaxed);
+    }
+
+    async fn listen(&mut self, port: &mut SerialStream, speech: &mut Speech, acks_tx: &mpsc::Sender<Durable>, acks: &mut mpsc::Receiver<Durable>) -> Ended {
+        let mut bytes = vec![0_u8; 4_096];
+        let mut compare = tokio::time::interval(COMPARE_EVERY);
+        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                read = port.read(&mut bytes) => match read {
+                    Ok(0) => return Ended::Port(std::io::ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => {
+                        self.counters.bytes.fetch_add(count as u64, Ordering::Relaxed);
+                        if self.take(&bytes[..count], speech, acks_tx).await.is_err() {
+                            return Ended::Log;
+                        }
+                    }
+                    Err(error) => return Ended::Port(error),
+                },
+                Some(durable) = acks.recv() => {
+                    // Acknowledgements are cumulative: of those that wait, the last of each kind says all.
+                    let mut latest = BTreeMap::from([((durable.node, durable.ack.kind), durable)]);
+                    while let Ok(durable) = acks.try_recv() {
+                        latest.insert((durable.node, durable.ack.kind), durable);
+                    }
+                    for Durable { node, ack } in latest.into_values() {
+                        if let Err(error) = send(port, speech, node, Body::Ack(ack)).await {
+                            return Ended::Port(error);
+                        }
+                        self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                _ = compare.tick() => {
+                    for node in speech.nodes() {
+                        let t1_us = u64::try_from(self.clock.now().ts.0).unwrap_or(0);
+                        if let Err(error) = send(port, speech, node, Body::TimeSync(TimeSync::Request { t1_us })).await {
+                            return Ended::Port(error);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decodes what arrived and hands it to the log; waiting there holds the line back.
+    async fn take(&mut self, bytes: &[u8], speech: &mut Speech, acks_tx: &mpsc::Sender<Durable>) -> Result<(), ()> {
+        let now = self.clock.now();
+        let mut taken = Taken::default();
+        match speech {
+            Speech::Node(line) => line.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
+            Speech::Lines(lines) => lines.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
+        }
+        let readings = taken.inputs.len() as u64;
+        let (acks_tx, counters, durable) = (acks_tx.clone(), self.counters.clone(), taken.durable);
+        let done = move |outcome: Result<Committed, AppendError>| {
+            match outcome {
+                Ok(_) => counters.accepted.fetch_add(readings, Ordering::Relaxed),
+                Err(_) => {
+                    counters.rejected(DecodeError::TooLarge);
+                    0
+                }
+            };
+            for ack in durable {
+                // A full queue loses nothing: the node sends the frame again and is answered then.
+                let _ = acks_tx.try_send(ack);
+            }
+        };
+        if !taken.events.is_empty() {
+            let events = Append { lane: LaneName::Events, entries: taken.events, urgent: false, done: None };
+            self.appender.append(events).await.map_err(|_| ())?;
+        }
+        self.appender.append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) }).await.map_err(|_| ())
+    }
+}
+
+/// Tells the nodes what became durable last, so that they do not send it again to the next start.
+async fn leave(port: &mut SerialStream, speech: &mut Speech, acks: &mut mpsc::Receiver<Durable>) {
+    while let Some(Durable { node, ack }) = acks.recv().await {
+        if send(port, speech, node, Body::Ack(ack)).await.is_err() {
+            return;
+        }
+    }
+}
+
+enum Ended {
+    Port(std::io::Error),
+    Log,
+}
+
+#[derive(Default)]
+struct Taken {
+    inputs: Vec<Entry>,
+    events: Vec<Entry>,
+    durable: Vec<Durable>,
+}
+
+/// The state of what is spoken on a port; it outlives a lost connection.
+enum Speech {
+    Node(NodeLine),
+    Lines(Lines),
+}
+
+impl Speech {
+    fn new(format: &SerialFormat) -> Self {
+        match format {
+            SerialFormat::Node { nodes } => {
+                // The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
+                let boot = fastrand::u32(1..);
+                Self::Node(NodeLine { nodes: nodes.clone(), sessions: BTreeMap::new(), decoder: Decoder::new(), boot, seqs: [0; Kind::COUNT] })
+            }
+            SerialFormat::Csv(csv) => Self::Lines(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }),
+            SerialFormat::Json { asset, shape } => {
+                let decoder = LineFormat::Json { asset: asset.as_deref().map(str::to_owned), shape: shape.clone() };
+                Self::Lines(Lines { line: Vec::new(), too_long: false, decoder })
+            }
+        }
+    }
+
+    fn nodes(&self) -> Vec<u32> {
+        match self {
+            Self::Node(line) => line.nodes.keys().copied().collect(),
+            Self::Lines(_) => Vec::new(),
+        }
+    }
+
+    /// The line broke: what was begun is not completed by what comes next.
+    fn interrupted(&mut self, counters: &SourceCounters) {
+        match self {
+            Self::Node(line) => line.decoder.reset(),
+            Self::Lines(lines) => {
+                if !lines.line.is_empty() {
+                    counters.count("rejected", "half_line", 1);
+                }
+                lines.line.clear();
+                lines.too_long = false;
+            }
+        }
+    }
+}
+
+async fn send(port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<()> {
+    let Speech::Node(line) = speech else { return Ok(()) };
+    let seq = &mut line.seqs[body.kind().index()];
+    *seq = seq.wrapping_add(1);
+    let frame = Frame { node, boot: line.boot, seq: *seq, time_us: 0, dropped: 0, body };
+    let mut bytes = [0; MAX_FRAME];
+    let length = encode(&frame, &mut bytes).map_err(std::io::Error::other)?;
+    port.write_all(&bytes[..length]).await
+}
+
+/// A line with nodes.
+struct NodeLine {
+    nodes: BTreeMap<u32, Node>,
+    sessions: BTreeMap<u32, NodeSession>,
+    decoder: Decoder,
+    boot: u32,
+    seqs: [u32; Kind::COUNT],
+}
+
+impl NodeLine {
+    fn take(&mut self, bytes: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        for &byte in bytes {
+            match self.decoder.push(byte) {
+                None => {}
+                Some(Err(error)) => counters.count("rejected", error.name(), 1),
+                Some(Ok(frame)) => self.frame(&frame, now, intake, counters, taken),
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
+        let session = self.sessions.entry(frame.node).or_default();
+        let (verdict, restarted) = session.judge(frame);
+        if restarted {
+            info!(source = %counters.name, node = frame.node, boot = frame.boot, "node session began");
+        }
+        let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
+        match verdict {
+            Verdict::New { lost } => {
+                taken.durable.push(durable);
+                if lost > 0 {
+                    counters.count("lost", "node_ring", u64::from(lost));
+                    taken.events.push(loss(node, &counters.name, lost, now));
+                }
+                match samples(frame, node, session.utc(frame.time_us)) {
+                    Some(samples) => samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs)),
+                    None => counters.count("dropped", "unknown_channel", 1),
+                }
+            }
+            Verdict::Repeated => {
+                counters.count("node", "repeated", 1);
+                taken.durable.push(durable);
+            }
+            Verdict::Early => counters.count("node", "early", 1),
+            Verdict::Passing => {
+                if let Body::TimeSync(TimeSync::Reply { t1_us, t2_us, t3_us }) = frame.body {
+                    session.compare(offset_and_delay(t1_us, t2_us, t3_us, u64::try_from(now.ts.0).unwrap_or(0)));
+                }
+            }
+        }
+    }
+}
+
+fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now) -> Entry {
+    let mut event = hark_protocol::topics::Event::new(EventKind::SourceLoss);
+    event.source = Some(source.clone());
+    event.count = Some(u64::from(count));
+    event.text = Some(format!("{count} frames were dropped by the node before they could be stored").into());
+    let stamp = Stamp {
+        asset: Some(node.asset.clone()),
+        ts: now.ts,
+        ts_source: hark_protocol::topics::TsSource::Gateway,
+        clock: now.state,
+        origin: hark_protocol::topics::Origin::Live,
+    };
+    Entry { stamp, cause: None, body: EntryBody::Event(event) }
+}
+
+/// A port with one message a line.
+struct Lines {
+    line: Vec<u8>,
+    too_long: bool,
+    decoder: LineFormat,
+}
+
+enum LineFormat {
+    Csv(LineDecoder),
+    Json { asset: Option<String>, shape: Shape },
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.end_of_line(now, intake, counters, taken),
+                _ if self.line.len() >= MAX_LINE_BYTES => self.too_long = true,
+                _ => self.line.push(byte),
+            }
+        }
+    }
+
+    fn end_of_line(&mut self, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.too_long) {
+            return counters.rejected(DecodeError::TooLarge);
+        }
+        let text = line.trim_ascii();
+        if text.is_empty() {
+            return;
+        }
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        let (decoded, asset): (Result<Vec<Sample>, _>, _) = match &mut self.decoder {
+            LineFormat::Csv(decoder) => (decoder.decode(text), None),
+            LineFormat::Json { asset, shape } => (json::decode(text, shape), asset.as_deref()),
+        };
+        match decoded {
+            Ok(samples) => {
+                let context = Context { asset, point: None };
+                samples.into_iter().for_each(|sample| intake.take(sample, context, now, counters, &mut taken.inputs));
+            }
+            Err(error) => counters.rejected(error),
+        }
+    }
+}

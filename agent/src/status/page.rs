@@ -1,0 +1,67 @@
+//! `/`: what this gateway sees, for a technician with a browser. Plain HTML, no script.
+use std::{fmt::Write, sync::atomic::Ordering};
+
+use hark_protocol::topics::{LaneName, Phase};
+
+use super::Status;
+
+const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+<meta http-equiv=\"refresh\" content=\"5\"><title>Hark</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
+color-scheme:light dark}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem;border-bottom:1px solid #8885}\
+td.n{text-align:right;font-variant-numeric:tabular-nums}</style></head><body>";
+
+/// The page.
+pub(super) fn page(status: &Status, gateway: &str) -> String {
+    let mut html = String::from(HEAD);
+    let e = escape;
+    // Writing to a String cannot fail.
+    let _ = write!(html, "<h1>{}</h1><p>Kafka: <b>{}</b></p><h2>Machines</h2>", e(gateway), status.link().as_str());
+    html.push_str("<table><tr><th>Machine<th>Phase<th>Health<th>Alarm<th>Data</tr>");
+    for (id, asset) in status.assets() {
+        let phase = match (asset.phase, asset.commissioning_progress) {
+            (Phase::Commissioning, Some(progress)) => format!("commissioning {:.0} %", progress * 100.0),
+            (Phase::Commissioning, None) => "commissioning".to_owned(),
+            (Phase::Scoring, _) => "scoring".to_owned(),
+        };
+        let health = asset.health.map_or_else(|| "unknown".to_owned(), |health| format!("{health:.0}"));
+        let alarm = if asset.above { "over its limit" } else { "none" };
+        let _ = write!(
+            html,
+            "<tr><td>{} <small>{}</small><td>{phase}<td class=n>{health}<td>{:?}, score {alarm}<td>{:?}</tr>",
+            e(&asset.name),
+            e(&id),
+            asset.alarm_state,
+            asset.quality
+        );
+    }
+    html.push_str("</table><h2>Sources</h2><table><tr><th>Source<th>State<th>Readings<th>If the agent is away</tr>");
+    for source in &status.sources {
+        let state = if source.connected.load(Ordering::Relaxed) { "connected" } else { "not connected" };
+        let guarantee = match source.guarantee {
+            "redelivery" => "the broker sends again",
+            "replay" => "the node sends again",
+            _ => "lost",
+        };
+        let _ = write!(html, "<tr><td>{}<td>{state}<td class=n>{}<td>{guarantee}</tr>", e(&source.name), source.accepted.load(Ordering::Relaxed));
+    }
+    html.push_str("</table><h2>Buffer</h2><table><tr><th>Lane<th>Waiting for Kafka</tr>");
+    for lane in LaneName::ALL {
+        let _ = write!(html, "<tr><td>{lane}<td class=n>{}</tr>", status.buffered(lane));
+    }
+    html.push_str("</table><p><a href=\"/metrics\">metrics</a></p></body></html>");
+    html
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_out_of_the_page() {
+        assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
+    }
+}

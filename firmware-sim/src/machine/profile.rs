@@ -1,0 +1,58 @@
+//! How a machine is driven: speed and load over time.
+
+/// Speed and load over machine time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Profile {
+    /// Always the same.
+    Constant {
+        /// Shaft speed, 1/min.
+        speed_rpm: f64,
+        /// Share of nominal load.
+        load: f64,
+    },
+    /// A working day over and over: start, full load, half load, reduced speed, idle, full load, stop.
+    Changing {
+        /// Nominal shaft speed, 1/min.
+        speed_rpm: f64,
+        /// Length of the day, seconds of machine time.
+        period_s: f64,
+    },
+}
+
+/// One stretch of the working day: it begins at a share of the period, with shares of nominal speed and load.
+struct Stretch {
+    begin: f64,
+    speed: f64,
+    load: f64,
+}
+
+const DAY: [Stretch; 7] = [
+    Stretch { begin: 0.0, speed: 0.5, load: 0.2 },
+    Stretch { begin: 0.02, speed: 1.0, load: 1.0 },
+    Stretch { begin: 0.3, speed: 1.0, load: 0.5 },
+    Stretch { begin: 0.5, speed: 0.8, load: 0.6 },
+    Stretch { begin: 0.65, speed: 1.0, load: 0.05 },
+    Stretch { begin: 0.75, speed: 1.0, load: 0.9 },
+    Stretch { begin: 0.93, speed: 0.0, load: 0.0 },
+];
+
+impl Profile {
+    /// Speed in 1/min and load as a share of nominal.
+    pub fn at(&self, time_s: f64) -> (f64, f64) {
+        match *self {
+            Self::Constant { speed_rpm, load } => (speed_rpm, load),
+            Self::Changing { speed_rpm, period_s } => {
+                let share = (time_s / period_s).rem_euclid(1.0);
+                let stretch = DAY.iter().rev().find(|stretch| stretch.begin <= share).unwrap_or(&DAY[0]);
+                (speed_rpm * stretch.speed, stretch.load)
+            }
+        }
+    }
+
+    /// Nominal speed, 1/min.
+    pub fn nominal_rpm(&self) -> f64 {
+        match *self {
+            Self::Constant { speed_rpm, .. } | Self::Changing { speed_rpm, .. } => speed_rpm,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Recorded CSV files, played again in real or shorter time: to a serial port line by line, or to MQTT.
+//!
+//! Numbers are passed on as the text that stands in the file, so nothing is rounded on the way. Times are used for the pace, and passed on as
+//! they are or as RFC 3339.
+mod recording;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use recording::{Recording, RecordingError, Row};
+use tokio::time::{Instant, sleep_until};
+
+use crate::mqtt::{Broker, Publisher};
+use crate::serial::Pty;
+use crate::stop::Stop;
+
+/// Longest wait between two rows; a recording's pauses are not waited for.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How often the unread rest of a serial replay is looked at.
+const DRAIN_TURN: Duration = Duration::from_millis(5);
+
+/// How a row's time is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeText {
+    /// As it stands in the file.
+    Given,
+    /// As RFC 3339 in UTC; a time without zone counts as UTC, a number by its magnitude as s, ms, us or ns since 1970.
+    Rfc3339,
+}
+
+/// What to replay and how fast.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// CSV file with a header; comma, semicolon or tab.
+    pub file: PathBuf,
+    /// Column of the time; `None` takes the first of `ts`, `time`, `timestamp`, `datetime` in any case, if there is one.
+    pub time_column: Option<String>,
+    /// How it is passed on.
+    pub time: TimeText,
+    /// Recorded seconds per second; `None` as fast as the other side takes it.
+    pub speed: Option<f64>,
+    /// Rows per second where the file has no time or the speed is to be even; goes before `speed`.
+    pub rows_per_second: Option<f64>,
+}
+
+impl ReplayConfig {
+    /// A file as fast as possible, times as given.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), time_column: None, time: TimeText::Given, speed: None, rows_per_second: None }
+    }
+}
+
+/// Shape of a replay's MQTT messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"value":…,"ts":…}`, one message per cell; `{point}` in the topic is the column.
+    Scalars,
+    /// `{"ts":…,"values":{…}}`, one message per row.
+    Batch,
+}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Rows sent.
+    pub rows: u64,
+    /// Lines or messages sent.
+    pub messages: u64,
+    /// Empty cells, which are left out.
+    pub empty: u64,
+    /// Messages acknowledged by the broker.
+    pub acknowledged: u64,
+    /// Messages refused by it.
+    pub refused: u64,
+    /// Whether it was asked to stop before its end.
+    pub stopped: bool,
+}
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be used.
+    #[error("failed to read the recording")]
+    Recording(#[from] RecordingError),
+    /// The port, or the runtime.
+    #[error("failed to replay")]
+    Io(#[from] io::Error),
+}
+
+/// Plays a file to a pseudo terminal named `link`, header first, and returns when a reader has taken everything or `stop` is asked.
+pub fn replay_to_pty(config: &ReplayConfig, link: &std::path::Path, stop: Stop) -> Result<ReplayReport, ReplayError> {
+    let recording = Recording::open(config)?;
+    runtime()?.block_on(to_pty(config, recording, link, stop))
+}
+
+/// Plays a file to MQTT with QoS 1 and returns when the broker has acknowledged everything or `stop` is asked.
+/// Waits for a broker that is away. `{point}` in `topic` is the column; a batch has none.
+pub fn replay_to_mqtt(config: &ReplayConfig, broker: Broker, topic: &str, shape: &Shape, stop: Stop) -> Result<ReplayReport, ReplayError> {
+    let recording = Recording::open(config)?;
+    runtime()?.block_on(to_mqtt(config, recording, broker, topic, shape, stop))
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn to_pty(config: &ReplayConfig, mut recording: Recording, link: &std::path::Path, mut stop: Stop) -> Result<ReplayReport, ReplayError> {
+    let pty = Pty::open(link)?;
+    let mut report = ReplayReport::default();
+    let mut pace = Pace::new(config);
+    let played = async {
+        write_all(&pty, recording.header_line().as_bytes()).await?;
+        while let Some(row) = recording.next_row()? {
+            pace.wait(row.time_s).await;
+            write_all(&pty, recording.line(&row).as_bytes()).await?;
+            report.rows += 1;
+            report.messages += 1;
+        }
+        // The terminal's buffer is lost when its near end closes: wait until it has been read.
+        while pty.unread()? > 0 {
+            tokio::time::sleep(DRAIN_TURN).await;
+        }
+        Ok::<_, ReplayError>(())
+    };
+    let stopped = tokio::select! {
+        result = played => { result?; false }
+        () = stop.asked() => true,
+    };
+    Ok(ReplayReport { stopped, ..report })
+}
+
+async fn write_all(pty: &Pty, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = pty.write(bytes).await?;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
+
+async fn to_mqtt(
+    config: &ReplayConfig,
+    mut recording: Recording,
+    broker: Broker,
+    topic: &str,
+    shape: &Shape,
+    mut stop: Stop,
+) -> Result<ReplayReport, ReplayError> {
+    let mut publisher = Publisher::new(broker);
+    let mut report = ReplayReport::default();
+    let mut pace = Pace::new(config);
+    let played = async {
+        while let Some(row) = recording.next_row()? {
+            pace.wait(row.time_s).await;
+            report.empty += recording.empty(&row);
+            match shape {
+                Shape::Scalars => {
+                    for (point, payload) in recording.scalars(&row) {
+                        publisher.publish(topic.replace("{point}", &point), payload).await;
+                    }
+                }
+                Shape::Batch => publisher.publish(topic.to_owned(), recording.batch(&row)).await,
+            }
+            report.rows += 1;
+        }
+        publisher.flush().await;
+        Ok::<_, ReplayError>(())
+    };
+    let stopped = tokio::select! {
+        result = played => { result?; false }
+        () = stop.asked() => true,
+    };
+    let done = publisher.stats();
+    publisher.close().await;
+    Ok(ReplayReport { stopped, messages: done.sent, acknowledged: done.acknowledged, refused: done.refused, ..report })
+}
+
+/// When the next row is due.
+#[derive(Debug)]
+struct Pace {
+    speed: Option<f64>,
+    row_every: Option<Duration>,
+    last_s: Option<f64>,
+    due: Instant,
+}
+
+impl Pace {
+    fn new(config: &ReplayConfig) -> Self {
+        let positive = |value: Option<f64>| value.filter(|value| *value > 0.0);
+        let row_every = positive(config.rows_per_second).and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+        Self { speed: positive(config.speed), row_every, last_s: None, due: Instant::now() }
+    }
+
+    async fn wait(&mut self, time_s: Option<f64>) {
+        let pause = match (self.row_every, self.speed, time_s, self.last_s) {
+            (Some(row_every), ..) => row_every,
+            (None, Some(speed), Some(now_s), Some(last_s)) => Duration::try_from_secs_f64((now_s - last_s) / speed).unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        self.last_s = time_s.or(self.last_s);
+        if pause > Duration::ZERO {
+            self.due += pause.min(PAUSE_MAX);
+            sleep_until(self.due).await;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A real Apache Kafka, one node on loopback, and what a scenario asks of it.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use hark_protocol::topics::TOPICS;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::Headers,
+};
+
+use super::{Process, free_port, in_clone, wait_for};
+
+/// A JVM on a machine that builds at the same time.
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than a broker takes to abort the transaction of an agent that was killed: until then its records hold up every reader.
+const READ_WITHIN: Duration = Duration::from_secs(90);
+
+/// One node, broker and controller at once, with its data and its `broker.log` in a directory of its own. Stopped when dropped.
+#[derive(Debug)]
+pub struct Kafka {
+    process: Option<Process>,
+    dir: PathBuf,
+    port: u16,
+    controller_port: u16,
+}
+
+/// A record as a consumer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaRecord {
+    /// Full topic name.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
+    /// Key, as text.
+    pub key: Option<String>,
+    /// Value, as text; `None` is a tombstone.
+    pub value: Option<String>,
+    /// Headers, as text.
+    pub headers: BTreeMap<String, String>,
+    /// Kafka's time of the record, milliseconds since 1970: of arrival, with `LogAppendTime`.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl KafkaRecord {
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// When it is a tombstone or no JSON.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let value = self.value.as_deref().with_context(|| format!("{}/{}@{} is a tombstone", self.topic, self.partition, self.offset))?;
+        serde_json::from_str(value).with_context(|| format!("{}/{}@{} is no JSON", self.topic, self.partition, self.offset))
+    }
+}
+
+impl Kafka {
+    /// Starts a node in `dir` (created if absent) and returns once it answers a metadata request. The first call on a machine fetches the jars.
+    ///
+    /// # Errors
+    /// Without Java or, for the first fetch, Maven; and when the node ends early or does not answer in time, with the end of its log.
+    pub fn start(dir: &Path) -> Result<Self> {
+        fetch_jars()?;
+        std::fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        let mut kafka = Self { process: None, dir: dir.to_owned(), port: free_port()?, controller_port: free_port()? };
+        kafka.start_again()?;
+        Ok(kafka)
+    }
+
+    /// `host:port`, the same across restarts.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Shuts the node down in order.
+    ///
+    /// # Errors
+    /// When it does not run, or does not stop in time.
+    pub fn stop(&mut self) -> Result<()> {
+        self.take_process()?.stop(STOPS_WITHIN).map(drop)
+    }
+
+    /// Kills the node without warning. Its data stay.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.take_process()?.kill()
+    }
+
+    /// Starts the node again after [`Kafka::stop`] or [`Kafka::kill`], with its data and its port, and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`]; also when it runs already.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the Kafka in {} runs already", self.dir.display());
+        let (dir, port, controller_port) = (self.dir.display().to_string(), self.port.to_string(), self.controller_port.to_string());
+        let arguments = [&*script(), "run", &dir, &port, &controller_port];
+        let process = Process::start("kafka", Path::new("bash"), &arguments, &[], &self.dir.join("broker.log"))?;
+        let process = self.process.insert(process);
+        let client: BaseConsumer = client_config(&format!("127.0.0.1:{port}")).create().context("failed to create a Kafka client")?;
+        wait_for("Kafka to answer a metadata request", STARTS_WITHIN, || {
+            process.check_running()?;
+            Ok(client.fetch_metadata(None, Duration::from_millis(500)).ok().filter(|metadata| !metadata.brokers().is_empty()).map(drop))
+        })
+    }
+
+    /// Stops the node in order and starts it again.
+    ///
+    /// # Errors
+    /// As [`Kafka::stop`] and [`Kafka::start_again`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.start_again()
+    }
+
+    /// The running node, to pause it or to read its pid.
+    ///
+    /// # Errors
+    /// When it is stopped.
+    pub fn process(&self) -> Result<&Process> {
+        self.process.as_ref().with_context(|| format!("the Kafka in {} is stopped", self.dir.display()))
+    }
+
+    /// Creates all topics of Hark under `prefix`, with their settings and one replica.
+    ///
+    /// # Errors
+    /// When Kafka refuses one, for instance because it exists.
+    pub fn create_topics(&self, prefix: &str) -> Result<()> {
+        let topics: Vec<_> = TOPICS.iter().map(|topic| (topic.full_name(prefix), topic.partitions, topic.settings())).collect();
+        let new_topics = topics.iter().map(|(name, partitions, settings)| {
+            let partitions = i32::try_from(*partitions).expect("our own topics have few partitions");
+            settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value))
+        });
+        let new_topics: Vec<NewTopic<'_>> = new_topics.collect();
+        let options = AdminOptions::new().operation_timeout(Some(ANSWERS_WITHIN));
+        let results = wait_on(self.admin()?.create_topics(&new_topics, &options))?.context("failed to create topics")?;
+        for result in results {
+            if let Err((name, code)) = result {
+                bail!("failed to create topic {name}: {code}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings in force for `topic`, by key.
+    ///
+    /// # Errors
+    /// When the topic does not exist.
+    pub fn topic_settings(&self, topic: &str) -> Result<BTreeMap<String, String>> {
+        let answer = wait_on(self.admin()?.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()))?;
+        let resource = answer.context("failed to describe")?.pop().context("Kafka described nothing")?;
+        let resource = resource.map_err(|code| anyhow::anyhow!("failed to describe topic {topic}: {code}"))?;
+        Ok(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// All records of `topic` that a `read_committed` consumer sees now, in order within each partition: everything up to the last stable offset.
+    ///
+    /// # Errors
+    /// When the topic does not exist, or the end is not reached in time.
+    pub fn read_committed(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
+        self.read(topic, "read_committed")
+    }
+
+    /// The same with records of open and aborted transactions: for comparison only, no consumer of Hark reads so.
+    ///
+    /// # Errors
+    /// As [`Kafka::read_committed`].
+    pub fn read_uncommitted(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
+        self.read(topic, "read_uncommitted")
+    }
+
+    fn read(&self, topic: &str, isolation: &str) -> Result<Vec<KafkaRecord>> {
+        let mut config = client_config(&self.bootstrap());
+        config.set("group.id", "hark-tests").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.set("isolation.level", isolation).create().context("failed to create a consumer")?;
+        let partitions = partitions(&consumer, topic)?;
+        let mut assignment = TopicPartitionList::new();
+        for partition in &partitions {
+            assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&assignment).with_context(|| format!("failed to assign {topic}"))?;
+
+        let mut records = Vec::new();
+        let mut unfinished = partitions;
+        wait_for(&format!("the end of {topic}"), READ_WITHIN, || {
+            while let Some(event) = consumer.poll(Duration::from_millis(100)) {
+                match event {
+                    Ok(message) => records.push(record(&message)?),
+                    Err(KafkaError::PartitionEOF(partition)) => unfinished.retain(|waiting| *waiting != partition),
+                    Err(error) => return Err(error).with_context(|| format!("failed to read {topic}")),
+                }
+                if unfinished.is_empty() {
+                    break;
+                }
+            }
+            Ok(unfinished.is_empty().then_some(()))
+        })?;
+        records.sort_by_key(|record: &KafkaRecord| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        client_config(&self.bootstrap()).create().context("failed to create an admin client")
+    }
+
+    fn take_process(&mut self) -> Result<Process> {
+        self.process.take().with_context(|| format!("the Kafka in {} is stopped", self.dir.display()))
+    }
+}
+
+/// The script that also people use.
+fn script() -> String {
+    in_clone("tests/kafka/kafka.sh").display().to_string()
+}
+
+fn fetch_jars() -> Result<()> {
+    let output = Command::new("bash").args([&*script(), "fetch"]).output().context("failed to run bash")?;
+    ensure!(output.status.success(), "failed to fetch Kafka: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn client_config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // Short pauses between attempts: the tests wait for a broker that is about to come.
+    config.set("bootstrap.servers", bootstrap).set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
+    config
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWERS_WITHIN).with_context(|| format!("failed to look up {topic}"))?;
+    let topic_metadata = metadata.topics().first().with_context(|| format!("no metadata of {topic}"))?;
+    ensure!(topic_metadata.error().is_none() && !topic_metadata.partitions().is_empty(), "topic {topic} does not exist");
+    Ok(topic_metadata.partitions().iter().map(|partition| partition.id()).collect())
+}
+
+fn record(message: &impl Message) -> Result<KafkaRecord> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).with_context(|| format!("{} holds bytes that are no text", message.topic()));
+    let mut headers = BTreeMap::new();
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        headers.insert(header.key.to_owned(), text(header.value.unwrap_or_default())?);
+    }
+    Ok(KafkaRecord {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(text).transpose()?,
+        value: message.payload().map(text).transpose()?,
+        headers,
+        timestamp_ms: message.timestamp().to_millis(),
+    })
+}
+
+/// The admin client speaks in futures; the scenarios do not.
+fn wait_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("failed to build a runtime")?;
+    Ok(runtime.block_on(future))
+}

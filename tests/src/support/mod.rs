@@ -1,0 +1,21 @@
+//! Real programs around the agent, each started in its own directory on loopback and stopped by its pid when dropped.
+mod http;
+mod kafka;
+mod mosquitto;
+mod ports;
+mod process;
+mod wait;
+
+pub use http::{Metrics, Response, http_get};
+pub use kafka::{Kafka, KafkaRecord};
+pub use mosquitto::{Mosquitto, Settings};
+pub use ports::free_port;
+pub use process::Process;
+pub use wait::{wait_for, wait_until};
+
+use std::path::{Path, PathBuf};
+
+/// A path in the clone, whatever the working directory is.
+pub fn in_clone(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
