@@ -33,7 +33,7 @@ use self::{
     stage_a::{Prepared, StageA},
 };
 pub use self::{
-    bundle::{Bundle, BundleError, Manifest, POINTS_MAX},
+    bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
     model::ModelError,
     view::AssetView,
 };
