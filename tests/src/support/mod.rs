@@ -1,4 +1,5 @@
 //! Real programs around the agent, each started in its own directory on loopback and stopped by its pid when dropped.
+mod agent;
 mod http;
 mod kafka;
 mod mosquitto;
@@ -6,6 +7,7 @@ mod ports;
 mod process;
 mod wait;
 
+pub use agent::Agent;
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
 pub use mosquitto::{Mosquitto, Settings};
