@@ -1,7 +1,7 @@
 """Writes the bundle of Stage A: `model.onnx`, golden input and output, and `manifest.toml` with their hashes.
 
 Stage A scores one window of a machine: z-score, one-step ridge VAR residual, whitening, root mean square. The machine's weights are inputs of the
-graph, fitted on the gateway, so this file holds no data and is the same for all machines and any number of points n.
+graph (`share` is each point's part in the mean, one n-th), fitted on the gateway, so this file holds no data and is the same for all machines and any number of points n.
 
     python models/stage-a/build.py            writes the bundle beside this file; a second run gives the same bytes
     python models/stage-a/build.py --check    exit 1 where the files differ from what would be written
@@ -35,8 +35,9 @@ INPUTS = [
     ("regression", ["history", "n"]),
     ("bias", ["n"]),
     ("whitening", ["n", "n"]),
+    ("share", ["n", 1]),
 ]
-OUTPUTS = [("whitened", [1, "n"]), ("squared", [1, "n"]), ("score", [1])]
+OUTPUTS = [("whitened", [1, "n"]), ("squared", [1, "n"]), ("score", [1, 1])]
 
 
 def graph() -> onnx.ModelProto:
@@ -63,7 +64,8 @@ def graph() -> onnx.ModelProto:
         helper.make_node("Sub", ["present", "predicted"], ["residual"]),
         helper.make_node("MatMul", ["residual", "whitening"], ["whitened"]),
         helper.make_node("Mul", ["whitened", "whitened"], ["squared"]),
-        helper.make_node("ReduceMean", ["squared"], ["mean_square"], axes=[1], keepdims=0),
+        # Not ReduceMean: the runtime (0.23.9) fuses a square and its mean into one float32 operator, and the score would keep seven digits.
+        helper.make_node("MatMul", ["squared", "share"], ["mean_square"]),
         helper.make_node("Sqrt", ["mean_square"], ["score"]),
     ]
 
@@ -90,12 +92,13 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "regression": dyadic(LAGS * n, n, 11, 17) / 4,
         "bias": dyadic(1, n, 3, 7)[0],
         "whitening": dyadic(n, n, 5, 13) + 2 * np.eye(n),
+        "share": np.array([[0.25], [0.5], [0.25]]),
     }
     z = (inputs["window"] - inputs["mean"]) * inputs["inv_std"]
     residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs["regression"] + inputs["bias"])
     whitened = residual @ inputs["whitening"]
     squared = whitened * whitened
-    score = np.array([math.sqrt(math.fsum(squared[0]) / n)])
+    score = np.array([[math.sqrt(math.fsum((squared @ inputs["share"])[0]))]])
     return inputs, {"whitened": whitened, "squared": squared, "score": score}
 
 

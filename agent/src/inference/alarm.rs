@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A change of the alarm of an asset.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub(super) struct Change {
     /// State before it.
     pub from: AlarmState,
     /// State after it.
@@ -17,7 +17,7 @@ pub struct Change {
 
 /// The alarm of one asset.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AlarmTimer {
+pub(super) struct AlarmTimer {
     state: AlarmState,
     alarm_id: Option<Name>,
     /// Start of the present or last condition.
@@ -37,7 +37,14 @@ impl Default for AlarmTimer {
 impl AlarmTimer {
     /// Takes whether the score is `above` at event time `ts`. The alarm comes after `on_delay_us` above and goes after `off_delay_us` back.
     /// `new_id` names a new occurrence.
-    pub fn update(&mut self, above: bool, ts: Timestamp, on_delay_us: i64, off_delay_us: i64, new_id: impl FnOnce() -> Name) -> Option<Change> {
+    pub(super) fn update(
+        &mut self,
+        above: bool,
+        ts: Timestamp,
+        on_delay_us: i64,
+        off_delay_us: i64,
+        new_id: impl FnOnce() -> Name,
+    ) -> Option<Change> {
         if self.is_active() {
             self.rising = None;
             // `min`: after a clock was set back, the delay begins anew instead of waiting for the old time.
@@ -60,7 +67,7 @@ impl AlarmTimer {
     }
 
     /// A person has seen the alarm. Nothing happens where there is none to acknowledge, or where `alarm_id` names another one.
-    pub fn acknowledge(&mut self, alarm_id: Option<&Name>) -> Option<Change> {
+    pub(super) fn acknowledge(&mut self, alarm_id: Option<&Name>) -> Option<Change> {
         if alarm_id.is_some_and(|id| self.alarm_id.as_ref() != Some(id)) {
             return None;
         }
@@ -72,17 +79,17 @@ impl AlarmTimer {
     }
 
     /// The condition holds.
-    pub fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         matches!(self.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)
     }
 
     /// State now.
-    pub fn state(&self) -> AlarmState {
+    pub(super) fn state(&self) -> AlarmState {
         self.state
     }
 
     /// The occurrence that is active or waits for a person.
-    pub fn alarm_id(&self) -> Option<&Name> {
+    pub(super) fn alarm_id(&self) -> Option<&Name> {
         if self.state == AlarmState::Normal { None } else { self.alarm_id.as_ref() }
     }
 

@@ -25,7 +25,7 @@ const EIGEN_ITERATIONS_MAX: usize = 10_000;
 
 /// The weight inputs of the graph, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Weights {
+pub(super) struct Weights {
     /// Number of scored points n.
     pub points: usize,
     /// Mean of each point.
@@ -42,7 +42,7 @@ pub struct Weights {
 
 /// What commissioning gives.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fit {
+pub(super) struct Fit {
     /// Weights of the graph.
     pub weights: Weights,
     /// Limit of the smoothed score.
@@ -61,7 +61,7 @@ pub struct Fit {
 
 /// Why commissioning ended without usable weights.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Too few windows without a gap to fit on.
     #[error("{have} windows without a gap to fit on, {need} are needed for {points} points")]
     TooFewRows {
@@ -90,7 +90,7 @@ pub enum Refusal {
 
 /// Rows collected for commissioning.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Collected {
+pub(super) struct Collected {
     points: usize,
     values: Vec<f64>,
     /// Indices of rows that do not continue the row before them.
@@ -99,12 +99,12 @@ pub struct Collected {
 
 impl Collected {
     /// Nothing yet, for rows of `points` values.
-    pub fn new(points: usize) -> Self {
+    pub(super) fn new(points: usize) -> Self {
         Self { points, values: Vec::new(), starts: Vec::new() }
     }
 
     /// Adds a row; `continues` says whether it follows the one before without a gap.
-    pub fn push(&mut self, values: &[f64], continues: bool) {
+    pub(super) fn push(&mut self, values: &[f64], continues: bool) {
         if !continues {
             self.starts.push(self.len());
         }
@@ -112,13 +112,8 @@ impl Collected {
     }
 
     /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.values.len().checked_div(self.points).unwrap_or(0)
-    }
-
-    /// True before the first row.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
     }
 
     /// Indices of rows that have `lags` rows of the same stretch before them.
@@ -139,7 +134,7 @@ impl Collected {
 }
 
 /// Fits the weights on all but the last `held_back` rows and sets the limit on those.
-pub fn fit(rows: &Collected, held_back: usize, lags: usize) -> Result<Fit, Refusal> {
+pub(super) fn fit(rows: &Collected, held_back: usize, lags: usize) -> Result<Fit, Refusal> {
     let (points, rows_fitted) = (rows.points, rows.len().saturating_sub(held_back));
     let scorable = rows.scorable(lags);
     let (fitted, tail): (Vec<usize>, Vec<usize>) = scorable.iter().partition(|&&row| row < rows_fitted);
@@ -323,7 +318,7 @@ pub(super) mod tests {
         let (mut noise, mut first) = (Noise(1), 0.0);
         let mut collected = Collected::new(2);
         for row in 0..rows {
-            let second = 50.0 + 3.0 * first + 0.1 * noise.next();
+            let second = 50.0 + 3.0 * first + 3.0 * noise.next();
             first = 0.9 * first + noise.next();
             collected.push(&[1000.0 + first, second], row > 0);
         }
@@ -334,11 +329,13 @@ pub(super) mod tests {
     fn finds_the_dynamics_of_a_known_machine() {
         let fit = fit(&machine(2000), 200, LAGS).unwrap();
         assert_eq!((fit.rows_fitted, fit.still.len()), (1800, 0));
-        // In z-scores the second point is the newest history of the first, nearly alone: row 2 * n (newest lag), column 1.
+        // Row 2 * n (newest lag), column 1, in z-scores. The first point has variance 1 / (1 - 0.81), the second 9 times that plus 9.
+        let variance = 1.0 / (1.0 - 0.81);
+        let expected = 3.0 * f64::sqrt(variance / (9.0 * variance + 9.0));
         let weight = fit.weights.regression[(2 * 2) * 2 + 1];
-        assert!((weight - 1.0).abs() < 0.05, "{weight}");
+        assert!((weight - expected).abs() < 0.05, "{weight} for {expected}");
         // Whitened residuals have unit variance but for the shrinkage, so the score lies near 1.
-        assert!((0.7..1.1).contains(&fit.score_median), "{}", fit.score_median);
+        assert!((0.8..1.1).contains(&fit.score_median), "{}", fit.score_median);
         assert!(fit.limit >= LIMIT_FACTOR * fit.score_median && fit.limit < 2.0, "{}", fit.limit);
     }
 
@@ -353,7 +350,7 @@ pub(super) mod tests {
         assert!(residuals.row_mean().amax() < 1e-12, "the bias takes the mean");
         let whitened = &residuals * whitening(&residuals).unwrap();
         let covariance = whitened.tr_mul(&whitened) / whitened.nrows() as f64;
-        assert!(covariance[(0, 1)].abs() < 1e-9 && (0.1..1.0).contains(&covariance[(1, 1)]), "{covariance}");
+        assert!(covariance[(0, 1)].abs() < 0.01 && (0.9..1.0).contains(&covariance[(1, 1)]), "{covariance}");
     }
 
     #[test]
@@ -401,7 +398,7 @@ pub(super) mod tests {
         let moving = |row: usize| (row as f64 * 0.7).sin();
         assert_eq!(case(0, 0, &moving, &|_| true), Refusal::TooFewRows { have: 0, need: 14, points: 2 });
         assert_eq!(case(100, 95, &moving, &|_| true), Refusal::TooFewRows { have: 2, need: 14, points: 2 });
-        assert_eq!(case(100, 20, &moving, &|row| row % 4 != 0), Refusal::TooFewHeldBack { have: 5, need: 5 }, "unreachable unless changed");
+        assert_eq!(case(100, 16, &moving, &|row| row % 4 != 0), Refusal::TooFewHeldBack { have: 4, need: 5 });
         assert_eq!(case(100, 20, &|_| 7.0, &|_| true), Refusal::NothingMoves);
         assert_eq!(case(100, 20, &|row| moving(row) * 1e300, &|_| true), Refusal::NotFinite);
     }

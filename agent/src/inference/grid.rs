@@ -14,7 +14,7 @@ const LATE_RUN_MAX: u32 = 100;
 
 /// A reading of a scored point.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
+pub(super) struct Sample {
     /// Index of the point among the scored ones.
     pub point: usize,
     /// Event time.
@@ -29,7 +29,7 @@ pub struct Sample {
 
 /// One row on the grid.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub(super) struct Row {
     /// Start of its slot.
     pub ts: Timestamp,
     /// One value per scored point; `None` where a point is missing.
@@ -42,7 +42,7 @@ pub struct Row {
 
 /// What came of a sample.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Offered {
+pub(super) struct Offered {
     /// The row of an earlier slot, closed because time passed it.
     pub overdue: Option<Row>,
     /// The row of the sample's own slot, now complete.
@@ -74,7 +74,7 @@ struct PointState {
 
 /// Alignment of one asset.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Grid {
+pub(super) struct Grid {
     grid_us: i64,
     stale_us: i64,
     /// The newest slot seen.
@@ -89,12 +89,12 @@ pub struct Grid {
 
 impl Grid {
     /// Alignment of `points` points on slots of `grid_us` microseconds (at least 1); values older than `stale_us` are missing.
-    pub fn new(points: usize, grid_us: i64, stale_us: i64) -> Self {
+    pub(super) fn new(points: usize, grid_us: i64, stale_us: i64) -> Self {
         Self { grid_us: grid_us.max(1), stale_us, slot: None, closed: false, fresh: 0, late_run: 0, points: vec![PointState::default(); points] }
     }
 
     /// Takes a sample and hands out the rows that it closes, the older first.
-    pub fn offer(&mut self, sample: Sample) -> Offered {
+    pub(super) fn offer(&mut self, sample: Sample) -> Offered {
         let mut offered = Offered::default();
         let slot = self.slot_of(sample.ts);
         if self.slot.is_some_and(|open| slot < open) {
@@ -119,24 +119,24 @@ impl Grid {
     }
 
     /// Lets time pass to `ts` without a reading: closes the open row if its slot is over.
-    pub fn pass(&mut self, ts: Timestamp) -> Option<Row> {
+    pub(super) fn pass(&mut self, ts: Timestamp) -> Option<Row> {
         let open = self.slot?;
         (!self.closed && self.slot_of(ts) > open).then(|| self.close(open))
     }
 
     /// End of the open slot, if its row is not closed yet: at this time [`Self::pass`] closes it.
-    pub fn due(&self) -> Option<Timestamp> {
+    pub(super) fn due(&self) -> Option<Timestamp> {
         let open = self.slot?;
         (!self.closed).then(|| Timestamp(open.saturating_add(1).saturating_mul(self.grid_us)))
     }
 
     /// Forgets everything, as after a gap in the log.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
     }
 
     /// Indices of points whose latest reading was bad.
-    pub fn bad_points(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn bad_points(&self) -> impl Iterator<Item = usize> {
         self.points.iter().enumerate().filter(|(_, point)| point.bad).map(|(index, _)| index)
     }
 

@@ -2,22 +2,22 @@
 use serde::{Deserialize, Serialize};
 
 /// Weight of the newest value in the smoothed score (EWMA).
-pub const SMOOTHING: f64 = 0.1;
+pub(super) const SMOOTHING: f64 = 0.1;
 /// The limit is so many times the largest smoothed score of the held-back normal rows: measured best for short records.
-pub const LIMIT_FACTOR: f64 = 1.25;
+pub(super) const LIMIT_FACTOR: f64 = 1.25;
 /// A score that was over its limit counts as back only below this part of it.
-pub const HYSTERESIS: f64 = 0.8;
+pub(super) const HYSTERESIS: f64 = 0.8;
 
 /// Exponentially weighted mean of score and of each point's squared whitened residual. Starts at the first value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Smoothed {
+pub(super) struct Smoothed {
     score: Option<f64>,
     parts: Vec<f64>,
 }
 
 impl Smoothed {
     /// Takes the raw score of a row and its parts, one per point; gives the smoothed score.
-    pub fn push(&mut self, score: f64, parts: &[f64]) -> f64 {
+    pub(super) fn push(&mut self, score: f64, parts: &[f64]) -> f64 {
         let Some(before) = self.score else {
             self.score = Some(score);
             self.parts = parts.to_vec();
@@ -32,7 +32,7 @@ impl Smoothed {
     }
 
     /// The three largest shares with the index of their points, largest first; empty while nothing contributes.
-    pub fn top_shares(&self) -> Vec<(usize, f64)> {
+    pub(super) fn top_shares(&self) -> Vec<(usize, f64)> {
         let total: f64 = self.parts.iter().sum();
         if total.is_nan() || total <= 0.0 {
             return Vec::new();
@@ -46,12 +46,12 @@ impl Smoothed {
 }
 
 /// Whether `score` is over `limit`, given whether it `was`: on above the limit, off below 80 % of it.
-pub fn is_above(was: bool, score: f64, limit: f64) -> bool {
+pub(super) fn is_above(was: bool, score: f64, limit: f64) -> bool {
     if was { score >= HYSTERESIS * limit } else { score > limit }
 }
 
 /// 0 to 1, 0.5 at the limit: `1 - exp(-ln 2 * score / limit)`. Comparable between machines, unlike the score itself.
-pub fn anomaly(score: f64, limit: f64) -> f64 {
+pub(super) fn anomaly(score: f64, limit: f64) -> f64 {
     1.0 - (-std::f64::consts::LN_2 * score / limit).exp()
 }
 

@@ -16,6 +16,7 @@ mod health;
 mod limit;
 mod model;
 mod report;
+pub mod stage;
 mod stage_a;
 mod view;
 mod window;
@@ -32,7 +33,7 @@ use self::{
     stage_a::{Prepared, StageA},
 };
 pub use self::{
-    bundle::{Bundle, BundleError, Manifest, POINTS_MAX},
+    bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
     model::ModelError,
     view::AssetView,
 };
@@ -92,6 +93,26 @@ pub struct EngineCounters {
     pub predictions: u64,
     /// Alarm changes given.
     pub alarm_changes: u64,
+}
+
+impl EngineCounters {
+    /// All of them by name, for `/metrics`.
+    pub fn named(&self) -> [(&'static str, u64); 12] {
+        [
+            ("readings", self.readings),
+            ("unknown_asset", self.unknown_asset),
+            ("unknown_point", self.unknown_point),
+            ("late", self.late),
+            ("bad", self.bad),
+            ("clock_set_back", self.clock_set_back),
+            ("rows", self.rows),
+            ("rows_scored", self.rows_scored),
+            ("rows_missing_point", self.rows_missing_point),
+            ("model_failures", self.model_failures),
+            ("predictions", self.predictions),
+            ("alarm_changes", self.alarm_changes),
+        ]
+    }
 }
 
 /// Inference over all assets of a gateway.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_onnx::prelude::*;
 
 /// Most bytes of a model file.
-pub const MODEL_BYTES_MAX: usize = 32 << 20;
+pub(super) const MODEL_BYTES_MAX: usize = 32 << 20;
 /// Most nodes, and most initialisers, of a graph: 20 000 nodes took 20 s to optimise.
 const NODES_MAX: usize = 2_000;
 /// Most values of one output.
@@ -64,7 +64,7 @@ pub enum ModelError {
 
 /// What a graph must look like to be built.
 #[derive(Clone, Copy, Debug)]
-pub struct Signature<'a> {
+pub(super) struct Signature<'a> {
     /// Names and concrete shapes of the inputs, in order.
     pub inputs: &'a [(String, Vec<usize>)],
     /// Names of the outputs, in order.
@@ -75,11 +75,11 @@ pub struct Signature<'a> {
 
 /// A float64 tensor that can be handed to many runs without a copy.
 #[derive(Clone, Debug)]
-pub struct Input(TValue);
+pub(super) struct Input(TValue);
 
 impl Input {
     /// A tensor of `shape` from `values` in row-major order. Fails where the counts differ.
-    pub fn new(shape: &[usize], values: &[f64]) -> Result<Self, ModelError> {
+    pub(super) fn new(shape: &[usize], values: &[f64]) -> Result<Self, ModelError> {
         let expected = shape.iter().product();
         if values.len() != expected {
             return Err(ModelError::Shape { actual: values.len(), expected });
@@ -90,14 +90,14 @@ impl Input {
 
 /// An optimised graph with concrete shapes, and the state of its runs. `Send`; not shared between threads.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     plan: Arc<TypedRunnableModel>,
     state: TypedSimpleState,
 }
 
 impl Plan {
     /// Builds the graph in `bytes` for the shapes in `signature`. Fails, and never panics, where the file is not what the signature says.
-    pub fn build(bytes: &[u8], signature: Signature<'_>) -> Result<Self, ModelError> {
+    pub(super) fn build(bytes: &[u8], signature: Signature<'_>) -> Result<Self, ModelError> {
         caught(|| Self::build_unguarded(bytes, signature))
     }
 
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     /// Runs the graph once. The outputs come in the order of the signature, flattened, all finite; else an error, after which the plan may be used again.
-    pub fn run(&mut self, inputs: &[&Input]) -> Result<Vec<Vec<f64>>, ModelError> {
+    pub(super) fn run(&mut self, inputs: &[&Input]) -> Result<Vec<Vec<f64>>, ModelError> {
         let values: TVec<TValue> = inputs.iter().map(|input| input.0.clone()).collect();
         let state = &mut self.state;
         let result = caught(|| collect(&state.run(values).map_err(runtime)?));

@@ -1,6 +1,7 @@
 //! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
 use hark_protocol::topics::{
-    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, ScoreReason, Timestamp,
+    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, ScoreReason,
+    Timestamp,
 };
 use serde_json::{Map, Value, json};
 

@@ -10,7 +10,10 @@ use tracing::{info, warn};
 
 use super::{Engine, InferenceError};
 use crate::{
-    buffer::{BufferError, Log, Position, Reader, SmallFile, commit::{Append, AppendError, Appender}},
+    buffer::{
+        BufferError, Log, Position, Reader, SmallFile,
+        commit::{Append, AppendError, Appender},
+    },
     clock::Clock,
     config::Config,
     hold::Hold,
@@ -72,17 +75,17 @@ impl Inference {
     pub fn new(config: &Config, log: Log, appender: Appender, hold: Arc<Hold>, status: Arc<Status>, clock: Clock) -> Result<Self, StageError> {
         let dir: &Path = &config.buffer.dir;
         let (checkpoint, content) = SmallFile::open(dir, "checkpoint")?;
-        let mut engine = Engine::new(&config.assets, &config.models)?;
-        let mut processed = log.start(LaneName::Inputs);
-        if let Some(Checkpoint { position, engine: state }) = content.as_deref().and_then(|bytes| postcard::from_bytes(bytes).ok()) {
-            match engine.restore(&state) {
-                Ok(()) => {
-                    processed = position;
-                    info!(position = %position, "inference goes on from its checkpoint");
-                }
-                Err(error) => warn!(%error, "checkpoint cannot be used, inference begins with what is in the buffer"),
+        let (engine, processed) = match content.as_deref().map(|bytes| restored(config, bytes)) {
+            Some(Ok((engine, position))) => {
+                info!(%position, "inference goes on from its checkpoint");
+                (engine, position)
             }
-        }
+            Some(Err(problem)) => {
+                warn!(problem, "checkpoint cannot be used, inference begins with what is in the buffer");
+                (Engine::new(&config.assets, &config.models)?, log.start(LaneName::Inputs))
+            }
+            None => (Engine::new(&config.assets, &config.models)?, log.start(LaneName::Inputs)),
+        };
         let mut emitted = [None; OUTPUTS.len()];
         for (lane, emitted) in OUTPUTS.iter().zip(&mut emitted) {
             *emitted = last_cause(&log, *lane)?;
@@ -145,10 +148,10 @@ impl Inference {
         for (asset, baseline) in self.engine.take_baselines() {
             self.status.set_baseline(asset, baseline);
         }
-        for (id, asset) in self.engine.asset_bodies() {
+        for (id, asset) in self.engine.asset_records(self.clock.now().ts) {
             self.status.set_asset(id, asset);
         }
-        self.status.set_inference(InferenceNumbers { counters: self.engine.counters().named(), processed: self.processed });
+        self.status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec(), processed: self.processed });
     }
 
     /// Stores a checkpoint. What follows from the inputs before it must be durable first, or a crash would lose it.
@@ -158,13 +161,19 @@ impl Inference {
             return Ok(());
         }
         self.appender.blocking_append_durably(LaneName::Predictions, Vec::new(), true)?;
-        let checkpoint = Checkpoint { position: self.processed, engine: self.engine.snapshot()? };
+        let checkpoint = Checkpoint { position: self.processed, engine: self.engine.snapshot() };
         let bytes = postcard::to_stdvec(&checkpoint).map_err(BufferError::Encode)?;
         self.checkpoint.store(&bytes)?;
         self.stored = self.processed;
         self.hold.checkpoint_stored(self.processed);
         Ok(())
     }
+}
+
+fn restored(config: &Config, bytes: &[u8]) -> Result<(Engine, Position), String> {
+    let Checkpoint { position, engine } = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
+    let engine = Engine::restore(&config.assets, &config.models, &engine).map_err(|error| error.to_string())?;
+    Ok((engine, position))
 }
 
 /// The cause of the newest output in `lane`, by looking back from its end.

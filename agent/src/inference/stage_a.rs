@@ -8,27 +8,27 @@ use super::{
 };
 
 /// Names of the graph's inputs in the order in which [`StageA::score`] gives them.
-const INPUTS: [&str; 6] = ["window", "mean", "inv_std", "regression", "bias", "whitening"];
+const INPUTS: [&str; 7] = ["window", "mean", "inv_std", "regression", "bias", "whitening", "share"];
 /// Names of its outputs, in the order in which it takes them.
 const OUTPUTS: [&str; 3] = ["whitened", "squared", "score"];
 
 /// A loaded Stage A bundle.
 #[derive(Debug)]
-pub struct StageA {
+pub(super) struct StageA {
     bundle: Bundle,
     plans: BTreeMap<usize, Plan>,
 }
 
 /// The weights of a machine as tensors: made once per baseline, shared by all runs.
 #[derive(Debug)]
-pub struct Prepared {
+pub(super) struct Prepared {
     points: usize,
-    weights: [Input; 5],
+    weights: [Input; 6],
 }
 
 /// What the graph says about one window.
 #[derive(Debug)]
-pub struct Scored {
+pub(super) struct Scored {
     /// Root mean square of the whitened residual of the newest row.
     pub score: f64,
     /// Squared whitened residual per point.
@@ -37,7 +37,7 @@ pub struct Scored {
 
 impl StageA {
     /// Takes an opened bundle. Fails where it is not one of Stage A.
-    pub fn new(bundle: Bundle) -> Result<Self, BundleError> {
+    pub(super) fn new(bundle: Bundle) -> Result<Self, BundleError> {
         let manifest = bundle.manifest();
         let inputs: Vec<&str> = manifest.input.iter().map(|tensor| tensor.name.as_str()).collect();
         let outputs: Vec<&str> = manifest.output.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -49,12 +49,12 @@ impl StageA {
     }
 
     /// The bundle behind it.
-    pub fn bundle(&self) -> &Bundle {
+    pub(super) fn bundle(&self) -> &Bundle {
         &self.bundle
     }
 
     /// Makes the plan for `points` points, if it is not there yet.
-    pub fn plan_for(&mut self, points: usize) -> Result<(), BundleError> {
+    pub(super) fn plan_for(&mut self, points: usize) -> Result<(), BundleError> {
         if !self.plans.contains_key(&points) {
             self.plans.insert(points, self.bundle.plan(points)?);
         }
@@ -62,12 +62,12 @@ impl StageA {
     }
 
     /// Rows of history that a score needs before its own.
-    pub fn lags(&self) -> usize {
+    pub(super) fn lags(&self) -> usize {
         self.bundle.manifest().lags
     }
 
     /// Turns fitted weights into inputs of the graph.
-    pub fn prepare(&self, weights: &Weights) -> Result<Prepared, ModelError> {
+    pub(super) fn prepare(&self, weights: &Weights) -> Result<Prepared, ModelError> {
         let (n, lags) = (weights.points, self.lags());
         let weights = [
             Input::new(&[n], &weights.mean)?,
@@ -75,18 +75,19 @@ impl StageA {
             Input::new(&[lags * n, n], &weights.regression)?,
             Input::new(&[n], &weights.bias)?,
             Input::new(&[n, n], &weights.whitening)?,
+            Input::new(&[n, 1], &vec![1.0 / n as f64; n])?,
         ];
         Ok(Prepared { points: n, weights })
     }
 
     /// Scores a window of `lags + 1` rows in row-major order. Fails where the runtime fails or an output is not finite.
-    pub fn score(&mut self, window: &[f64], prepared: &Prepared) -> Result<Scored, ModelError> {
+    pub(super) fn score(&mut self, window: &[f64], prepared: &Prepared) -> Result<Scored, ModelError> {
         let rows = self.lags() + 1;
         let missing = || ModelError::Runtime(format!("there is no plan for {} points", prepared.points));
         let plan = self.plans.get_mut(&prepared.points).ok_or_else(missing)?;
         let window = Input::new(&[rows, prepared.points], window)?;
-        let [mean, inv_std, regression, bias, whitening] = &prepared.weights;
-        let outputs = plan.run(&[&window, mean, inv_std, regression, bias, whitening])?;
+        let [mean, inv_std, regression, bias, whitening, share] = &prepared.weights;
+        let outputs = plan.run(&[&window, mean, inv_std, regression, bias, whitening, share])?;
         let [_, squared, score] = <[Vec<f64>; 3]>::try_from(outputs).map_err(|_| ModelError::Runtime("three outputs expected".to_owned()))?;
         let score = score.first().copied().ok_or(ModelError::Runtime("the score is empty".to_owned()))?;
         Ok(Scored { score, squared })
@@ -143,14 +144,7 @@ mod tests {
     fn a_window_that_overflows_is_an_error_and_the_next_one_is_scored() {
         let mut stage = stage_a();
         stage.plan_for(1).unwrap();
-        let weights = Weights {
-            points: 1,
-            mean: vec![0.0],
-            inv_std: vec![1.0],
-            regression: vec![0.0; 3],
-            bias: vec![0.0],
-            whitening: vec![1.0],
-        };
+        let weights = Weights { points: 1, mean: vec![0.0], inv_std: vec![1.0], regression: vec![0.0; 3], bias: vec![0.0], whitening: vec![1.0] };
         let prepared = stage.prepare(&weights).unwrap();
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(1))));
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0], &prepared), Err(ModelError::Shape { actual: 3, expected: 4 })));

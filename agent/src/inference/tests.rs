@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::{path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{AlarmState, Alarm, Clock, Origin, Phase, Prediction, ScoreReason, TsSource};
+use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, ScoreReason, TsSource};
 
 use super::{baseline::tests::Noise, *};
 
@@ -15,14 +15,7 @@ fn models() -> PathBuf {
 }
 
 fn asset() -> config::Asset {
-    let point = |id: &str, scored| config::Point {
-        id: id.into(),
-        unit: "1".into(),
-        column: None,
-        range: None,
-        map: BTreeMap::new(),
-        scored,
-    };
+    let point = |id: &str, scored| config::Point { id: id.into(), unit: "1".into(), column: None, range: None, map: BTreeMap::new(), scored };
     config::Asset {
         id: "pump".into(),
         name: "Pump".into(),
@@ -177,7 +170,18 @@ fn a_silent_point_is_missing_and_a_gap_fills_the_window_again() {
     let alone: Vec<Entry> = (0..8).map(|i| reading(start + f64::from(i), "a", Some(0.0))).collect();
     let out = feed(&mut engine, 1000, &alone);
     let reasons: Vec<_> = predictions(&out).iter().map(|p| p.reason).collect();
-    assert_eq!(reasons, [None, None, None, Some(ScoreReason::MissingPoint), Some(ScoreReason::MissingPoint), Some(ScoreReason::MissingPoint), Some(ScoreReason::MissingPoint)]);
+    assert_eq!(
+        reasons,
+        [
+            None,
+            None,
+            None,
+            Some(ScoreReason::MissingPoint),
+            Some(ScoreReason::MissingPoint),
+            Some(ScoreReason::MissingPoint),
+            Some(ScoreReason::MissingPoint)
+        ]
+    );
     let missing = predictions(&out)[3];
     assert_eq!((missing.quality, missing.health, missing.health_reason.as_deref()), (Quality::Bad, None, Some("missing_point")));
     // Both again: three rows fill the window, the fourth is scored; then six seconds of silence.
@@ -213,8 +217,14 @@ fn what_is_unknown_late_or_bad_is_counted() {
     stranger.stamp.asset = Some("other".into());
     let mut gateway = event(1000.0, EventKind::Clock, None);
     gateway.stamp.asset = None;
-    let entries =
-        [stranger, gateway, reading(1000.0, "c", Some(1.0)), reading(1000.0, "note", Some(1.0)), reading(1000.0, "a", None), reading(990.0, "a", Some(1.0))];
+    let entries = [
+        stranger,
+        gateway,
+        reading(1000.0, "c", Some(1.0)),
+        reading(1000.0, "note", Some(1.0)),
+        reading(1000.0, "a", None),
+        reading(990.0, "a", Some(1.0)),
+    ];
     assert!(feed(&mut engine, 1, &entries).is_empty());
     let counters = engine.counters();
     assert_eq!((counters.unknown_asset, counters.unknown_point, counters.bad, counters.late, counters.readings), (1, 1, 1, 1, 4));

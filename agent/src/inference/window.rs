@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::buffer::Position;
 
 /// Rows further apart than so many grids do not belong to one window.
-pub const GAP_GRIDS_MAX: i64 = 5;
+pub(super) const GAP_GRIDS_MAX: i64 = 5;
 
 /// A row with all its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FullRow {
+pub(super) struct FullRow {
     /// Start of its slot.
     pub ts: Timestamp,
     /// One value per scored point.
@@ -24,7 +24,7 @@ pub struct FullRow {
 
 /// A window of `length` consecutive rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Window {
+pub(super) struct Window {
     length: usize,
     gap_us: i64,
     rows: VecDeque<FullRow>,
@@ -32,12 +32,12 @@ pub struct Window {
 
 impl Window {
     /// An empty window of `length` rows on a grid of `grid_us` microseconds.
-    pub fn new(length: usize, grid_us: i64) -> Self {
+    pub(super) fn new(length: usize, grid_us: i64) -> Self {
         Self { length, gap_us: grid_us.saturating_mul(GAP_GRIDS_MAX), rows: VecDeque::with_capacity(length) }
     }
 
     /// Adds a row. True where it continues the rows before it; false where it begins anew, after [`Self::clear`] or a gap.
-    pub fn push(&mut self, row: FullRow) -> bool {
+    pub(super) fn push(&mut self, row: FullRow) -> bool {
         if self.rows.back().is_some_and(|last| row.ts.0.saturating_sub(last.ts.0) > self.gap_us) {
             self.rows.clear();
         }
@@ -50,27 +50,27 @@ impl Window {
     }
 
     /// Rows of a full window.
-    pub fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         self.length
     }
 
     /// Forgets all rows: the next one begins anew.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.rows.clear();
     }
 
     /// All values in row-major order, the oldest row first; `None` until the window is full.
-    pub fn values(&self) -> Option<Vec<f64>> {
+    pub(super) fn values(&self) -> Option<Vec<f64>> {
         (self.rows.len() == self.length).then(|| self.rows.iter().flat_map(|row| row.values.iter().copied()).collect())
     }
 
     /// Worst quality in the window.
-    pub fn quality(&self) -> Quality {
+    pub(super) fn quality(&self) -> Quality {
         self.rows.iter().map(|row| row.quality).max().unwrap_or(Quality::Bad)
     }
 
     /// First and last record behind the window; `None` while it is empty.
-    pub fn range(&self) -> Option<(Position, Position)> {
+    pub(super) fn range(&self) -> Option<(Position, Position)> {
         let mut ranges = self.rows.iter().map(|row| row.range);
         let first = ranges.next()?;
         Some(ranges.fold(first, |(from, to), (f, t)| (from.min(f), to.max(t))))

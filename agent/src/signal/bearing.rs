@@ -46,7 +46,9 @@ mod tests {
 
     #[test]
     fn impossible_geometry_has_no_orders() {
-        for (elements, element_mm, pitch_mm, contact_deg) in [(0, 8.0, 39.0, 0.0), (9, 0.0, 39.0, 0.0), (9, 8.0, 0.0, 0.0), (9, 40.0, 39.0, 0.0), (9, 8.0, 39.0, f64::NAN)] {
+        for (elements, element_mm, pitch_mm, contact_deg) in
+            [(0, 8.0, 39.0, 0.0), (9, 0.0, 39.0, 0.0), (9, 8.0, 0.0, 0.0), (9, 40.0, 39.0, 0.0), (9, 8.0, 39.0, f64::NAN)]
+        {
             assert_eq!(orders(&Bearing { elements, element_mm, pitch_mm, contact_deg }), None);
         }
     }

@@ -25,8 +25,7 @@ impl Noise {
 fn machine(v_mm_s: f64, fault_g: f64, slip: f64) -> Vec<f64> {
     let mut noise = Noise(5);
     let amplitude = SQRT_2 * v_mm_s * TAU * SPEED_HZ / 9_806.65;
-    let mut samples: Vec<f64> =
-        (0..N).map(|i| 1.0 + amplitude * (TAU * SPEED_HZ * i as f64 / FS_HZ).cos() + 0.02 * noise.next()).collect();
+    let mut samples: Vec<f64> = (0..N).map(|i| 1.0 + amplitude * (TAU * SPEED_HZ * i as f64 / FS_HZ).cos() + 0.02 * noise.next()).collect();
     let bpfo_hz = 3.5848 * SPEED_HZ;
     let (w, damping) = (TAU * 3_200.0, 0.05f64);
     let mut strike_s = 0.003;
@@ -110,7 +109,9 @@ fn what_cannot_be_computed_is_none() {
 fn a_changed_block_length_is_planned_anew() {
     let mut features = Features::new();
     let samples = machine(0.8, 0.0, 0.0);
-    let mut a_rms = |length: usize| features.block_features(&samples[..length], FS_HZ, BlockUnit::G, &["a_rms".into(), "v_rms".into()], None, None, (2_000.0, 5_000.0));
+    let mut a_rms = |length: usize| {
+        features.block_features(&samples[..length], FS_HZ, BlockUnit::G, &["a_rms".into(), "v_rms".into()], None, None, (2_000.0, 5_000.0))
+    };
     let (long, short, again) = (a_rms(N), a_rms(16_384), a_rms(N));
     assert_ne!(long, short);
     assert_eq!(long, again);

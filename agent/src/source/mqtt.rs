@@ -161,10 +161,8 @@ impl Poll {
                 Ok(_) => {}
                 Err(error) => {
                     self.disconnected(&error);
-                    let wait = backoff.next();
-                    tokio::select! {
-                        () = stop.cancelled() => break,
-                        () = tokio::time::sleep(wait) => {}
+                    if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+                        break;
                     }
                 }
             }
@@ -221,7 +219,7 @@ impl Poll {
         self.counters.received(publish.payload.len());
         let weight = (publish.payload.len() + publish.topic.len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
         let window = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX)).await.map_err(|_| ())?;
-        self.counters.in_flight_bytes.store((self.window_bytes - self.window.available_permits()) as u64, Ordering::Relaxed);
+        self.counters.in_flight_bytes.fetch_add(window.num_permits() as u64, Ordering::Relaxed);
         let generation = self.generation.load(Ordering::Relaxed);
         self.messages.send(Received { publish, generation, window }).await.map_err(|_| ())
     }
@@ -291,6 +289,7 @@ impl Acknowledge {
                 } else {
                     self.counters.count("acknowledgement", "older_connection", 1);
                 }
+                self.counters.in_flight_bytes.fetch_sub(window.num_permits() as u64, Ordering::Relaxed);
                 drop(window);
             }
         }

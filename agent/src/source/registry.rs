@@ -1,6 +1,6 @@
 //! Which points exist, and what a decoded value becomes: the step from a source's words to a [`Reading`] in the log.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
 };
 
@@ -29,14 +29,14 @@ const GATEWAY_CLOCK_SET: Timestamp = Timestamp(1_704_067_200_000_000);
 /// All points of all assets, by the names that sources use. Shared by the sources; each has its own [`Intake`].
 #[derive(Debug)]
 pub struct Registry {
-    assets: HashMap<Name, AssetEntry>,
+    assets: BTreeMap<Name, AssetEntry>,
     origin: Origin,
 }
 
 #[derive(Debug)]
 struct AssetEntry {
-    points: HashMap<String, Arc<Point>>,
-    waveforms: HashMap<Name, WaveformPoint>,
+    points: BTreeMap<String, Arc<Point>>,
+    waveforms: BTreeMap<Name, WaveformPoint>,
 }
 
 impl Registry {
@@ -45,7 +45,7 @@ impl Registry {
         let assets = assets
             .values()
             .map(|asset| {
-                let mut points = HashMap::new();
+                let mut points = BTreeMap::new();
                 for point in &asset.points {
                     let point_arc = Arc::new(point.clone());
                     if let Some(column) = &point.column {
@@ -65,7 +65,7 @@ impl Registry {
 #[derive(Debug)]
 pub struct Intake {
     registry: Arc<Registry>,
-    speeds_hz: HashMap<Name, f64>,
+    speeds_hz: BTreeMap<Name, f64>,
 }
 
 /// Names that the topic or the configuration gives where the message does not.
@@ -80,7 +80,7 @@ pub struct Context<'a> {
 impl Intake {
     /// An intake of `registry`'s points.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, speeds_hz: HashMap::new() }
+        Self { registry, speeds_hz: BTreeMap::new() }
     }
 
     /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.

@@ -99,9 +99,8 @@ impl SerialSource {
                 }
                 Err(_) => {}
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(backoff.next()) => {}
+            if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+                break;
             }
         }
         self.counters.connected.store(false, Ordering::Relaxed);
