@@ -172,7 +172,13 @@ impl Log {
     /// How many records of `lane` follow `after`, missing ones included.
     pub fn depth(&self, lane: LaneName, after: Position) -> u64 {
         let present = self.committed(lane);
-        let behind = if after.ordinal > present.ordinal { u64::MAX } else if after.ordinal == present.ordinal { after.seq } else { 0 };
+        let behind = if after.ordinal > present.ordinal {
+            u64::MAX
+        } else if after.ordinal == present.ordinal {
+            after.seq
+        } else {
+            0
+        };
         self.shared.history.count(lane, after) + present.seq.saturating_sub(behind)
     }
 

@@ -23,7 +23,8 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, lane: LaneName) -> Result<Self, BufferError> {
-        let decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &shared.lane(lane).path(Key { ordinal: 0, first_seq: 0 }), error))?;
+        let decoder =
+            Decoder::new().map_err(|error| BufferError::io("decompress", &shared.lane(lane).path(Key { ordinal: 0, first_seq: 0 }), error))?;
         Ok(Self { shared, lane, decoder, rest: (Position::default(), VecDeque::new()) })
     }
 
