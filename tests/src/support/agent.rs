@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Metrics, Process, free_port, http_get, in_clone, wait_until};
+use super::{Metrics, Process, free_port, http_get, in_clone, wait_for};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -52,9 +52,9 @@ impl Agent {
         let config = self.dir.display().to_string();
         let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
         let http = self.http;
-        wait_until("the agent's pages to answer", STARTS_WITHIN, || {
+        wait_for("the agent's pages to answer", STARTS_WITHIN, || {
             process.check_running()?;
-            Ok(http_get(http, "/healthz").is_ok_and(|answer| answer.status == 200))
+            Ok(http_get(http, "/healthz").is_ok_and(|answer| answer.status == 200).then_some(()))
         })?;
         self.process = Some(process);
         Ok(())

@@ -5,6 +5,7 @@ mod kafka;
 mod mosquitto;
 mod ports;
 mod process;
+mod recording;
 mod wait;
 
 pub use agent::Agent;
@@ -13,6 +14,7 @@ pub use kafka::{Kafka, KafkaRecord};
 pub use mosquitto::{Mosquitto, Settings};
 pub use ports::free_port;
 pub use process::Process;
+pub use recording::Recording;
 pub use wait::{wait_for, wait_until};
 
 use std::path::{Path, PathBuf};
