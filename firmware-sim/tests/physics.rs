@@ -96,7 +96,7 @@ fn each_fault_shows_in_its_own_features() {
     let cases = [(Fault::OuterRace, Quantity::EnvBpfo, 5.0), (Fault::Unbalance, Quantity::VRms, 5.0), (Fault::Misalignment, Quantity::VRms, 4.0)];
     for (fault, quantity, factor) in cases {
         let mut machine = Machine::new(MachineConfig::watched(fault, Law::Exponential, Duration::from_secs(35), Duration::from_secs(55)), 5);
-        let mut at = |machine: &mut Machine| {
+        let at = |machine: &mut Machine| {
             let mut samples_g = vec![0.0; 2 * BLOCK_SAMPLES];
             machine.write_block(&mut samples_g, RATE_HZ);
             measure(&samples_g, 2).expect("a moving machine has features")[quantity.name()]
