@@ -12,15 +12,13 @@ use crate::brokers::Address;
 /// Between blocks of vibration, and between rows of the model.
 pub const BLOCK_EVERY: Duration = Duration::from_millis(200);
 /// Rows of normal running that the agent learns from.
-pub const COMMISSIONING_ROWS: usize = 150;
+pub const COMMISSIONING_ROWS: usize = 160;
 /// Of those, the rows that set the limit: more than one working day of the changing machine, so that the limit knows its starts and stops.
-pub const HELD_BACK_ROWS: usize = 60;
+pub const HELD_BACK_ROWS: usize = 55;
 /// Over the limit for so long is an alarm.
 pub const ALARM_AFTER: Duration = Duration::from_secs(2);
 /// Nominal speed of all three, 1/min.
 pub const SPEED_RPM: f64 = 1_797.0;
-/// Between the fault's beginning and the machine's failure.
-const LIFE: Duration = Duration::from_secs(60);
 /// A working day of the machine that changes load: start, full load, half load, slower, idle, full load, stop.
 const WORKING_DAY: Duration = Duration::from_secs(10);
 /// Area in MQTT topics.
@@ -37,6 +35,8 @@ pub enum Fate {
         what: &'static str,
         /// When.
         after: Duration,
+        /// From then to the machine's failure.
+        life: Duration,
     },
 }
 
@@ -85,14 +85,14 @@ pub const MACHINES: [Machine; 3] = [
         name: "Exhaust fan 7",
         class: "fan",
         way: Way::Serial { node: 7 },
-        fate: Fate::Fault { what: "bearing outer race spall", after: Duration::from_secs(40) },
+        fate: Fate::Fault { what: "bearing outer race spall", after: Duration::from_secs(38), life: Duration::from_secs(200) },
     },
     Machine {
         asset: "motor-3",
         name: "Conveyor motor 3",
         class: "motor",
         way: Way::Mqtt,
-        fate: Fate::Fault { what: "rotor unbalance", after: Duration::from_secs(45) },
+        fate: Fate::Fault { what: "rotor unbalance", after: Duration::from_secs(44), life: Duration::from_secs(100) },
     },
 ];
 
@@ -134,13 +134,13 @@ impl Machine {
     fn physics(&self) -> MachineConfig {
         match self.fate {
             Fate::Healthy => {
-                let steady = MachineConfig::watched(Fault::None, Law::Linear, LIFE, LIFE);
+                let steady = MachineConfig::watched(Fault::None, Law::Linear, WORKING_DAY, WORKING_DAY);
                 let period_s = WORKING_DAY.as_secs_f64() * steady.acceleration;
                 MachineConfig { profile: Profile::Changing { speed_rpm: SPEED_RPM, period_s }, ..steady }
             }
-            Fate::Fault { after, .. } => {
+            Fate::Fault { after, life, .. } => {
                 let fault = if matches!(self.way, Way::Mqtt) { Fault::Unbalance } else { Fault::OuterRace };
-                MachineConfig::watched(fault, Law::Exponential, after, LIFE)
+                MachineConfig::watched(fault, Law::Exponential, after, life)
             }
         }
     }

@@ -68,12 +68,12 @@ pub fn data_path(scene: &Scene) -> [String; 3] {
     let link = scene.link.as_deref().unwrap_or("not reached yet");
     let memory_mib = scrape.resident_bytes >> 20;
     let waiting = LaneName::ALL.map(|lane| format!("{lane} {}", scrape.waiting[lane as usize])).join(", ");
-    let topics = ["readings.v1", "predictions.v1", "alarms.v1", "events.v1", "assets.v1", "gateways.v1"];
-    let counts = topics.map(|topic| format!("{} {}", topic.trim_end_matches(".v1"), scene.count(topic))).join(", ");
+    let [readings, predictions, alarms, events] = ["readings.v1", "predictions.v1", "alarms.v1", "events.v1"].map(|topic| scene.count(topic));
+    let states: u64 = ["assets.v1", "gateways.v1", "baselines.v1"].map(|topic| scene.count(topic)).iter().sum();
     [
         format!("sensors > {:.0} readings/s > agent ({memory_mib} MiB) > Kafka {link}", scene.readings_per_s),
         format!("waiting in the buffer: {waiting}"),
-        format!("in Kafka: {counts}"),
+        format!("in Kafka: readings {readings}, predictions {predictions}, alarms {alarms}, events {events}, states {states}"),
     ]
 }
 
@@ -85,8 +85,17 @@ pub fn health(machine: &MachineScene) -> String {
 /// Score against its limit.
 pub fn score(machine: &MachineScene) -> String {
     match (machine.score, machine.limit) {
-        (Some(score), Some(limit)) => format!("score {score:.2} of limit {limit:.2}"),
+        (Some(score), Some(limit)) => format!("score {} of limit {}", number(score), number(limit)),
         _ => "no score".to_owned(),
+    }
+}
+
+/// Three digits are enough for a glance.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
     }
 }
 

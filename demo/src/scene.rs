@@ -14,6 +14,8 @@ use crate::{
 
 /// Scores kept per machine for the sparkline.
 const HISTORY: usize = 240;
+/// Answers of `/metrics` that the rate is taken over: commits come in steps.
+const RECENT: usize = 6;
 /// Changes kept until they are printed.
 const NOTES: usize = 256;
 
@@ -36,8 +38,10 @@ pub struct Scene {
     pub link: Option<String>,
     /// The last good answer of `/metrics`.
     pub metrics: Option<Scrape>,
-    /// Readings accepted per second between the last two answers.
+    /// Readings accepted per second over the last answers.
     pub readings_per_s: f64,
+    /// When those answers came, and the readings accepted by then.
+    recent: VecDeque<(Instant, u64)>,
     /// Largest event time seen, milliseconds since 1970: the machines' "now".
     pub now_ms: i64,
     /// A problem that the person should know.
@@ -65,8 +69,6 @@ pub struct Scrape {
     pub appended: [u64; LaneName::ALL.len()],
     /// Records that Kafka has not acknowledged, by lane.
     pub waiting: [u64; LaneName::ALL.len()],
-    /// The agent says that Kafka takes records.
-    pub connected: bool,
     /// Resident memory of the agent, bytes.
     pub resident_bytes: u64,
 }
@@ -79,7 +81,6 @@ impl Scrape {
             readings: page.sum("hark_source_readings_accepted_total"),
             appended: by_lane("hark_buffer_appended_total"),
             waiting: by_lane("hark_buffer_records"),
-            connected: page.get("hark_forward_connected") > 0,
             resident_bytes: page.get("hark_process_resident_memory_bytes"),
         }
     }
@@ -205,6 +206,7 @@ impl Scene {
             link: None,
             metrics: None,
             readings_per_s: 0.0,
+            recent: VecDeque::with_capacity(RECENT),
             now_ms: 0,
             problem: None,
             stopping: None,
@@ -295,10 +297,14 @@ impl Scene {
         self.note(text.trim_end().to_owned());
     }
 
-    /// `/metrics` answered, so long after the answer before.
-    pub fn scraped(&mut self, scrape: Scrape, since_last: Duration) {
-        if let Some(before) = &self.metrics {
-            self.readings_per_s = scrape.readings.saturating_sub(before.readings) as f64 / since_last.as_secs_f64().max(0.001);
+    /// `/metrics` answered.
+    pub fn scraped(&mut self, scrape: Scrape, at: Instant) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((at, scrape.readings));
+        if let (Some((first_at, first)), true) = (self.recent.front(), self.recent.len() > 1) {
+            self.readings_per_s = scrape.readings.saturating_sub(*first) as f64 / (at - *first_at).as_secs_f64().max(0.001);
         }
         self.metrics = Some(scrape);
     }

@@ -127,7 +127,7 @@ impl Stage {
         if let Some(agent) = self.agent.take() {
             log = agent.log().to_owned();
             let stopped = agent.stop(wait);
-            if !stopped.clean {
+            if !stopped.clean && faults.is_empty() {
                 let status = stopped.status.map_or_else(|| "no exit status".to_owned(), |status| status.to_string());
                 faults.push(format!("the agent did not stop cleanly: {status}"));
             }
@@ -167,7 +167,7 @@ impl Stage {
                 _ => Instant::now(),
             };
             let settled = scrape.waiting_in_all() == 0 && since.elapsed() >= SETTLED_AFTER;
-            lock(&self.scene).scraped(scrape.clone(), SCRAPE_EVERY);
+            lock(&self.scene).scraped(scrape.clone(), Instant::now());
             last = Some((scrape, since));
             settled
         });
@@ -190,11 +190,9 @@ impl Watch {
         let stop = Arc::new(Stop::default());
         let theirs = stop.clone();
         let thread = thread::Builder::new().name("metrics".into()).spawn(move || {
-            let mut last = Instant::now();
             while !theirs.wait(SCRAPE_EVERY) {
                 if let Some(page) = Metrics::read(port) {
-                    let now = Instant::now();
-                    lock(&scene).scraped(Scrape::of(&page), now - std::mem::replace(&mut last, now));
+                    lock(&scene).scraped(Scrape::of(&page), Instant::now());
                 }
             }
         })?;

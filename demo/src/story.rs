@@ -47,7 +47,7 @@ fn names(scene: &Scene, chosen: impl Fn(Standing, Fate) -> bool) -> String {
 fn faults(scene: &Scene) -> String {
     let fault = |machine: &crate::scene::MachineScene| match machine.machine.fate {
         Fate::Healthy => None,
-        Fate::Fault { what, after } => Some(format!("{what} on {} from {} s", machine.machine.asset, after.as_secs())),
+        Fate::Fault { what, after, .. } => Some(format!("{what} on {} from {} s", machine.machine.asset, after.as_secs())),
     };
     scene.machines.iter().filter_map(fault).collect::<Vec<_>>().join(", ")
 }

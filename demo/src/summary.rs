@@ -148,12 +148,12 @@ impl Summary {
     pub fn text(&self) -> String {
         let mut text = format!("\nHark demo, {:.0} s\n", self.seconds);
         for machine in &self.machines {
-            let at = |moment: Option<f64>| moment.map_or_else(|| "never".to_owned(), |s| format!("at {s:.0} s"));
+            let at = |moment: Option<f64>| moment.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s"));
             let arranged = machine.fault.unwrap_or("healthy, changing load");
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "  {:<8} {arranged:<26} learned {:<9} over its limit {:<9} alarm {}",
+                "  {:<8} {arranged:<24} learned {:<6} over limit {:<6} alarm {}",
                 machine.asset,
                 at(machine.commissioned_s),
                 at(machine.warned_s),

@@ -5,7 +5,7 @@ use hark_protocol::topics::AlarmState;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
-    style::{Color, Modifier, Style, Stylize},
+    style::{Color, Style, Stylize},
     text::{Line, Span},
     widgets::{Block, Paragraph, Wrap},
 };
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Smaller than this and the view falls back to lines.
-const SMALLEST: (u16, u16) = (70, 23);
+const SMALLEST: (u16, u16) = (76, 24);
 /// Columns of words in a machine's box; the curve has the rest.
 const WORDS: u16 = 46;
 
@@ -29,7 +29,7 @@ pub fn draw(frame: &mut Frame<'_>, scene: &Scene, brokers: &str, run_for: Option
         return draw_lines(frame, scene, run_for);
     }
     let machines = Constraint::Fill(1);
-    let [head, body, path, legend] = Layout::vertical([Constraint::Length(1), machines, Constraint::Length(5), Constraint::Length(2)]).areas(area);
+    let [head, body, path, legend] = Layout::vertical([Constraint::Length(1), machines, Constraint::Length(5), Constraint::Length(3)]).areas(area);
     frame.render_widget(header(scene, area.width, run_for), head);
     let boxes = Layout::vertical(vec![Constraint::Fill(1); scene.machines.len()]).split(body);
     for (machine, area) in scene.machines.iter().zip(boxes.iter()) {
@@ -53,7 +53,7 @@ fn draw_machine(frame: &mut Frame<'_>, machine: &MachineScene, now_ms: i64, area
     let standing = machine.standing();
     let fate = match machine.machine.fate {
         Fate::Healthy => "stays healthy, its load changes".to_owned(),
-        Fate::Fault { what, after } => format!("{what} from {} s", after.as_secs()),
+        Fate::Fault { what, after, .. } => format!("{what} from {} s", after.as_secs()),
     };
     let way = match machine.machine.way {
         Way::Serial { .. } => "serial node",
@@ -91,7 +91,7 @@ fn level_line(machine: &MachineScene, standing: Standing) -> Line<'static> {
             let part = machine.health.unwrap_or(0.0) / 100.0;
             let health = machine.health.map_or_else(|| "  ?".to_owned(), |health| format!("{health:>3.0}"));
             let score = match (machine.score, machine.limit) {
-                (Some(score), Some(limit)) => format!("score {score:.2}/{limit:.2}"),
+                (Some(score), Some(limit)) => format!("score {} of {}", plain::number(score), plain::number(limit)),
                 _ => "no score".to_owned(),
             };
             Line::from(vec![
@@ -109,7 +109,7 @@ fn reason_line(machine: &MachineScene, standing: Standing) -> Line<'static> {
     match standing {
         Standing::Waiting => Line::default(),
         Standing::Learning => Line::from(format!(" {COMMISSIONING_ROWS} rows of normal running, no score yet")).dim(),
-        Standing::Alarm => Line::from(format!(" score too high, look first at {contributor}")),
+        Standing::Alarm => Line::from(format!(" look first at {contributor}")),
         _ => Line::from(format!(" mostly by {contributor}")).dim(),
     }
 }
@@ -219,7 +219,7 @@ mod tests {
     fn a_small_terminal_shows_every_machine_the_way_and_the_legend() {
         let picture = picture(&scored(), 80, 24);
         for expected in
-            ["pump-1", "fan-7", "motor-3", "running normally", "health  97", "score 0.90/1.50", "limit", "in Kafka:", "Normal running", "of 1:30"]
+            ["pump-1", "fan-7", "motor-3", "running normally", "health  97", "score 0.90 of 1.50", "limit", "in Kafka:", "Normal running", "of 1:30"]
         {
             assert!(picture.contains(expected), "{expected} in\n{picture}");
         }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn no_size_makes_it_panic() {
-        for (width, height) in [(1, 1), (20, 5), (69, 40), (70, 23), (80, 24), (200, 60), (300, 23)] {
+        for (width, height) in [(1, 1), (20, 5), (75, 40), (76, 24), (80, 24), (200, 60), (300, 24)] {
             picture(&scored(), width, height);
             picture(&Scene::new(Instant::now()), width, height);
         }
