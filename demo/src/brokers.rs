@@ -4,7 +4,6 @@
 //! rumqttd is a real broker, only small. Neither is for anything but a first look.
 #![expect(clippy::disallowed_methods, reason = "the demo has no pipeline; each stand-in owns its thread here")]
 use std::{
-    collections::HashMap,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
@@ -183,7 +182,6 @@ impl Mqtt {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the broker's own configuration type")]
 fn mqtt_config(listen: SocketAddr) -> rumqttd::Config {
     let connections = ConnectionSettings {
         connection_timeout_ms: 10_000,
@@ -202,7 +200,7 @@ fn mqtt_config(listen: SocketAddr) -> rumqttd::Config {
         max_segment_count: 4,
         ..RouterConfig::default()
     };
-    rumqttd::Config { router, v5: Some(HashMap::from([("demo".into(), server)])), ..rumqttd::Config::default() }
+    rumqttd::Config { router, v5: Some([("demo".into(), server)].into()), ..rumqttd::Config::default() }
 }
 
 /// A TCP port of loopback that nobody listens on now.

@@ -170,7 +170,6 @@ bearing = {{ elements = 9, element_mm = 7.94, pitch_mm = 39.04 }}
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use hark_protocol::topics::Origin;
 

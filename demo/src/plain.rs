@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(machine(&scene.machines[0]), "pump-1   learning what normal is 42 %");
         let scored = &mut scene.machines[0];
         (scored.phase, scored.health, scored.score, scored.limit, scored.above) = (Some(Phase::Scoring), Some(41.2), Some(2.0), Some(1.5), true);
-        assert_eq!(machine(scored), "pump-1   WARNING: over its limit  health 41, score 2.00 of limit 1.50");
+        assert_eq!(machine(scored), "pump-1   WARNING: over its limit health 41, score 2.00 of limit 1.50");
     }
 }

@@ -206,3 +206,48 @@ fn compacted<B: DeserializeOwned>(value: &[u8]) -> Result<CompactedRecord<B>, se
 fn asset_of<B>(record: &Record<B>) -> &str {
     record.identity.subject.asset.as_deref().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rdkafka::{
+        message::{Header, OwnedHeaders},
+        producer::{BaseProducer, BaseRecord, Producer},
+    };
+
+    use super::*;
+    use crate::brokers::{Kafka, wait_until};
+
+    const PREFIX: &str = "demo.";
+
+    fn send(producer: &BaseProducer, gateway: &str, lane: &str, key: &str, seq: &str) {
+        let text = [("gw", gateway), ("inc", "a"), ("lane", lane), ("seq", seq)];
+        let headers = text.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+        let topic = topics::READINGS.full_name(PREFIX);
+        producer.send(BaseRecord::to(&topic).key(key).payload("{}").headers(headers)).map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Through a Kafka, over several partitions: what came twice and what is missing is found, strangers are left alone.
+    #[test]
+    fn duplicates_and_holes_are_found_in_what_kafka_gives_back() {
+        let kafka = Kafka::embedded(PREFIX).unwrap();
+        let scene = Arc::new(Mutex::new(Scene::new(Instant::now())));
+        let mut readback = Readback::start(&kafka.bootstrap, PREFIX, scene.clone()).unwrap();
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
+        for (key, seq) in [("a", "1"), ("b", "2"), ("c", "2"), ("a", "4"), ("b", "7"), ("b", "7"), ("b", "7")] {
+            send(&producer, GATEWAY, "inputs", key, seq);
+        }
+        send(&producer, GATEWAY, "alarms", "a", "1");
+        send(&producer, "another-gateway", "inputs", "a", "3");
+        producer.flush(ANSWERS_WITHIN).unwrap();
+
+        assert!(readback.read_to_end(&mut |timeout, condition| wait_until(timeout, condition)));
+        let scene = lock(&scene);
+        assert_eq!(scene.problem, None);
+        assert_eq!((scene.ledger.delivered(), scene.ledger.duplicates(), scene.ledger.holes()), (5, 3, 3));
+        assert_eq!((scene.ledger.delivered_in(LaneName::Inputs), scene.count("readings.v1")), (4, 5));
+        let inputs = Stretch { gateway: GATEWAY.into(), incarnation: "a".into(), lane: LaneName::Inputs };
+        assert_eq!(scene.ledger.missing(&inputs, 9), 5);
+    }
+}

@@ -190,7 +190,6 @@ fn colour(standing: Standing) -> Color {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Instant;
 
