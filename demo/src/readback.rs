@@ -16,7 +16,7 @@ use rdkafka::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{configuration::GATEWAY, ledger::Stretch, scene::Scene, stage::Wait};
+use crate::{brokers::wait_until, configuration::GATEWAY, ledger::Stretch, scene::Scene, stage::Wait};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
@@ -47,7 +47,15 @@ impl Readback {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "50")
             .create()?;
-        let starts = present_ends(&consumer, prefix)?;
+        // Topics that were created a moment ago may have no leader yet.
+        let mut starts = present_ends(&consumer, prefix);
+        wait_until(ANSWERS_WITHIN, || {
+            if starts.is_err() {
+                starts = present_ends(&consumer, prefix);
+            }
+            starts.is_ok()
+        });
+        let starts = starts?;
         consumer.assign(&starts)?;
         let (stop, to_end) = (Arc::new(Stop::default()), Arc::new(Stop::default()));
         let reader = Reader { consumer, starts, prefix: prefix.to_owned(), scene, stop: stop.clone(), to_end: to_end.clone() };
@@ -141,7 +149,8 @@ fn present_ends(consumer: &BaseConsumer, prefix: &str) -> Result<TopicPartitionL
             bail!("Kafka has no topic `{name}`");
         }
         for partition in partitions {
-            let (_, end) = consumer.fetch_watermarks(&name, partition.id(), ANSWERS_WITHIN)?;
+            let ends = consumer.fetch_watermarks(&name, partition.id(), ANSWERS_WITHIN);
+            let (_, end) = ends.with_context(|| format!("failed to ask for the end of `{name}`"))?;
             assignment.add_partition_offset(&name, partition.id(), Offset::Offset(end))?;
         }
     }
@@ -217,7 +226,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::brokers::{Kafka, wait_until};
+    use crate::brokers::Kafka;
 
     const PREFIX: &str = "demo.";
 
