@@ -111,11 +111,11 @@ fn entries(frame: &Frame, machine: &Machine) -> Vec<Entry> {
 }
 
 #[test]
-fn under_changing_load_the_healthy_machine_stays_under_its_limit() {
-    // With a working day twice as long these seeds passed it.
-    for seed in [6, 8] {
+fn under_changing_load_the_healthy_machine_does_not_alarm() {
+    // With a working day twice as long the first two passed their limit; the third alarmed with an on-delay of two seconds.
+    for seed in [6, 8, 26] {
         let outcome = rehearse(&MACHINES[0], seed, Duration::from_secs(100));
-        assert_eq!((outcome.warned_s, outcome.alarmed_s), (None, None), "seed {seed}");
+        assert_eq!(outcome.alarmed_s, None, "seed {seed}");
     }
 }
 
