@@ -168,7 +168,7 @@ async fn open_incarnation(log: &Log, appender: &Appender, config: &Config, clock
         event.last_seq_json = Some(serde_json::Value::Object(last).to_string().into());
     }
     let stamp = Stamp { asset: None, ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin: config.gateway.origin };
-    let entry = Entry { stamp, cause: None, body: Body::Event(event) };
+    let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
     // A log that refuses it has failed already, and its thread says why.
     let _ = appender.append(Append { lane: LaneName::Events, entries: vec![entry], urgent: false, done: None }).await;
 }

@@ -295,7 +295,7 @@ impl Replay {
         }
         let accept = Event { command: Some("commissioning_accepted".into()), ..Event::new(EventKind::Command) };
         self.outputs.clear();
-        self.process(Entry { stamp: self.stamp(table.next_ts()), cause: None, body: Body::Event(accept) });
+        self.process(Entry { stamp: self.stamp(table.next_ts()), cause: None, body: Body::Event(accept.into()) });
         if self.engine.view(&self.asset.id).is_none_or(|view| view.baseline_id.is_none()) {
             let said = self.outputs.iter().find_map(|(_, entry)| if let Body::Event(event) = &entry.body { event.text.as_deref() } else { None });
             return Err(ReplayError::Commissioning { path: path.to_owned(), why: said.unwrap_or("it has no usable row").to_owned() });
@@ -328,7 +328,7 @@ impl Replay {
             self.process(entry);
         }
         if let Some(due) = self.engine.row_due(&self.asset.id) {
-            self.process(Entry { stamp: self.stamp(due), cause: None, body: Body::Event(Event::new(EventKind::Tick)) });
+            self.process(Entry { stamp: self.stamp(due), cause: None, body: Body::Event(Event::new(EventKind::Tick).into()) });
         }
     }
 

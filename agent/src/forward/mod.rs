@@ -252,7 +252,7 @@ impl Forward {
         event.gap_bytes = Some(message.value.len() as u64);
         event.gap_reason = Some(GapReason::Refused);
         event.text = Some(format!("Kafka refused record {} of lane {lane} on {}", position.seq, message.topic).into());
-        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event) };
+        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event.into()) };
         let named = self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).is_ok();
         if named {
             self.status.gap(1);

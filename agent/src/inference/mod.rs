@@ -364,7 +364,7 @@ impl AssetRun {
                 self.state.recommission();
                 self.prepared = None;
                 let begun = Event { what: Some("started".into()), actor: event.actor.clone(), ..Event::new(EventKind::Commissioning) };
-                emit.push(LaneName::Events, Body::Event(begun));
+                emit.push(LaneName::Events, Body::Event(begun.into()));
             }
             _ => {}
         }
@@ -421,7 +421,7 @@ impl AssetRun {
                 event
             }
         };
-        emit.push(LaneName::Events, Body::Event(event));
+        emit.push(LaneName::Events, Body::Event(event.into()));
     }
 }
 

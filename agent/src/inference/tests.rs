@@ -51,7 +51,7 @@ fn reading(second: f64, point: &str, value: Option<f64>) -> Entry {
 
 fn event(second: f64, kind: EventKind, command: Option<&str>) -> Entry {
     let event = Event { command: command.map(Into::into), actor: Some("mw".into()), ..Event::new(kind) };
-    Entry { stamp: stamp(second), cause: None, body: Body::Event(event) }
+    Entry { stamp: stamp(second), cause: None, body: Body::Event(event.into()) }
 }
 
 /// `b` follows `a` one row later; from `fault` on it no longer does.

@@ -320,7 +320,7 @@ fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now
         clock: now.state,
         origin: hark_protocol::topics::Origin::Live,
     };
-    Entry { stamp, cause: None, body: EntryBody::Event(event) }
+    Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
 }
 
 /// A port with one message a line.

@@ -1,0 +1,117 @@
+//! The agent under test: the real program, in a directory of its own.
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Metrics, Process, free_port, http_get, in_clone, wait_for};
+
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A gateway: its configuration directory and, while it runs, its agent. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    program: PathBuf,
+    dir: PathBuf,
+    http: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// Lays out a configuration in `dir`: `tables` is what stands in `hark.toml` after gateway, buffer directory, pages and models; `assets` are the
+    /// asset files by id. `program` is `env!("CARGO_BIN_EXE_hark-under-test")`.
+    ///
+    /// # Errors
+    /// When a file cannot be written or no port is free.
+    pub fn configure(program: &str, dir: &Path, gateway: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        std::fs::create_dir_all(dir.join("assets"))?;
+        let models = in_clone("models").canonicalize().context("models/ is missing")?;
+        let hark = format!(
+            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\ndir = \"data\"\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
+            models.display()
+        );
+        std::fs::write(dir.join("hark.toml"), hark)?;
+        for (id, text) in assets {
+            std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
+        }
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
+    }
+
+    /// Starts it and waits until its pages answer.
+    ///
+    /// # Errors
+    /// When it ends early or does not answer in time, with the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the agent runs already");
+        let config = self.dir.display().to_string();
+        let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        let http = self.http;
+        wait_for("the agent's pages to answer", STARTS_WITHIN, || {
+            process.check_running()?;
+            Ok(http_get(http, "/healthz").is_ok_and(|answer| answer.status == 200).then_some(()))
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Asks it to stop and waits; it must end in order.
+    ///
+    /// # Errors
+    /// When it does not, with the end of its log.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let process = self.process.take().context("the agent does not run")?;
+        let log = process.log().to_owned();
+        let status = process.stop(STOPS_WITHIN)?;
+        ensure!(status.success(), "the agent ended with {status}; log {}", log.display());
+        Ok(status)
+    }
+
+    /// Kills it without warning.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the agent does not run")?.kill()
+    }
+
+    /// One scrape of `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::parse(&http_get(self.http, "/metrics")?.body))
+    }
+
+    /// Address of its pages.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Its configuration directory, with `data/` and `agent.log`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs another subcommand with this configuration and gives what it prints.
+    ///
+    /// # Errors
+    /// When it fails, with what it says.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")?;
+        if !output.status.success() {
+            bail!("`{}` ended with {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        String::from_utf8(output.stdout).context("the output is no text")
+    }
+
+    /// The last lines of its log, for messages.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map(Process::log_tail).unwrap_or_default()
+    }
+}
