@@ -1,5 +1,4 @@
 //! `hark replay` on small files.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{fmt::Write as _, time::Duration};
 
 use clap::Parser;
