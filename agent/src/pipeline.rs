@@ -47,10 +47,20 @@ pub enum RunError {
     Inference(#[from] StageError),
     /// The status pages could not be served.
     #[error("failed to serve the status pages on {listen}")]
-    Http { listen: std::net::SocketAddr, source: std::io::Error },
+    Http {
+        /// Address that was asked for.
+        listen: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system gave no thread or no runtime.
     #[error("failed to start {what}")]
-    Start { what: &'static str, source: std::io::Error },
+    Start {
+        /// Name of the stage.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A stage panicked: our own mistake.
     #[error("stage {0} ended unexpectedly")]
     Panicked(&'static str),

@@ -97,8 +97,8 @@ pub struct Acknowledge {
     client: AsyncClient,
     durable: mpsc::Receiver<Durable>,
     generation: Arc<AtomicU64>,
-    /// Set at the end, also when cancelled.
-    acknowledged: DropGuard,
+    /// Says so when it is dropped, which is at the end in any case.
+    _acknowledged: DropGuard,
     counters: Arc<SourceCounters>,
 }
 
@@ -132,7 +132,7 @@ pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_
         counters: counters.clone(),
     };
     let decode = Decode { templates, intake, clock, appender, messages, durable: durable_tx, window, window_bytes: in_flight_bytes, counters: counters.clone() };
-    (poll, decode, Acknowledge { client, durable, generation, acknowledged: acknowledged.drop_guard(), counters })
+    (poll, decode, Acknowledge { client, durable, generation, _acknowledged: acknowledged.drop_guard(), counters })
 }
 
 impl Poll {
