@@ -96,7 +96,21 @@ impl Inference {
         hold.checkpoint_stored(processed);
         let reader = log.reader(LaneName::Inputs)?;
         let stored_at = clock.monotonic();
-        Ok(Self { engine, log, reader, appender, hold, status, clock, checkpoint, processed, stored: processed, stored_at, checkpoint_every: CHECKPOINT_EVERY, emitted })
+        Ok(Self {
+            engine,
+            log,
+            reader,
+            appender,
+            hold,
+            status,
+            clock,
+            checkpoint,
+            processed,
+            stored: processed,
+            stored_at,
+            checkpoint_every: CHECKPOINT_EVERY,
+            emitted,
+        })
     }
 
     /// Runs until `stop`, and then until the lane is read to its end.

@@ -44,8 +44,7 @@ impl Topic {
 }
 
 /// Readings and features.
-pub const READINGS: Topic =
-    Topic { name: "readings.v1", key: "asset", partitions: 6, cleanup: Cleanup::Days(7), holds: "readings and features" };
+pub const READINGS: Topic = Topic { name: "readings.v1", key: "asset", partitions: 6, cleanup: Cleanup::Days(7), holds: "readings and features" };
 /// Scores, health, forecasts.
 pub const PREDICTIONS: Topic =
     Topic { name: "predictions.v1", key: "asset", partitions: 6, cleanup: Cleanup::Days(90), holds: "scores, health and forecasts" };

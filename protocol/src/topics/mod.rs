@@ -21,9 +21,7 @@ mod snapshot;
 pub use alarm::{Alarm, AlarmState, Priority};
 pub use asset::{Asset, InstrumentStatus};
 pub use baseline::Baseline;
-pub use definition::{
-    ALARMS, ASSETS, BASELINES, Cleanup, EVENTS, FEEDBACK, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS, TOPICS, Topic,
-};
+pub use definition::{ALARMS, ASSETS, BASELINES, Cleanup, EVENTS, FEEDBACK, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS, TOPICS, Topic};
 pub use event::{Event, EventKind, GapReason};
 pub use feedback::{Feedback, FeedbackAction};
 pub use gateway::Gateway;
