@@ -1,2 +1,16 @@
-//! Placeholder.
-fn main() {}
+//! `firmware-sim`: sensor nodes without hardware, for tests and for a first look.
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::run(commands::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("firmware-sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

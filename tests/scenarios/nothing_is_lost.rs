@@ -4,23 +4,22 @@
 //! Kafka, in order for its machine, and the positions of the log are without holes.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use hark_protocol::topics::{EVENTS, GATEWAYS, READINGS, SNAPSHOTS};
-use hark_tests::support::{KafkaRecord, TestBench, publish, wait_for, wait_until};
+use hark_tests::support::{Agent, KafkaRecord, Mosquitto, TestBench, publish, start_ready, wait_for, wait_until};
 
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 const TOPIC: &str = "plant/hall-3/pump-1/flow";
 
 fn bench() -> Result<TestBench> {
-    TestBench::new(Path::new(env!("CARGO_BIN_EXE_hark-under-test")))
+    TestBench::new(env!("CARGO_BIN_EXE_hark-under-test"))
 }
 
-fn publish_numbers(bench: &TestBench, numbers: std::ops::Range<u32>) -> Result<()> {
-    publish(&bench.mosquitto, TOPIC, numbers.map(|number| format!("{{\"value\":{number}}}")))
+fn publish_numbers(broker: &Mosquitto, numbers: std::ops::Range<u32>) -> Result<()> {
+    publish(broker, TOPIC, numbers.map(|number| format!("{{\"value\":{number}}}")))
 }
 
 /// Waits until the readings in Kafka hold each number below `count` and returns them all.
@@ -71,8 +70,8 @@ fn position(record: &KafkaRecord) -> Result<(String, u64, String)> {
 fn each_reading_arrives_once_and_in_order() -> Result<()> {
     const COUNT: u32 = 2_000;
     let mut bench = bench()?;
-    bench.agent.start()?;
-    publish_numbers(&bench, 0..COUNT)?;
+    start_ready(&mut bench.agent)?;
+    publish_numbers(&bench.mosquitto, 0..COUNT)?;
     let records = readings_with_all(&bench, COUNT)?;
     ensure!(values(&records)? == (0..COUNT).collect::<Vec<_>>(), "doubled or out of order: {} records", records.len());
     ensure!(records.iter().all(|record| record.key.as_deref() == Some("pump-1")), "a reading has another key than its asset");
@@ -84,7 +83,7 @@ fn each_reading_arrives_once_and_in_order() -> Result<()> {
     ensure!(kinds.iter().any(|kind| kind == "incarnation_opened"), "events: {kinds:?}");
     let accepted = bench.agent.metrics()?.sum("hark_source_readings_accepted_total");
     ensure!(accepted == Some(f64::from(COUNT)), "the agent counts {accepted:?} accepted readings");
-    bench.agent.stop()
+    bench.agent.stop().map(drop)
 }
 
 /// Kafka is away before the agent starts and while readings come: the agent takes them, and delivers them when Kafka comes back.
@@ -93,33 +92,48 @@ fn readings_wait_while_kafka_is_away() -> Result<()> {
     const COUNT: u32 = 5_000;
     let mut bench = bench()?;
     bench.kafka.kill()?;
-    bench.agent.start()?;
-    publish_numbers(&bench, 0..COUNT)?;
+    start_ready(&mut bench.agent)?;
+    publish_numbers(&bench.mosquitto, 0..COUNT)?;
     wait_until("all readings to be on disk", DELIVERED_WITHIN, || {
         bench.agent.metrics().is_ok_and(|metrics| metrics.sum("hark_source_readings_accepted_total") == Some(f64::from(COUNT)))
     })?;
     // Killed with all of it in the buffer: what was acknowledged to the plant's broker must be there after the start.
     bench.agent.kill()?;
-    bench.agent.start()?;
+    start_ready(&mut bench.agent)?;
     bench.kafka.start_again()?;
     readings_with_all(&bench, COUNT)?;
     check_positions(&bench)
 }
 
-/// The agent is killed in the middle, twice, and Kafka once, while readings come.
+/// While readings come without a pause: the agent is killed in the middle of delivering, then Kafka, then the agent once more without Kafka.
 #[test]
 fn readings_survive_kills_of_agent_and_kafka() -> Result<()> {
+    const COUNT: u32 = 40_000;
     let mut bench = bench()?;
-    bench.agent.start()?;
-    publish_numbers(&bench, 0..3_000)?;
-    bench.agent.kill()?;
-    publish_numbers(&bench, 3_000..6_000)?;
-    bench.agent.start()?;
-    bench.kafka.kill()?;
-    publish_numbers(&bench, 6_000..9_000)?;
-    bench.agent.kill()?;
-    bench.agent.start()?;
-    bench.kafka.start_again()?;
-    readings_with_all(&bench, 9_000)?;
+    let TestBench { agent, kafka, mosquitto, .. } = &mut bench;
+    start_ready(agent)?;
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| (0..COUNT).step_by(500).try_for_each(|first| publish_numbers(mosquitto, first..first + 500)));
+        wait_until_delivering(agent)?;
+        agent.kill()?;
+        start_ready(agent)?;
+        wait_until_delivering(agent)?;
+        kafka.kill()?;
+        wait_until("readings to come while Kafka is away", DELIVERED_WITHIN, || {
+            agent.metrics().is_ok_and(|metrics| metrics.sum("hark_buffer_records") > Some(1_000.0))
+        })?;
+        agent.kill()?;
+        start_ready(agent)?;
+        kafka.start_again()?;
+        publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))?
+    })?;
+    readings_with_all(&bench, COUNT)?;
     check_positions(&bench)
+}
+
+/// Returns in the middle of it: something is delivered, something is not.
+fn wait_until_delivering(agent: &Agent) -> Result<()> {
+    wait_until("delivery to be under way", DELIVERED_WITHIN, || {
+        agent.metrics().is_ok_and(|metrics| metrics.sum("hark_forward_delivered_total") > Some(500.0))
+    })
 }

@@ -200,11 +200,9 @@ impl Group {
         self.first_at = self.first_at.or_else(|| Some(Instant::now()));
         let ordinal = self.log.incarnation().ordinal;
         let outcome = match self.writer.append_all(append.lane, &append.entries) {
-            Ok(seqs) => Ok(Committed {
-                lane: append.lane,
-                first: Position { ordinal, seq: *seqs.start() },
-                last: Position { ordinal, seq: *seqs.end() },
-            }),
+            Ok(seqs) => {
+                Ok(Committed { lane: append.lane, first: Position { ordinal, seq: *seqs.start() }, last: Position { ordinal, seq: *seqs.end() } })
+            }
             Err(error @ (BufferError::EntryTooLarge { .. } | BufferError::Encode(_))) => {
                 BufferCounters::add(&self.log.counters().refused, 1);
                 Err(AppendError::Refused(error))

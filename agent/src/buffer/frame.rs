@@ -206,7 +206,8 @@ impl Header {
         let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
         let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let first_seq = u64::from(u32_at(10)) | u64::from(u32_at(14)) << 32;
-        let header = Self { lane: head[1], part: u16_at(2), parts: u16_at(4), ordinal: u32_at(6), first_seq, count: u32_at(18), raw_bytes: u32_at(22) };
+        let header =
+            Self { lane: head[1], part: u16_at(2), parts: u16_at(4), ordinal: u32_at(6), first_seq, count: u32_at(18), raw_bytes: u32_at(22) };
         Ok((header, piece))
     }
 }
@@ -366,7 +367,7 @@ mod tests {
     fn the_header_of_version_1_stays_as_it_is() {
         let header = Header { lane: 2, part: 1, parts: 3, ordinal: 0x0403_0201, first_seq: 0x0807_0605_0403_0201, count: 9, raw_bytes: 77 };
         let hex: String = header.seal(b"piece").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "010201000300010203040102030405060708090000004d000000CRC00007069656365");
+        assert_eq!(hex, "010201000300010203040102030405060708090000004d00000076ce131f00007069656365");
         assert_eq!(Header::open(&header.seal(b"piece")).unwrap().0, header);
     }
 }

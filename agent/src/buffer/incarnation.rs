@@ -103,8 +103,7 @@ impl Register {
         let forget_before = self.known.len().saturating_sub(REMEMBERED);
         let kept = self.known.iter().enumerate().filter(|(at, known)| *at >= forget_before || has_records(known.incarnation.ordinal));
         self.known = kept.map(|(_, known)| *known).collect();
-        let history =
-            self.known.iter().map(|known| Ended { incarnation: known.incarnation, last_seq: known.last_seq.unwrap_or_default() }).collect();
+        let history = self.known.iter().map(|known| Ended { incarnation: known.incarnation, last_seq: known.last_seq.unwrap_or_default() }).collect();
         self.known.push(Known { incarnation, last_seq: None });
         self.file.store(&encode(&self.known))?;
         Ok((incarnation, History(history)))
@@ -184,7 +183,8 @@ mod tests {
     }
 
     fn history(last: &[(u32, u64)]) -> History {
-        let ended = |(ordinal, seq)| Ended { incarnation: Incarnation { ordinal, id: Uuid::from_u128(u128::from(ordinal)) }, last_seq: [seq, 0, 0, 0] };
+        let ended =
+            |(ordinal, seq)| Ended { incarnation: Incarnation { ordinal, id: Uuid::from_u128(u128::from(ordinal)) }, last_seq: [seq, 0, 0, 0] };
         History(last.iter().copied().map(ended).collect())
     }
 

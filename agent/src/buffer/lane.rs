@@ -80,7 +80,11 @@ impl Lane {
             }
             let id = match id_of(key.ordinal) {
                 Some(id) => id,
-                None => partition::read_header(&path).map_err(|error| damaged(name, &path, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?.incarnation,
+                None => {
+                    partition::read_header(&path)
+                        .map_err(|error| damaged(name, &path, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?
+                        .incarnation
+                }
             };
             state.partitions.insert(key, id);
         }
@@ -153,7 +157,8 @@ impl Lane {
         close_others(&mut state, key);
         let dir = self.path(key);
         let header = Header { lane: self.name, key, incarnation };
-        let opened = Partition::open(&dir, header).map_err(|error| damaged(self.name, &dir, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?;
+        let opened =
+            Partition::open(&dir, header).map_err(|error| damaged(self.name, &dir, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?;
         Ok(Some(keep_open(&mut state, key, opened)))
     }
 

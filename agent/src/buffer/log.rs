@@ -17,6 +17,7 @@ use super::{
     frame::Decoder,
     incarnation::{Ended, History, Incarnation, Register},
     lane::{self, Lane},
+    partition::Stored,
     small_file::sync_dir,
 };
 
@@ -172,7 +173,13 @@ impl Log {
     /// How many records of `lane` follow `after`, missing ones included.
     pub fn depth(&self, lane: LaneName, after: Position) -> u64 {
         let present = self.committed(lane);
-        let behind = if after.ordinal > present.ordinal { u64::MAX } else if after.ordinal == present.ordinal { after.seq } else { 0 };
+        let behind = if after.ordinal > present.ordinal {
+            u64::MAX
+        } else if after.ordinal == present.ordinal {
+            after.seq
+        } else {
+            0
+        };
         self.shared.history.count(lane, after) + present.seq.saturating_sub(behind)
     }
 
@@ -252,7 +259,7 @@ fn last_seq_on_disk(lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
     let first = Position { ordinal, seq: key.first_seq };
     partition.flush().map_err(|error| lane::damaged(lane.name, &dir, first, error))?;
     let newest = partition.frame_at(u64::MAX).map_err(|error| lane::damaged(lane.name, &dir, first, error))?;
-    let Some((first_seq, parts)) = newest else { return Ok(key.first_seq - 1) };
+    let Some(Stored { first_seq, parts }) = newest else { return Ok(key.first_seq - 1) };
     let first = Position { ordinal, seq: first_seq };
     let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &dir, error))?;
     let frame = decoder.decode(lane.name, first, &parts);

@@ -84,6 +84,13 @@ impl StoreError {
     }
 }
 
+/// A frame as it lies in the store, unchecked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) first_seq: u64,
+    pub(super) parts: Vec<Vec<u8>>,
+}
+
 /// An open partition. Calls may run on several threads; dropping it closes the database.
 pub(super) struct Partition {
     /// `None` only while it is being dropped.
@@ -158,16 +165,16 @@ impl Partition {
         Ok(())
     }
 
-    /// The frame with the greatest first seq that is not above `seq`: first seq and parts.
-    pub(super) fn frame_at(&self, seq: u64) -> Result<Option<(u64, Vec<Vec<u8>>)>, StoreError> {
+    /// The frame with the greatest first seq that is not above `seq`.
+    pub(super) fn frame_at(&self, seq: u64) -> Result<Option<Stored>, StoreError> {
         guarded(|| {
             let Some((key, value)) = self.db().get_lt(after_all_parts(seq))? else { return Ok(None) };
             let Some(first_seq) = first_seq_of(&key) else { return Err(sled::Error::Corruption { at: None, bt: () }) };
             if key.len() == 8 {
-                return Ok(Some((first_seq, vec![value.to_vec()])));
+                return Ok(Some(Stored { first_seq, parts: vec![value.to_vec()] }));
             }
             let parts = self.db().range(first_seq.to_be_bytes().to_vec()..=key.to_vec()).values();
-            Ok(Some((first_seq, parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<_, _>>()?)))
+            Ok(Some(Stored { first_seq, parts: parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<_, _>>()? }))
         })
     }
 
@@ -279,6 +286,10 @@ mod tests {
         (root, dir, partition)
     }
 
+    fn stored(first_seq: u64, parts: &[&[u8]]) -> Option<Stored> {
+        Some(Stored { first_seq, parts: parts.iter().map(|part| part.to_vec()).collect() })
+    }
+
     #[test]
     fn directory_names_and_keys_are_the_same() {
         let key = Key { ordinal: 0x1f, first_seq: 0xabc };
@@ -297,9 +308,9 @@ mod tests {
         partition.insert(111, vec![vec![5]]).unwrap();
         let found = |seq| partition.frame_at(seq).unwrap();
         assert_eq!(found(99), None);
-        assert_eq!(found(109), Some((100, vec![vec![1]])));
-        assert_eq!(found(110), Some((110, vec![vec![2], vec![3], vec![4]])));
-        assert_eq!(found(u64::MAX), Some((111, vec![vec![5]])));
+        assert_eq!(found(109), stored(100, &[&[1]]));
+        assert_eq!(found(110), stored(110, &[&[2], &[3], &[4]]));
+        assert_eq!(found(u64::MAX), stored(111, &[&[5]]));
         assert_eq!([99, 100, 110, 111].map(|seq| partition.first_after(seq).unwrap()), [Some(100), Some(110), Some(111), None]);
     }
 
@@ -310,7 +321,7 @@ mod tests {
         partition.flush().unwrap();
         drop(partition);
         let partition = Partition::open(&dir, HEADER).unwrap();
-        assert_eq!(partition.frame_at(100).unwrap(), Some((100, vec![vec![9; 6000]])));
+        assert_eq!(partition.frame_at(100).unwrap(), stored(100, &[&[9; 6000]]));
     }
 
     #[test]
@@ -321,7 +332,7 @@ mod tests {
         drop(partition);
         fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
         let partition = Partition::open(&dir, HEADER).unwrap();
-        assert_eq!(partition.frame_at(100).unwrap(), Some((100, vec![vec![1]])));
+        assert_eq!(partition.frame_at(100).unwrap(), stored(100, &[&[1]]));
     }
 
     #[test]

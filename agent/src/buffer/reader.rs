@@ -8,7 +8,7 @@ use super::{
     frame::{Decoder, Frame},
     lane::{self, Place},
     log::Shared,
-    partition::Key,
+    partition::{Key, Stored},
 };
 use crate::record::Entry;
 
@@ -23,7 +23,8 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, lane: LaneName) -> Result<Self, BufferError> {
-        let decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &shared.lane(lane).path(Key { ordinal: 0, first_seq: 0 }), error))?;
+        let decoder =
+            Decoder::new().map_err(|error| BufferError::io("decompress", &shared.lane(lane).path(Key { ordinal: 0, first_seq: 0 }), error))?;
         Ok(Self { shared, lane, decoder, rest: (Position::default(), VecDeque::new()) })
     }
 
@@ -79,7 +80,7 @@ impl Reader {
         let Some(partition) = lane.partition(key)? else { return Err(self.hole(next, lane.next_first_seq(key))) };
         let dir = lane.path(key);
         let stored = partition.frame_at(next.seq).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
-        if let Some((first_seq, parts)) = stored {
+        if let Some(Stored { first_seq, parts }) = stored {
             let first = Position { ordinal: key.ordinal, seq: first_seq };
             let frame = self.decoder.decode(self.lane, first, &parts);
             let frame = frame.map_err(|error| BufferError::Damaged { lane: self.lane, partition: dir.clone(), from: next, source: error.into() })?;

@@ -1,5 +1,5 @@
 //! Entries for tests.
-use hark_protocol::topics::{Clock, Event, EventKind, Origin, Quality, Reading, Snapshot, Timestamp, TsSource};
+use hark_protocol::topics::{Clock, Origin, Quality, Reading, Snapshot, Timestamp, TsSource};
 
 use crate::record::{Body, Entry, Stamp};
 
@@ -37,11 +37,6 @@ pub(super) fn noise(n: u64, bytes: usize) -> Entry {
         data_b64: data.into(),
     };
     entry(n, Body::Snapshot(snapshot))
-}
-
-/// An event whose count is `n`.
-pub(super) fn event(n: u64) -> Entry {
-    entry(n, Body::Event(Event { count: Some(n), ..Event::new(EventKind::Audit) }))
 }
 
 fn entry(n: u64, body: Body) -> Entry {

@@ -84,7 +84,9 @@ fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
 
 /// The generation and content of one slot; `None` if it is absent or not sound.
 fn read_generation(path: &Path) -> Result<Option<(u64, Vec<u8>)>, BufferError> {
-    let bytes = match fs::metadata(path).and_then(|meta| if meta.len() > (SMALL_FILE_MAX_BYTES + HEADER_BYTES) as u64 { Ok(Vec::new()) } else { fs::read(path) }) {
+    let bytes = match fs::metadata(path)
+        .and_then(|meta| if meta.len() > (SMALL_FILE_MAX_BYTES + HEADER_BYTES) as u64 { Ok(Vec::new()) } else { fs::read(path) })
+    {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(BufferError::io("read", path, error)),
@@ -101,7 +103,8 @@ fn decode(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (covered, crc) = header.split_at(HEADER_BYTES - 4);
     let generation = u64::from_le_bytes(covered[4..12].try_into().ok()?);
     let length = u32::from_le_bytes(covered[12..16].try_into().ok()?);
-    let sound = covered[..4] == MAGIC && length as usize == content.len() && crc32c::crc32c_append(crc32c::crc32c(covered), content).to_le_bytes() == crc;
+    let sound =
+        covered[..4] == MAGIC && length as usize == content.len() && crc32c::crc32c_append(crc32c::crc32c(covered), content).to_le_bytes() == crc;
     sound.then(|| (generation, content.to_vec()))
 }
 

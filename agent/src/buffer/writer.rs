@@ -33,7 +33,8 @@ struct Tail {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BufferError> {
-        let encoder = Encoder::new().map_err(|error| BufferError::io("compress", &shared.lane(LaneName::Inputs).path(Key { ordinal: 0, first_seq: 0 }), error))?;
+        let encoder = Encoder::new()
+            .map_err(|error| BufferError::io("compress", &shared.lane(LaneName::Inputs).path(Key { ordinal: 0, first_seq: 0 }), error))?;
         Ok(Self { shared, encoder, lanes: Default::default(), failed: false })
     }
 

@@ -1,6 +1,7 @@
 //! What a person asks for: one file per subcommand.
 pub mod replay;
 pub mod run;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -17,7 +17,7 @@ use rumqttc::v5::{
     AsyncClient, Event, EventLoop, MqttOptions,
     mqttbytes::{
         QoS,
-        v5::{Packet, Publish},
+        v5::{Filter, Packet, Publish},
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -147,8 +147,10 @@ impl Poll {
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                     backoff.reset();
-                    self.connected(ack.session_present).await;
+                    self.connected(ack.session_present);
                 }
+                // Only now does the broker keep messages for us; before, "connected" would promise too much.
+                Ok(Event::Incoming(Packet::SubAck(_))) => self.counters.connected.store(true, Ordering::Relaxed),
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
                     let received = tokio::select! {
                         () = stop.cancelled() => break,
@@ -189,16 +191,15 @@ impl Poll {
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
     }
 
-    async fn connected(&mut self, session_present: bool) {
+    fn connected(&mut self, session_present: bool) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.counters.connected.store(true, Ordering::Relaxed);
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
-        for template in self.templates.iter() {
-            // Subscribing again is harmless, and needed where the broker lost the session. `try`: the queue is empty after a connect.
-            if let Err(error) = self.client.try_subscribe(template.filter(), QoS::AtLeastOnce) {
-                warn!(source = %self.config.name, filter = template.filter(), %error, "subscription could not be queued");
-            }
+        // Subscribing again is harmless, and needed where the broker lost the session. One packet for all filters, so that one answer tells of
+        // all. `try`: the queue is empty after a connect.
+        let filters = self.templates.iter().map(|template| Filter::new(template.filter(), QoS::AtLeastOnce));
+        if let Err(error) = self.client.try_subscribe_many(filters) {
+            warn!(source = %self.config.name, %error, "subscription could not be queued");
         }
     }
 

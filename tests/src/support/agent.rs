@@ -1,59 +1,75 @@
-//! The real agent as a child process.
+//! The agent under test: the real program, in a directory of its own.
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::{Metrics, Process, Response, free_port, http_get, wait_for};
+use super::{Metrics, Process, free_port, http_get, in_clone, wait_for};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
-/// The agent sends what is in its buffer for some seconds before it ends.
-const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
-/// An agent with its configuration; it may run, be stopped or killed, and run again on the same data. Killed when dropped.
+/// A gateway: its configuration directory and, while it runs, its agent. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
-    process: Option<Process>,
     program: PathBuf,
-    config: PathBuf,
-    log: PathBuf,
+    dir: PathBuf,
     http: SocketAddr,
+    process: Option<Process>,
 }
 
 impl Agent {
-    /// An agent that does not run yet. `program` is a binary that calls `hark::main` (`env!("CARGO_BIN_EXE_hark-under-test")` in a scenario),
-    /// `config` the directory with `hark.toml`, where the caller writes [`Agent::http`] as `http.listen`. Its output goes to `log`.
+    /// Lays out a configuration in `dir`: `tables` is what stands in `hark.toml` after gateway, buffer directory, pages and models; `assets` are the
+    /// asset files by id. `program` is `env!("CARGO_BIN_EXE_hark-under-test")`.
     ///
     /// # Errors
-    /// When no port is free for the status pages.
-    pub fn new(program: &Path, config: &Path, log: &Path) -> Result<Self> {
+    /// When a file cannot be written or no port is free.
+    pub fn configure(program: &str, dir: &Path, gateway: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        Ok(Self { process: None, program: program.to_owned(), config: config.to_owned(), log: log.to_owned(), http })
+        std::fs::create_dir_all(dir.join("assets"))?;
+        let models = in_clone("models").canonicalize().context("models/ is missing")?;
+        let hark = format!(
+            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\ndir = \"data\"\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
+            models.display()
+        );
+        std::fs::write(dir.join("hark.toml"), hark)?;
+        for (id, text) in assets {
+            std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
+        }
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
     }
 
-    /// Where its status pages are.
-    pub fn http(&self) -> SocketAddr {
-        self.http
-    }
-
-    /// Starts it and returns once `/readyz` says 200: its log is open and its sources are connected.
+    /// Starts it and waits until its pages answer.
     ///
     /// # Errors
-    /// When it runs already, ends early or is not ready in time; with the end of its log.
+    /// When it ends early or does not answer in time, with the end of its log.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the agent runs already");
-        let config = self.config.display().to_string();
-        let process = Process::start("hark", &self.program, &["run", "--config", &config], &[("RUST_BACKTRACE", "1")], &self.log)?;
-        let process = self.process.insert(process);
-        wait_for("the agent to be ready", READY_WITHIN, || {
+        let config = self.dir.display().to_string();
+        let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        let http = self.http;
+        wait_for("the agent's pages to answer", STARTS_WITHIN, || {
             process.check_running()?;
-            // Until it listens the connection is refused, which is no failure yet.
-            Ok(http_get(self.http, "/readyz").ok().filter(|answer| answer.status == 200).map(drop))
-        })
-        .with_context(|| format!("end of its log:\n{}", self.process.as_ref().map(Process::log_tail).unwrap_or_default()))
+            Ok(http_get(http, "/healthz").is_ok_and(|answer| answer.status == 200).then_some(()))
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Asks it to stop and waits; it must end in order.
+    ///
+    /// # Errors
+    /// When it does not, with the end of its log.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let process = self.process.take().context("the agent does not run")?;
+        let log = process.log().to_owned();
+        let status = process.stop(STOPS_WITHIN)?;
+        ensure!(status.success(), "the agent ended with {status}; log {}", log.display());
+        Ok(status)
     }
 
     /// Kills it without warning.
@@ -61,46 +77,41 @@ impl Agent {
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self) -> Result<()> {
-        self.take_process()?.kill()
+        self.process.take().context("the agent does not run")?.kill()
     }
 
-    /// Asks it to stop and checks that it ends well.
-    ///
-    /// # Errors
-    /// When it does not run, does not stop in time, or ends with another exit code than 0.
-    pub fn stop(&mut self) -> Result<()> {
-        let status = self.take_process()?.stop(STOPS_WITHIN)?;
-        ensure!(status.success(), "the agent ended with {status}; log: {}", self.log.display());
-        Ok(())
-    }
-
-    /// The running process, to pause it or to read its pid.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn process(&self) -> Result<&Process> {
-        self.process.as_ref().context("the agent does not run")
-    }
-
-    /// Reads one of its pages.
+    /// One scrape of `/metrics`.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn get(&self, path: &str) -> Result<Response> {
-        http_get(self.http, path)
+    pub fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::parse(&http_get(self.http, "/metrics")?.body))
     }
 
-    /// Reads `/metrics`.
+    /// Address of its pages.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Its configuration directory, with `data/` and `agent.log`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs another subcommand with this configuration and gives what it prints.
     ///
     /// # Errors
-    /// When it does not answer with 200.
-    pub fn metrics(&self) -> Result<Metrics> {
-        let answer = self.get("/metrics")?;
-        ensure!(answer.status == 200, "/metrics answered {}: {}", answer.status, answer.body);
-        Ok(Metrics::parse(&answer.body))
+    /// When it fails, with what it says.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")?;
+        if !output.status.success() {
+            bail!("`{}` ended with {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        String::from_utf8(output.stdout).context("the output is no text")
     }
 
-    fn take_process(&mut self) -> Result<Process> {
-        self.process.take().context("the agent does not run")
+    /// The last lines of its log, for messages.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map(Process::log_tail).unwrap_or_default()
     }
 }

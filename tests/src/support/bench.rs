@@ -1,17 +1,19 @@
 //! A bench with everything on it: Kafka, Mosquitto and an agent between them, each in its place in one temporary directory.
 use std::{
-    fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use hark_protocol::topics::Topic;
 use tempfile::TempDir;
 
-use super::{Agent, Kafka, KafkaRecord, Mosquitto, Settings, in_clone};
+use super::{Agent, Kafka, KafkaRecord, Mosquitto, Settings, http_get, wait_until};
 
 /// Before the names of all topics of a bench.
 pub const PREFIX: &str = "test.";
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Brokers that run and an agent that does not run yet, for one asset `pump-1` with the points `flow` and `pressure` at the MQTT topics
 /// `plant/<area>/pump-1/<point>`, payload `{"value": …}`.
@@ -35,24 +37,23 @@ enum Dir {
 }
 
 impl TestBench {
-    /// Starts the brokers, creates the topics and writes the configuration for the agent `program`, see [`Agent::new`].
+    /// Starts the brokers, creates the topics and writes the configuration for the agent `program`, see [`Agent::configure`].
     ///
     /// # Errors
     /// When a broker does not start.
-    pub fn new(program: &Path) -> Result<Self> {
+    pub fn new(program: &str) -> Result<Self> {
         let dir = TempDir::with_prefix("hark-bench-").context("failed to create a temporary directory")?;
         let dir = if std::env::var_os("HARK_KEEP").is_some() { Dir::Kept(dir.keep()) } else { Dir::Temporary(dir) };
         let path = dir.path();
         let kafka = Kafka::start(&path.join("kafka"))?;
         kafka.create_topics(PREFIX)?;
         let mosquitto = Mosquitto::start(&path.join("mosquitto"), Settings::Plant)?;
-        let agent = Agent::new(program, &path.join("config"), &path.join("hark.log"))?;
-        let bench = Self { agent, kafka, mosquitto, dir };
-        bench.write_config()?;
-        Ok(bench)
+        let assets = [("pump-1".to_owned(), PUMP.to_owned())];
+        let agent = Agent::configure(program, &path.join("agent"), "gw-test", &tables(&kafka.bootstrap(), mosquitto.port()), &assets)?;
+        Ok(Self { agent, kafka, mosquitto, dir })
     }
 
-    /// Where everything of this bench is: `config/`, `data/`, `hark.log`, `kafka/`, `mosquitto/`.
+    /// Where everything of this bench is: `agent/`, `kafka/`, `mosquitto/`.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -64,33 +65,23 @@ impl TestBench {
     pub fn records(&self, topic: Topic) -> Result<Vec<KafkaRecord>> {
         self.kafka.read_committed(&topic.full_name(PREFIX))
     }
+}
 
-    fn write_config(&self) -> Result<()> {
-        let config = self.path().join("config");
-        fs::create_dir_all(config.join("assets")).context("failed to create the configuration directory")?;
-        fs::write(config.join("hark.toml"), self.hark_toml()).context("failed to write hark.toml")?;
-        fs::write(config.join("assets/pump-1.toml"), PUMP).context("failed to write the asset")
-    }
+/// Starts `agent` and returns once `/readyz` says 200: its log is open and its sources are connected, thus subscribed.
+///
+/// # Errors
+/// When it ends early or is not ready in time; with the end of its log.
+pub fn start_ready(agent: &mut Agent) -> Result<()> {
+    agent.start()?;
+    let ready = wait_until("the agent to be ready", READY_WITHIN, || http_get(agent.http(), "/readyz").is_ok_and(|answer| answer.status == 200));
+    ready.with_context(|| format!("end of its log:\n{}", agent.log_tail()))
+}
 
-    fn hark_toml(&self) -> String {
-        format!(
-            r#"[gateway]
-id = "gw-test"
-heartbeat_every = "1s"
-
-[buffer]
-dir = "../data"
-quota = "256 MiB"
-
-[kafka]
+fn tables(brokers: &str, mqtt_port: u16) -> String {
+    format!(
+        r#"[kafka]
 brokers = "{brokers}"
 topic_prefix = "{PREFIX}"
-
-[http]
-listen = "{http}"
-
-[inference]
-models = "{models}"
 
 [[mqtt]]
 name = "plant"
@@ -101,13 +92,8 @@ session_expiry = "1h"
 [[mqtt.topic]]
 template = "plant/{{area}}/{{asset}}/{{point}}"
 payload = {{ value = "/value" }}
-"#,
-            brokers = self.kafka.bootstrap(),
-            http = self.agent.http(),
-            models = in_clone("models").display(),
-            mqtt_port = self.mosquitto.port(),
-        )
-    }
+"#
+    )
 }
 
 impl Dir {

@@ -10,7 +10,7 @@ mod process;
 mod wait;
 
 pub use agent::Agent;
-pub use bench::{PREFIX, TestBench};
+pub use bench::{PREFIX, TestBench, start_ready};
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
 pub use mosquitto::{Mosquitto, Settings};

@@ -5,12 +5,21 @@ use super::{DecodeError, Sample, Value, time};
 use crate::config::CsvLines;
 
 /// Column names that mean the time of the line.
-const TIME_COLUMNS: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
+pub const TIME_COLUMNS: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
 
 /// A number as devices and historians print it. Not finite is still a number; empty or other text is `None`.
 pub fn number(text: &str, decimal_comma: bool) -> Option<f64> {
     let text = text.trim();
     if decimal_comma { text.replacen(',', ".", 1).parse().ok() } else { text.parse().ok() }
+}
+
+/// What a cell says. A recorded file and a serial line share it, so that both give the same numbers.
+pub fn value(cell: &str, decimal_comma: bool) -> Value {
+    match number(cell, decimal_comma) {
+        Some(number) => Value::Number(number),
+        None if cell.is_empty() => Value::Missing,
+        None => Value::Text(cell.to_owned()),
+    }
 }
 
 /// The decoder of one port: remembers the header.
@@ -50,7 +59,7 @@ impl LineDecoder {
                 samples.push(Sample {
                     asset: Some(self.format.asset.to_string()),
                     point: Some(column.clone()),
-                    value: self.value(cell),
+                    value: value(cell, self.format.decimal_comma),
                     time: None,
                     quality: Quality::Good,
                     sequence: None,
@@ -66,15 +75,8 @@ impl LineDecoder {
         if let Some(columns) = &self.columns {
             return cells.iter().eq(columns.iter());
         }
-        cells.len() > 1 && cells.iter().all(|cell| number(cell, self.format.decimal_comma).is_none() && time::from_text(cell, &self.format.time_unit).is_none())
-    }
-
-    fn value(&self, cell: &str) -> Value {
-        match number(cell, self.format.decimal_comma) {
-            Some(number) => Value::Number(number),
-            None if cell.is_empty() => Value::Missing,
-            None => Value::Text(cell.to_owned()),
-        }
+        cells.len() > 1
+            && cells.iter().all(|cell| number(cell, self.format.decimal_comma).is_none() && time::from_text(cell, &self.format.time_unit).is_none())
     }
 }
 

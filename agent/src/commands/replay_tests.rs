@@ -1,0 +1,196 @@
+//! `hark replay` on small files.
+#![expect(clippy::unwrap_used, reason = "tests")]
+use std::{fmt::Write as _, time::Duration};
+
+use clap::Parser;
+use serde_json::Value;
+
+use super::*;
+use crate::config::{AlarmSettings, Buffer, Commissioning, Gateway, Http, Point};
+
+#[derive(Parser)]
+struct Parsed {
+    #[command(flatten)]
+    args: ReplayArgs,
+}
+
+fn config() -> Config {
+    let point = |id: &str, column: Option<&str>| Point {
+        id: id.into(),
+        unit: "1".into(),
+        column: column.map(Into::into),
+        range: Some((-1e6, 1e6)),
+        map: BTreeMap::new(),
+        scored: true,
+    };
+    let asset = Asset {
+        id: "pump".into(),
+        name: "Pump".into(),
+        path: None,
+        class: None,
+        grid: Duration::from_secs(1),
+        stale_after: Duration::from_secs(5),
+        predict_every: Duration::from_secs(30),
+        commissioning: Commissioning { rows: 1000, held_back: 200 },
+        alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO },
+        points: vec![point("flow", Some("Flow rate")), point("pressure", None)],
+        waveforms: Vec::new(),
+        hash: "c0ffee".into(),
+    };
+    Config {
+        gateway: Gateway { id: "gw".into(), origin: Origin::Live, heartbeat_every: Duration::from_secs(10) },
+        buffer: Buffer { dir: PathBuf::new(), quota_bytes: 0, commit_max_delay: Duration::ZERO, commit_bytes: 0, in_flight_bytes: 0 },
+        kafka: None,
+        http: Http { listen: ([127, 0, 0, 1], 0).into() },
+        mqtt: Vec::new(),
+        serial: Vec::new(),
+        assets: BTreeMap::from([("pump".into(), asset)]),
+        models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
+    }
+}
+
+/// A file of `rows` seconds from `start` on; `cells` gives flow and pressure of a row as text.
+fn file(rows: usize, start: usize, cells: impl Fn(usize) -> (String, String)) -> String {
+    let mut text = "datetime;Flow rate;pressure;comment\n".to_owned();
+    for row in 0..rows {
+        let second = start + row;
+        let (flow, pressure) = cells(row);
+        writeln!(text, "2020-03-09 10:{:02}:{:02};{flow};{pressure};x", second / 60, second % 60).unwrap();
+    }
+    text
+}
+
+/// Flow and pressure that wander without a pattern, the same in every run.
+fn usual(row: usize) -> (f64, f64) {
+    let wander = |factor: u64| (((row as u64 + 3).wrapping_mul(factor) >> 7) % 1000) as f64 / 1000.0;
+    (30.0 + wander(2_654_435_761), 2.0 + wander(40_503_777))
+}
+
+fn plain(row: usize) -> (String, String) {
+    let (flow, pressure) = usual(row);
+    (flow.to_string(), pressure.to_string())
+}
+
+/// Runs over `input` (and `commission`) with further arguments; gives the lines.
+fn replay(input: &str, commission: Option<&str>, further: &[&str]) -> Result<(Summary, Vec<Value>), ReplayError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut arguments: Vec<String> = ["replay", "--asset", "pump", "--input"].map(str::to_owned).to_vec();
+    arguments.push(path("input.csv", input));
+    if let Some(content) = commission {
+        arguments.extend(["--commission".to_owned(), path("commission.csv", content)]);
+    }
+    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+    let args = Parsed::parse_from(arguments).args;
+    let mut out = Vec::new();
+    let summary = run(&args, &config(), &mut out, &mut io::sink())?;
+    let lines = String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Ok((summary, lines))
+}
+
+#[test]
+fn one_line_per_row_with_commissioning_on_the_first_rows() {
+    let (summary, lines) = replay(&file(150, 0, plain), None, &["--commission-rows", "100"]).unwrap();
+    assert_eq!((summary.rows, summary.scored, lines.len()), (150, 50, 150));
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line["row"], index + 1);
+        let (phase, reason) = if index < 100 { ("commissioning", Value::from("commissioning")) } else { ("scoring", Value::Null) };
+        assert_eq!((&line["phase"], &line["reason"]), (&Value::from(phase), &reason), "row {}", index + 1);
+        assert_eq!(line["score"].is_number(), index >= 100);
+    }
+    assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
+    assert_eq!(lines[149].as_object().unwrap().len(), 25);
+}
+
+#[test]
+fn a_decimal_comma_gives_the_very_same_numbers() {
+    let comma = file(150, 0, |row| {
+        let (flow, pressure) = plain(row);
+        (flow.replace('.', ","), pressure.replace('.', ","))
+    });
+    let arguments = &["--commission-rows", "100"];
+    assert_eq!(replay(&comma, None, arguments).unwrap(), replay(&file(150, 0, plain), None, arguments).unwrap());
+}
+
+#[test]
+fn a_commissioning_file_is_consumed_without_output_even_if_it_is_the_later_one() {
+    let (summary, lines) = replay(&file(50, 0, plain), Some(&file(200, 1000, plain)), &[]).unwrap();
+    assert_eq!((summary.rows, summary.scored, summary.late, lines.len()), (50, 47, 0, 50));
+    assert_eq!(lines[0]["reason"], "window_filling");
+}
+
+#[test]
+fn a_bad_cell_is_never_zero_and_does_not_shift_the_lines() {
+    let content = file(160, 0, |row| {
+        let (flow, pressure) = plain(row);
+        let flow = match row {
+            120 => String::new(),
+            122 => "n/a".to_owned(),
+            124 => "NaN".to_owned(),
+            126 => "9e9".to_owned(),
+            130.. => "inf".to_owned(),
+            _ => flow,
+        };
+        (flow, pressure)
+    });
+    let (summary, lines) = replay(&content, None, &["--commission-rows", "100"]).unwrap();
+    assert_eq!((lines.len(), summary.bad), (160, 4 + 30));
+    for row in [120, 122, 124, 126] {
+        assert_eq!(lines[row]["quality"], "uncertain", "the value before is held in row {row}");
+        assert!(lines[row]["score"].is_number());
+    }
+    // The value of row 129 may be held for five seconds.
+    let missing = lines.iter().position(|line| line["reason"] == "missing_point");
+    assert_eq!(missing, Some(135));
+    assert_eq!((&lines[159]["score"], &lines[159]["quality"]), (&Value::Null, &Value::from("bad")));
+}
+
+#[test]
+fn a_change_of_the_machine_raises_alarms_and_names_the_point() {
+    let content = file(200, 0, |row| {
+        let (flow, pressure) = usual(row);
+        ((if row < 150 { flow } else { flow + 4.0 }).to_string(), pressure.to_string())
+    });
+    let (summary, lines) = replay(&content, None, &["--commission-rows", "100"]).unwrap();
+    assert!(summary.alarms >= 1 && summary.above >= 1);
+    let first = lines.iter().position(|line| line["above"] == true).unwrap();
+    assert!((150..160).contains(&first), "{first}");
+    assert_eq!((&lines[first]["contrib_1_point"], &lines[first]["alarm"]), (&Value::from("flow"), &Value::from(true)));
+    assert!(lines[first]["anomaly"].as_f64().unwrap() > 0.5 && lines[first]["health"].as_f64().unwrap() < 50.0);
+}
+
+#[test]
+fn errors_teach() {
+    let error = |input: &str, further: &[&str]| replay(input, None, further).unwrap_err().to_string();
+    assert!(error("datetime;Flow rate\n", &[]).contains("no column for the scored points pressure"));
+    assert!(error("Flow rate;pressure\n1;2\n", &[]).contains("--period"));
+    let refused = replay(&file(5, 0, plain), Some(&file(30, 0, plain)), &[]).unwrap_err().to_string();
+    assert!(refused.contains("cannot commission") && refused.contains("are needed"), "{refused}");
+    let args = Parsed::parse_from(["replay", "--asset", "fan", "--input", "x"]).args;
+    let unknown = run(&args, &config(), &mut io::sink(), &mut io::sink()).unwrap_err().to_string();
+    assert!(unknown.contains("configured are: pump"), "{unknown}");
+    assert!(Parsed::try_parse_from(["replay", "--asset", "a", "--input", "x", "--commission", "y", "--commission-rows", "5"]).is_err());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("input.csv");
+    std::fs::write(&path, file(5, 0, plain)).unwrap();
+    let args = Parsed::parse_from(["replay", "--asset", "pump", "--input", path.to_str().unwrap(), "--period", "1"]).args;
+    let summary = run(&args, &config(), &mut Closed, &mut io::sink()).unwrap();
+    assert!(summary.output_closed);
+}

@@ -1,0 +1,112 @@
+//! The simulated signals give the reference values of domain reference section 8, measured by the node's own firmware.
+//!
+//! The table gives one seeded run each, so tolerances are wide where a value depends on the draw: velocity 5 %, RMS 12 %, crest and kurtosis 35 %.
+use hark_firmware_sim::firmware::vibration::{BLOCK_SAMPLES, Vibration};
+use hark_firmware_sim::machine::{BEARING_6205, Fault, Impacts, Law, Machine, MachineConfig, Noise, Signal};
+use hark_firmware_sim::simulation::RATE_HZ;
+use hark_protocol::node::Quantity;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const SHAFT_HZ: f64 = 29.95;
+
+type Features = BTreeMap<&'static str, f64>;
+
+fn measure(samples_g: &[f64], blocks: usize) -> Option<Features> {
+    let mut vibration = Vibration::new(RATE_HZ as f32);
+    let mut last = None;
+    for sample_g in samples_g {
+        if vibration.push(*sample_g as f32) {
+            last = vibration.features(Some(BEARING_6205.orders()), Some(SHAFT_HZ as f32));
+        }
+    }
+    assert_eq!(samples_g.len(), blocks * BLOCK_SAMPLES);
+    Some(last?.iter().map(|value| (value.quantity.name(), f64::from(value.value))).collect())
+}
+
+/// Features of the second of two blocks, after the filters have settled, and the same by plain formulas.
+fn features(signal: Signal) -> (Features, Vec<f64>) {
+    let mut samples_g = vec![0.0; 2 * BLOCK_SAMPLES];
+    signal.write(&mut samples_g, RATE_HZ, &mut Noise::new(7, 3));
+    let measured = measure(&samples_g, 2).expect("a moving machine has features");
+    (measured, samples_g.split_off(BLOCK_SAMPLES))
+}
+
+fn healthy() -> Signal {
+    Signal { shaft_hz: SHAFT_HZ, velocity_mm_s: [0.8, 0.0, 0.0], impacts: None, noise_g: 0.02, gravity_g: 1.0 }
+}
+
+fn outer_race(amplitude_g: f64, slip: f64) -> Signal {
+    let frequency_hz = f64::from(BEARING_6205.orders().bpfo) * SHAFT_HZ;
+    Signal { impacts: Some(Impacts { amplitude_g, frequency_hz, slip }), ..healthy() }
+}
+
+fn near(measured: &Features, name: &str, expected: f64, tolerance: f64) {
+    let value = measured[name];
+    assert!((value - expected).abs() <= tolerance * expected, "{name} is {value}, expected {expected} within {:.0} %", 100.0 * tolerance);
+}
+
+#[test]
+fn the_reference_table_is_reproduced() {
+    let table = [
+        ("healthy", healthy(), [0.81, 0.027, 4.1, 2.8]),
+        ("outer race 0.2 g", outer_race(0.2, 0.01), [0.81, 0.042, 6.0, 7.2]),
+        ("outer race 2 g", outer_race(2.0, 0.01), [0.86, 0.33, 6.8, 14.4]),
+        ("outer race 8 g", outer_race(8.0, 0.02), [1.40, 1.32, 7.0, 14.5]),
+        ("unbalance 6 mm/s", Signal { velocity_mm_s: [6.0, 0.0, 0.0], ..healthy() }, [6.02, 0.118, 2.2, 1.7]),
+    ];
+    for (case, signal, [v_rms, a_rms, crest, kurtosis]) in table {
+        let (measured, _) = features(signal);
+        println!("{case}: {measured:?}");
+        near(&measured, "v_rms", v_rms, 0.05);
+        near(&measured, "a_rms", a_rms, 0.12);
+        near(&measured, "crest", crest, 0.35);
+        near(&measured, "kurtosis", kurtosis, 0.35);
+        if case.starts_with("outer") {
+            assert!(measured["env.bpfo"] > 15.0, "{case}");
+            assert!(measured["env.bpfi"] < 0.5 * measured["env.bpfo"], "{case}");
+        } else {
+            assert!(measured["env.bpfo"] < 5.0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn the_firmware_agrees_with_plain_formulas() {
+    for signal in [healthy(), outer_race(2.0, 0.01)] {
+        let (measured, block) = features(signal);
+        let n = block.len() as f64;
+        let mean = block.iter().sum::<f64>() / n;
+        let moment = |power: i32| block.iter().map(|x| (x - mean).powi(power)).sum::<f64>() / n;
+        let peak = block.iter().fold(0.0_f64, |peak, x| peak.max((x - mean).abs()));
+        near(&measured, "a_rms", moment(2).sqrt(), 0.005);
+        near(&measured, "kurtosis", moment(4) / moment(2).powi(2), 0.02);
+        near(&measured, "crest", peak / moment(2).sqrt(), 0.02);
+    }
+}
+
+#[test]
+fn a_sensor_that_stands_still_has_no_features() {
+    assert_eq!(measure(&vec![1.0; BLOCK_SAMPLES], 1), None);
+}
+
+/// Indicator of each fault at the end of life over its value as new.
+#[test]
+fn each_fault_shows_in_its_own_features() {
+    let cases = [(Fault::OuterRace, Quantity::EnvBpfo, 5.0), (Fault::Unbalance, Quantity::VRms, 5.0), (Fault::Misalignment, Quantity::VRms, 4.0)];
+    for (fault, quantity, factor) in cases {
+        let mut machine = Machine::new(MachineConfig::watched(fault, Law::Exponential, Duration::from_secs(35), Duration::from_secs(55)), 5);
+        let mut at = |machine: &mut Machine| {
+            let mut samples_g = vec![0.0; 2 * BLOCK_SAMPLES];
+            machine.write_block(&mut samples_g, RATE_HZ);
+            measure(&samples_g, 2).expect("a moving machine has features")[quantity.name()]
+        };
+        (0..340).for_each(|_| machine.advance(0.1));
+        assert!(machine.damage() == 0.0, "34 s are for commissioning");
+        let new = at(&mut machine);
+        (0..570).for_each(|_| machine.advance(0.1));
+        assert!(machine.failed() && machine.node_time_to_failure() == Some(0.0), "{fault:?} has damage {}", machine.damage());
+        let failed = at(&mut machine);
+        assert!(failed > factor * new, "{fault:?}: {quantity:?} rose from {new} to {failed}");
+    }
+}
