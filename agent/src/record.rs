@@ -25,7 +25,7 @@ pub enum Body {
     /// Inputs lane: a scalar or a feature.
     Reading(Reading),
     /// Inputs lane (tick, command, change, clock) or events lane.
-    Event(Event),
+    Event(Box<Event>),
     /// Inputs lane: a chunk of a raw block; inference passes over it.
     Snapshot(Snapshot),
     /// Predictions lane.

@@ -14,7 +14,7 @@ pub const RATE_HZ: f64 = 26_667.0;
 /// Its range, g.
 pub const RANGE_G: f64 = 16.0;
 /// How far the clock jumps.
-const CLOCK_JUMP_US: i64 = -3_600_000_000;
+const CLOCK_JUMP_US: u64 = 3_600_000_000;
 
 /// A node and its surroundings.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct SimulationConfig {
     pub disturbances: Vec<Disturbance>,
 }
 
-/// The running simulation. Times are microseconds since its start and never go back; the node's own clock may.
+/// The running simulation. Times are microseconds since its start and never go back; the node's own clock may jump.
 #[derive(Debug)]
 pub struct NodeSimulation {
     config: SimulationConfig,
@@ -43,7 +43,7 @@ pub struct NodeSimulation {
     samples_g: Vec<f64>,
     last_block_us: u64,
     started_us: u64,
-    clock_offset_us: i64,
+    clock_offset_us: u64,
     struck: Vec<bool>,
     restarts: u32,
     frame: heapless::Vec<u8, { hark_protocol::node::MAX_FRAME }>,
@@ -136,8 +136,7 @@ impl NodeSimulation {
 
     /// What the node's clock says.
     fn node_us(&self, now_us: u64) -> u64 {
-        // A clock that would fall below zero stops there, as a counter of a node that was set does.
-        (now_us - self.started_us).saturating_add_signed(self.clock_offset_us)
+        now_us.saturating_sub(self.started_us) + self.clock_offset_us
     }
 
     fn is_active(&self, kind: Kind, now_us: u64) -> bool {
@@ -158,7 +157,7 @@ impl NodeSimulation {
                 _ => {
                     self.clock_offset_us += CLOCK_JUMP_US;
                     let node_us = self.node_us(now_us);
-                    self.firmware.clock_stepped(CLOCK_JUMP_US, node_us);
+                    self.firmware.clock_stepped(CLOCK_JUMP_US as i64, node_us);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hark_firmware_sim::mqtt::Broker;
 use hark_firmware_sim::replay::{Shape, TimeText};
@@ -127,5 +127,10 @@ fn a_machine_publishes_scalars_and_raw_blocks() {
     }
     let expected = ["current", "de-h/waveform", "load", "speed", "temperature"].map(|point| format!("plant/demo/fan-2/{point}"));
     assert_eq!(topics, BTreeSet::from(expected));
-    assert!(node.stop().unwrap().acknowledged >= 5);
+    let begin = Instant::now();
+    while node.stats().acknowledged < 5 {
+        assert!(begin.elapsed() < DEADLINE, "{:?}", node.stats());
+        std::thread::yield_now();
+    }
+    assert_eq!(node.stop().unwrap().refused, 0);
 }

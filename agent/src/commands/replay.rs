@@ -233,12 +233,10 @@ pub fn run(args: &ReplayArgs, config: &Config, out: &mut dyn Write, diagnostics:
 /// A number of rows given by hand keeps the configured part held back; a file of its own is used to its end.
 fn set_commissioning(asset: &mut Asset, args: &ReplayArgs) {
     let settings = &mut asset.commissioning;
-    if args.commission.is_some() {
-        settings.rows = usize::MAX;
-    } else if let Some(rows) = args.commission_rows {
-        let rows = rows as usize;
-        settings.held_back = settings.held_back.saturating_mul(rows) / settings.rows.max(1);
-        settings.rows = rows;
+    // More rows than any file has: it ends by being accepted at the end of the file.
+    let rows = if args.commission.is_some() { Some(u32::MAX) } else { args.commission_rows };
+    if let Some(rows) = rows {
+        *settings = settings.scaled_to(rows as usize);
     }
 }
 
@@ -297,7 +295,7 @@ impl Replay {
         }
         let accept = Event { command: Some("commissioning_accepted".into()), ..Event::new(EventKind::Command) };
         self.outputs.clear();
-        self.process(Entry { stamp: self.stamp(table.next_ts()), cause: None, body: Body::Event(accept) });
+        self.process(Entry { stamp: self.stamp(table.next_ts()), cause: None, body: Body::Event(accept.into()) });
         if self.engine.view(&self.asset.id).is_none_or(|view| view.baseline_id.is_none()) {
             let said = self.outputs.iter().find_map(|(_, entry)| if let Body::Event(event) = &entry.body { event.text.as_deref() } else { None });
             return Err(ReplayError::Commissioning { path: path.to_owned(), why: said.unwrap_or("it has no usable row").to_owned() });
@@ -330,7 +328,7 @@ impl Replay {
             self.process(entry);
         }
         if let Some(due) = self.engine.row_due(&self.asset.id) {
-            self.process(Entry { stamp: self.stamp(due), cause: None, body: Body::Event(Event::new(EventKind::Tick)) });
+            self.process(Entry { stamp: self.stamp(due), cause: None, body: Body::Event(Event::new(EventKind::Tick).into()) });
         }
     }
 

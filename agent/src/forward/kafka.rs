@@ -83,9 +83,8 @@ impl Destination {
             .set("reconnect.backoff.max.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "10000");
         client.set_log_level(RDKafkaLogLevel::Warning);
-        let producer: ThreadedProducer<Context> = client
-            .create_with_context(Context::default())
-            .map_err(|source| DestinationError::Client { brokers: config.brokers.clone(), source })?;
+        let producer: ThreadedProducer<Context> =
+            client.create_with_context(Context::default()).map_err(|source| DestinationError::Client { brokers: config.brokers.clone(), source })?;
         let metadata = producer
             .client()
             .fetch_metadata(None, METADATA_TIMEOUT)
@@ -157,8 +156,7 @@ impl Context {
 
     fn wait(&self, timeout: Duration) -> Vec<Outcome> {
         let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut batch, _) =
-            self.complete.wait_timeout_while(batch, timeout, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
+        let (mut batch, _) = self.complete.wait_timeout_while(batch, timeout, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *batch).outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Failed)).collect()
     }
 }

@@ -55,8 +55,13 @@ impl Sender {
         let ts_ms = stamp.ts.as_millis();
         let name = topic.full_name(&self.topic_prefix);
         let subject = subject(&Stamp { asset, ..stamp.clone() });
-        let record =
-            CompactedRecord { event_id: format!("{}/{inc}/{}/{key}/{ts_ms}", self.gateway, topic.name), gw: self.gateway.clone(), inc: inc.to_owned(), subject, body };
+        let record = CompactedRecord {
+            event_id: format!("{}/{inc}/{}/{key}/{ts_ms}", self.gateway, topic.name),
+            gw: self.gateway.clone(),
+            inc: inc.to_owned(),
+            subject,
+            body,
+        };
         Message { topic: name, key, value: json(&record), ts_ms, headers: self.headers(inc) }
     }
 
@@ -87,7 +92,13 @@ mod tests {
     #[test]
     fn a_reading_is_one_flat_object() {
         let entry = Entry {
-            stamp: Stamp { asset: Some("pump-1".into()), ts: Timestamp(1_500), ts_source: TsSource::Sensor, clock: Clock::Synced, origin: Origin::Live },
+            stamp: Stamp {
+                asset: Some("pump-1".into()),
+                ts: Timestamp(1_500),
+                ts_source: TsSource::Sensor,
+                clock: Clock::Synced,
+                origin: Origin::Live,
+            },
             cause: None,
             body: Body::Reading(Reading {
                 point: "flow".into(),

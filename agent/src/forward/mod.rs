@@ -6,11 +6,7 @@
 mod kafka;
 mod message;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
 use tracing::{error, info, warn};
@@ -74,7 +70,15 @@ impl Forward {
     ///
     /// # Errors
     /// [`BufferError`] if the log refuses.
-    pub fn new(config: &Config, kafka: config::Kafka, log: Log, appender: Appender, hold: Arc<Hold>, status: Arc<Status>, clock: Clock) -> Result<Self, BufferError> {
+    pub fn new(
+        config: &Config,
+        kafka: config::Kafka,
+        log: Log,
+        appender: Appender,
+        hold: Arc<Hold>,
+        status: Arc<Status>,
+        clock: Clock,
+    ) -> Result<Self, BufferError> {
         let mut lanes = Vec::new();
         for name in ORDER {
             let cursor = log.cursor(&format!("forward-{name}"))?;
@@ -85,7 +89,20 @@ impl Forward {
         }
         let sender = Sender { gateway: config.gateway.id.clone(), topic_prefix: kafka.topic_prefix.clone() };
         let gateway = config.gateway.clone();
-        Ok(Self { kafka, gateway, sender, log, appender, lanes, hold, status, stored_at: clock.monotonic(), clock, heartbeat_at: None, assets_sent: BTreeMap::new() })
+        Ok(Self {
+            kafka,
+            gateway,
+            sender,
+            log,
+            appender,
+            lanes,
+            hold,
+            status,
+            stored_at: clock.monotonic(),
+            clock,
+            heartbeat_at: None,
+            assets_sent: BTreeMap::new(),
+        })
     }
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
@@ -252,11 +269,17 @@ impl Forward {
         event.gap_bytes = Some(message.value.len() as u64);
         event.gap_reason = Some(GapReason::Refused);
         event.text = Some(format!("Kafka refused record {} of lane {lane} on {}", position.seq, message.topic).into());
-        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event) };
+        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event.into()) };
         let named = self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).is_ok();
         if named {
             self.status.gap(1);
-            error!(lane = lane.as_str(), seq = position.seq, topic = message.topic, bytes = message.value.len(), "Kafka refuses a record for good; it is named in a gap");
+            error!(
+                lane = lane.as_str(),
+                seq = position.seq,
+                topic = message.topic,
+                bytes = message.value.len(),
+                "Kafka refuses a record for good; it is named in a gap"
+            );
         }
         named
     }

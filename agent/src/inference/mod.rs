@@ -356,8 +356,7 @@ impl AssetRun {
                 }
             }
             Some("commissioning_accepted") => {
-                let held_back = self.config.commissioning.held_back;
-                if let Some(commissioned) = self.state.commission(held_back, shared.stage_a.lags()) {
+                if let Some(commissioned) = self.state.commission(self.config.commissioning, shared.stage_a.lags()) {
                     self.commissioned(commissioned, event.actor.clone(), shared, emit);
                 }
             }
@@ -365,7 +364,7 @@ impl AssetRun {
                 self.state.recommission();
                 self.prepared = None;
                 let begun = Event { what: Some("started".into()), actor: event.actor.clone(), ..Event::new(EventKind::Commissioning) };
-                emit.push(LaneName::Events, Body::Event(begun));
+                emit.push(LaneName::Events, Body::Event(begun.into()));
             }
             _ => {}
         }
@@ -422,7 +421,7 @@ impl AssetRun {
                 event
             }
         };
-        emit.push(LaneName::Events, Body::Event(event));
+        emit.push(LaneName::Events, Body::Event(event.into()));
     }
 }
 

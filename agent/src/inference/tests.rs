@@ -1,5 +1,4 @@
 //! The engine on a small machine: two points that follow each other, with commissioning, a fault, gaps and restarts.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{path::PathBuf, time::Duration};
 
 use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, ScoreReason, TsSource};
@@ -51,7 +50,7 @@ fn reading(second: f64, point: &str, value: Option<f64>) -> Entry {
 
 fn event(second: f64, kind: EventKind, command: Option<&str>) -> Entry {
     let event = Event { command: command.map(Into::into), actor: Some("mw".into()), ..Event::new(kind) };
-    Entry { stamp: stamp(second), cause: None, body: Body::Event(event) }
+    Entry { stamp: stamp(second), cause: None, body: Body::Event(event.into()) }
 }
 
 /// `b` follows `a` one row later; from `fault` on it no longer does.

@@ -97,13 +97,20 @@ pub struct Acknowledge {
     client: AsyncClient,
     durable: mpsc::Receiver<Durable>,
     generation: Arc<AtomicU64>,
-    /// Set at the end, also when cancelled.
-    acknowledged: DropGuard,
+    /// Says so when it is dropped, which is at the end in any case.
+    _acknowledged: DropGuard,
     counters: Arc<SourceCounters>,
 }
 
 /// The three parts of one broker's source.
-pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_flight_bytes: usize, counters: Arc<SourceCounters>) -> (Poll, Decode, Acknowledge) {
+pub fn open(
+    config: &Mqtt,
+    intake: Intake,
+    appender: Appender,
+    clock: Clock,
+    in_flight_bytes: usize,
+    counters: Arc<SourceCounters>,
+) -> (Poll, Decode, Acknowledge) {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_clean_start(false);
     options.set_session_expiry_interval(Some(u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX)));
@@ -131,8 +138,18 @@ pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_
         acknowledged: acknowledged.clone(),
         counters: counters.clone(),
     };
-    let decode = Decode { templates, intake, clock, appender, messages, durable: durable_tx, window, window_bytes: in_flight_bytes, counters: counters.clone() };
-    (poll, decode, Acknowledge { client, durable, generation, acknowledged: acknowledged.drop_guard(), counters })
+    let decode = Decode {
+        templates,
+        intake,
+        clock,
+        appender,
+        messages,
+        durable: durable_tx,
+        window,
+        window_bytes: in_flight_bytes,
+        counters: counters.clone(),
+    };
+    (poll, decode, Acknowledge { client, durable, generation, _acknowledged: acknowledged.drop_guard(), counters })
 }
 
 impl Poll {
@@ -269,7 +286,8 @@ impl Decode {
             // The last known value is not a fresh one; its own time, if any, says when it was measured.
             self.counters.count("message", "retained", 1);
         }
-        let context = Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
+        let context =
+            Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
         for sample in json::decode(&publish.payload, &template.topic.shape)? {
             self.intake.take(sample, context, now, &self.counters, entries);
         }

@@ -106,7 +106,13 @@ impl SerialSource {
         self.counters.connected.store(false, Ordering::Relaxed);
     }
 
-    async fn listen(&mut self, port: &mut SerialStream, speech: &mut Speech, acks_tx: &mpsc::Sender<Durable>, acks: &mut mpsc::Receiver<Durable>) -> Ended {
+    async fn listen(
+        &mut self,
+        port: &mut SerialStream,
+        speech: &mut Speech,
+        acks_tx: &mpsc::Sender<Durable>,
+        acks: &mut mpsc::Receiver<Durable>,
+    ) -> Ended {
         let mut bytes = vec![0_u8; 4_096];
         let mut compare = tokio::time::interval(COMPARE_EVERY);
         compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,7 +180,10 @@ impl SerialSource {
             let events = Append { lane: LaneName::Events, entries: taken.events, urgent: false, done: None };
             self.appender.append(events).await.map_err(|_| ())?;
         }
-        self.appender.append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) }).await.map_err(|_| ())
+        self.appender
+            .append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) })
+            .await
+            .map_err(|_| ())
     }
 }
 
@@ -213,7 +222,9 @@ impl Speech {
                 let boot = fastrand::u32(1..);
                 Self::Node(NodeLine { nodes: nodes.clone(), sessions: BTreeMap::new(), decoder: Decoder::new(), boot, seqs: [0; Kind::COUNT] })
             }
-            SerialFormat::Csv(csv) => Self::Lines(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }),
+            SerialFormat::Csv(csv) => {
+                Self::Lines(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) })
+            }
             SerialFormat::Json { asset, shape } => {
                 let decoder = LineFormat::Json { asset: asset.as_deref().map(str::to_owned), shape: shape.clone() };
                 Self::Lines(Lines { line: Vec::new(), too_long: false, decoder })
@@ -320,7 +331,7 @@ fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now
         clock: now.state,
         origin: hark_protocol::topics::Origin::Live,
     };
-    Entry { stamp, cause: None, body: EntryBody::Event(event) }
+    Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
 }
 
 /// A port with one message a line.

@@ -23,7 +23,7 @@ pub enum Kind {
     BootBanner,
     /// The node restarts for lack of voltage.
     BrownOut,
-    /// The node's clock jumps back by an hour.
+    /// The node's clock jumps an hour ahead.
     ClockJump,
     /// The sensor gives the same sample for ever.
     StuckAxis,

@@ -7,6 +7,7 @@ mod mosquitto;
 mod mqtt;
 mod ports;
 mod process;
+mod recording;
 mod wait;
 
 pub use agent::Agent;
@@ -17,6 +18,7 @@ pub use mosquitto::{Mosquitto, Settings};
 pub use mqtt::publish;
 pub use ports::free_port;
 pub use process::Process;
+pub use recording::Recording;
 pub use wait::{wait_for, wait_until};
 
 use std::path::{Path, PathBuf};

@@ -163,7 +163,8 @@ mod tests {
             time: Some("/t".into()),
             ..Shape::default()
         };
-        let samples = decode(br#"{"values":[{"id":"Ch.Dev.Tag","v":1.2,"q":true,"t":1650006388900},{"id":"x","v":2,"q":false,"t":"?"}]}"#, &shape).unwrap();
+        let samples =
+            decode(br#"{"values":[{"id":"Ch.Dev.Tag","v":1.2,"q":true,"t":1650006388900},{"id":"x","v":2,"q":false,"t":"?"}]}"#, &shape).unwrap();
         assert_eq!(samples[0].quality, Quality::Good);
         assert_eq!(samples[1].quality, Quality::Bad);
         assert_eq!(samples[1].time, Some(Err(())));
@@ -181,9 +182,13 @@ mod tests {
 
     #[test]
     fn qualities() {
-        for (code, expected) in
-            [("192", Quality::Good), ("0", Quality::Bad), ("1073741824", Quality::Uncertain), ("2147483648", Quality::Bad), ("\"Good\"", Quality::Good)]
-        {
+        for (code, expected) in [
+            ("192", Quality::Good),
+            ("0", Quality::Bad),
+            ("1073741824", Quality::Uncertain),
+            ("2147483648", Quality::Bad),
+            ("\"Good\"", Quality::Good),
+        ] {
             assert_eq!(quality(&serde_json::from_str(code).unwrap()), expected, "{code}");
         }
     }
