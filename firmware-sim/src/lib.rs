@@ -9,7 +9,13 @@
 //! - [`serial`], [`mqtt`]: a node on a pseudo terminal, a machine behind a broker, each on its own thread.
 //! - [`replay`]: recorded files to either.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
-#![cfg_attr(feature = "std", allow(clippy::disallowed_methods, reason = "a simulator stands for a machine in real time: it paces itself and runs beside the agent, never in it"))]
+#![cfg_attr(
+    feature = "std",
+    allow(
+        clippy::disallowed_methods,
+        reason = "a simulator stands for a machine in real time: it paces itself and runs beside the agent, never in it"
+    )
+)]
 
 pub mod firmware;
 
