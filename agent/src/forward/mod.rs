@@ -129,7 +129,7 @@ impl Forward {
                 }
                 Err(problem) => self.report(&problem, &mut last_problem),
             }
-            if stop.wait(backoff.next()) {
+            if stop.wait(backoff.next_wait()) {
                 break;
             }
         }

@@ -180,7 +180,7 @@ impl Poll {
                 Ok(_) => {}
                 Err(error) => {
                     self.disconnected(&error);
-                    if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+                    if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
                         break;
                     }
                 }

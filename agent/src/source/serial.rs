@@ -99,7 +99,7 @@ impl SerialSource {
                 }
                 Err(_) => {}
             }
-            if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
                 break;
             }
         }
@@ -210,8 +210,8 @@ struct Taken {
 
 /// The state of what is spoken on a port; it outlives a lost connection.
 enum Speech {
-    Node(NodeLine),
-    Lines(Lines),
+    Node(Box<NodeLine>),
+    Lines(Box<Lines>),
 }
 
 impl Speech {
@@ -220,14 +220,20 @@ impl Speech {
             SerialFormat::Node { nodes } => {
                 // The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
                 let boot = fastrand::u32(1..);
-                Self::Node(NodeLine { nodes: nodes.clone(), sessions: BTreeMap::new(), decoder: Decoder::new(), boot, seqs: [0; Kind::COUNT] })
+                Self::Node(Box::new(NodeLine {
+                    nodes: nodes.clone(),
+                    sessions: BTreeMap::new(),
+                    decoder: Decoder::new(),
+                    boot,
+                    seqs: [0; Kind::COUNT],
+                }))
             }
             SerialFormat::Csv(csv) => {
-                Self::Lines(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) })
+                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }))
             }
             SerialFormat::Json { asset, shape } => {
                 let decoder = LineFormat::Json { asset: asset.as_deref().map(str::to_owned), shape: shape.clone() };
-                Self::Lines(Lines { line: Vec::new(), too_long: false, decoder })
+                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder }))
             }
         }
     }
