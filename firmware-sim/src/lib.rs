@@ -13,13 +13,6 @@
     expect(clippy::disallowed_methods, reason = "the simulated world around the node runs by the clock; nothing here is replayed")
 )]
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
-#![cfg_attr(
-    feature = "std",
-    allow(
-        clippy::disallowed_methods,
-        reason = "a simulator stands for a machine in real time: it paces itself and runs beside the agent, never in it"
-    )
-)]
 
 pub mod firmware;
 
