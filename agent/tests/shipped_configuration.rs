@@ -19,7 +19,15 @@ fn all_faults_are_reported_at_once_with_their_place() {
     write("assets/one.toml", "id = \"one\"\ngrid = \"fast\"\n[[point]]\nid = \"p\"\nunit = \"bar\"\nrange = [2.0, 1.0]\n");
     write("assets/two.toml", "id = \"two\"\ncolour = \"red\"\n");
     let faults = hark::config::load(dir.path()).expect_err("it is full of faults").to_string();
-    for expected in ["`a b` is no name", "at least 64 MiB", "plain text to `10.0.0.1`", "`fast` is no duration", "point.range", "unknown field `colour`", "line 2"] {
+    for expected in [
+        "`a b` is no name",
+        "at least 64 MiB",
+        "plain text to `10.0.0.1`",
+        "`fast` is no duration",
+        "point.range",
+        "unknown field `colour`",
+        "line 2",
+    ] {
         assert!(faults.contains(expected), "{expected} is not in\n{faults}");
     }
 }

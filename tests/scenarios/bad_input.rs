@@ -8,7 +8,8 @@ use hark_tests::support::{Agent, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
 const SOON: Duration = Duration::from_secs(20);
-const ASSET: &str = "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\nrange = [0.0, 100.0]\n[[point]]\nid = \"vib.v_rms\"\nunit = \"mm/s\"\n";
+const ASSET: &str =
+    "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\nrange = [0.0, 100.0]\n[[point]]\nid = \"vib.v_rms\"\nunit = \"mm/s\"\n";
 const PORTS: &str = "[[serial]]\nname = \"lines\"\npath = \"pty-lines\"\nformat = \"csv\"\nasset = \"pump\"\nseparator = \";\"\ncolumns = [\"ts\", \"flow\"]\n\
 [[serial]]\nname = \"json\"\npath = \"pty-json\"\nformat = \"json\"\nasset = \"pump\"\npayload = { values = \"\", time = \"/ts\" }\n\
 [[serial]]\nname = \"nodes\"\npath = \"pty-nodes\"\nformat = \"node\"\n[[serial.node]]\nid = 7\nasset = \"pump\"\nchannels = [\"vib\"]\n";
@@ -37,11 +38,11 @@ fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
     send(&lines, &vec![b'x'; 70_000])?;
     send(&lines, b"\n2026-01-01T00:00:04Z;13.5\n")?;
     send(&json, b"{\"ts\": 1767225600, \"flow\": 5}\n{half\n[1,2]\n{\"ts\": 1767225601, \"colour\": 5}\n{\"flow\": null}\n")?;
-    let (good, mut wrong_crc, mut wrong_version) = (frame(7, 1)?, frame(7, 2)?, frame(7, 3)?);
+    let (good, stranger, mut wrong_crc, mut wrong_version) = (frame(7, 1)?, frame(9, 1)?, frame(7, 2)?, frame(7, 3)?);
     let middle = wrong_crc.len() / 2;
     wrong_crc[middle] ^= 0x40;
     wrong_version[1] ^= 0x02;
-    send(&nodes, &[b"boot banner\r\n\0", &wrong_crc[..], &wrong_version[..], &good[..10], b"\0", &frame(9, 1)?, &[0xAA; 900], b"\0", &good].concat())?;
+    send(&nodes, &[&b"boot banner\r\n\0"[..], &wrong_crc, &wrong_version, &good[..10], &[0], &stranger, &[0xAA; 900], &[0], &good].concat())?;
 
     let causes = [
         ("lines", "rejected", "not_utf8", 1.0),
@@ -66,8 +67,10 @@ fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
     let metrics = agent.metrics()?;
     let rejected: f64 = metrics.iter().filter(|(name, _)| name.contains("\"nodes\"") && name.contains("rejected")).map(|(_, value)| value).sum();
     ensure!(rejected >= 4.0, "banner, CRC, version, half frame and overlong frame gave {rejected} rejections");
-    wait_until("the good readings", SOON, || accepted(&agent, "lines") == Some(8.0) && accepted(&agent, "json") == Some(2.0) && accepted(&agent, "nodes") == Some(1.0))
-        .with_context(|| format!("{:?}", agent.metrics()))?;
+    wait_until("the good readings", SOON, || {
+        accepted(&agent, "lines") == Some(8.0) && accepted(&agent, "json") == Some(2.0) && accepted(&agent, "nodes") == Some(1.0)
+    })
+    .with_context(|| format!("{:?}", agent.metrics()))?;
     agent.stop()?;
     Ok(())
 }
@@ -78,7 +81,7 @@ fn accepted(agent: &Agent, source: &str) -> Option<f64> {
 
 fn frame(node: u32, seq: u32) -> Result<Vec<u8>> {
     let mut features = Features { channel: 0, values: Default::default() };
-    features.values.push(Value { quantity: Quantity::VelocityRms, value: 1.5 }).ok().context("it is empty")?;
+    features.values.push(Value { quantity: Quantity::VRms, value: 1.5 }).ok().context("it is empty")?;
     let mut bytes = [0; MAX_FRAME];
     let length = encode(&Frame { node, boot: 1, seq, time_us: 0, dropped: 0, body: Body::Features(features) }, &mut bytes)?;
     Ok(bytes[..length].to_vec())

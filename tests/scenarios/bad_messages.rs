@@ -57,7 +57,9 @@ fn bad_messages_are_counted_and_acknowledged() -> Result<()> {
     // The session is resumed: had anything not been acknowledged, it would come again before what is new.
     agent.start()?;
     publish("plant/hall/pump/flow", r#"{"value": 6.5, "ts": 1767225603000}"#)?;
-    wait_until("the new message", SOON, || agent.metrics().is_ok_and(|m| m.get("hark_source_messages_total{source=\"plant\"}").is_some_and(|n| n >= 1.0)))?;
+    wait_until("the new message", SOON, || {
+        agent.metrics().is_ok_and(|m| m.get("hark_source_messages_total{source=\"plant\"}").is_some_and(|n| n >= 1.0))
+    })?;
     let messages = agent.metrics()?.get("hark_source_messages_total{source=\"plant\"}");
     ensure!(messages == Some(1.0), "{messages:?} messages came after the restart, one was sent");
     agent.stop()?;
@@ -66,7 +68,8 @@ fn bad_messages_are_counted_and_acknowledged() -> Result<()> {
 
 fn publish(port: u16, topic: &str, payload: &str) -> Result<()> {
     let port = port.to_string();
-    let status = Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", payload]).status().context("failed to start mosquitto_pub")?;
+    let status =
+        Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", payload]).status().context("failed to start mosquitto_pub")?;
     ensure!(status.success(), "mosquitto_pub ended with {status}");
     Ok(())
 }

@@ -133,6 +133,14 @@ pub struct Shape {
     pub sequence: Option<String>,
 }
 
+impl Shape {
+    /// Whether `key` of the object at `pointer` is something that the shape names itself, such as the time, and no point.
+    pub fn names(&self, pointer: &str, key: &str) -> bool {
+        let named = [&self.asset, &self.time, &self.quality, &self.sequence];
+        named.into_iter().flatten().any(|other| other.strip_prefix(pointer).and_then(|rest| rest.strip_prefix('/')) == Some(key))
+    }
+}
+
 /// Unit of a source's time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TimeUnit {
