@@ -8,6 +8,8 @@ mod machines;
 mod metrics;
 mod plain;
 mod readback;
+#[cfg(test)]
+mod rehearsal;
 mod scene;
 mod screen;
 mod stage;

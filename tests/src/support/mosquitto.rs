@@ -37,6 +37,8 @@ pub enum Settings {
     Development,
     /// Persistence only, all limits as Mosquitto has them: what a plant gets that does not read our page.
     Defaults,
+    /// Persistence, and no limit on messages in flight or waiting: what is measured then is not the broker's patience.
+    Unlimited,
 }
 
 /// A broker with its store and its `mosquitto.log` in a directory of its own. Stopped when dropped.
@@ -59,6 +61,7 @@ impl Mosquitto {
             Settings::Plant => shipped("plant.conf")?,
             Settings::Development => shipped("development.conf")?,
             Settings::Defaults => "persistence true\n".to_owned(),
+            Settings::Unlimited => "persistence true\nmax_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n".to_owned(),
         };
         std::fs::write(broker.config_file(), on_loopback(&shipped, dir, broker.port)).context("failed to write mosquitto.conf")?;
         broker.start_again()?;
@@ -107,6 +110,14 @@ impl Mosquitto {
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.start_again()
+    }
+
+    /// The running broker, to pause it or to read its pid.
+    ///
+    /// # Errors
+    /// When it is stopped.
+    pub fn process(&self) -> Result<&Process> {
+        self.process.as_ref().with_context(|| format!("the Mosquitto in {} is stopped", self.dir.display()))
     }
 
     fn config_file(&self) -> PathBuf {
