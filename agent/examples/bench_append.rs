@@ -50,6 +50,7 @@ fn run(root: &Path, name: &str, readings: usize, every: Duration, length: Durati
         let before = Instant::now();
         writer.commit()?;
         latencies.push(before.elapsed());
+        #[expect(clippy::disallowed_methods, reason = "a benchmark at a fixed rate waits for time")]
         std::thread::sleep(every.saturating_sub(before.elapsed()));
     }
     let (elapsed, written) = (started.elapsed(), written_bytes()? - written_before);

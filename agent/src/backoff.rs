@@ -16,7 +16,7 @@ impl Backoff {
     }
 
     /// The next wait: between half and the whole of the present step, so that a fleet does not return in step.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.max);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
@@ -36,10 +36,10 @@ mod tests {
     fn doubles_up_to_its_limit_and_starts_over() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for step in [100, 200, 400, 800, 1_000, 1_000] {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             assert!((Duration::from_millis(step / 2)..=Duration::from_millis(step)).contains(&wait), "{wait:?} at {step}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
     }
 }

@@ -46,7 +46,8 @@ impl Default for Clock {
 impl Clock {
     /// Opens the clocks and reads the kernel's boot id; where there is none (a container without `/proc`), a random one stands in.
     pub fn new() -> Self {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().to_owned());
+        let boot =
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().to_owned());
         Self { boot: boot.into(), offset_us: Arc::new(AtomicI64::new(wall_us() - boot_us())) }
     }
 

@@ -4,6 +4,8 @@
 //! source ──► buffer ──► inference ──► buffer ──► forward ──► Kafka
 //! ```
 //! Start reading at [`pipeline`], which wires these stages; each folder's `mod.rs` is its story.
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start their own threads and join them"))]
+
 pub mod backoff;
 pub mod buffer;
 pub mod clock;

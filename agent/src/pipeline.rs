@@ -47,10 +47,20 @@ pub enum RunError {
     Inference(#[from] StageError),
     /// The status pages could not be served.
     #[error("failed to serve the status pages on {listen}")]
-    Http { listen: std::net::SocketAddr, source: std::io::Error },
+    Http {
+        /// Address that was asked for.
+        listen: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system gave no thread or no runtime.
     #[error("failed to start {what}")]
-    Start { what: &'static str, source: std::io::Error },
+    Start {
+        /// Name of the stage.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A stage panicked: our own mistake.
     #[error("stage {0} ended unexpectedly")]
     Panicked(&'static str),
@@ -122,7 +132,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
 fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
     let mqtt = config.mqtt.iter().map(|mqtt| (mqtt.name.clone(), "redelivery"));
-    let serial = config.serial.iter().map(|serial| (serial.name.clone(), if matches!(serial.format, SerialFormat::Node { .. }) { "replay" } else { "none" }));
+    let serial =
+        config.serial.iter().map(|serial| (serial.name.clone(), if matches!(serial.format, SerialFormat::Node { .. }) { "replay" } else { "none" }));
     mqtt.chain(serial).map(|(name, guarantee)| Arc::new(SourceCounters::new(name, guarantee, clock.clone()))).collect()
 }
 
@@ -167,7 +178,8 @@ async fn open_incarnation(log: &Log, appender: &Appender, config: &Config, clock
         let last: serde_json::Map<_, _> = LaneName::ALL.iter().map(|&lane| (lane.to_string(), ended.last_seq(lane).into())).collect();
         event.last_seq_json = Some(serde_json::Value::Object(last).to_string().into());
     }
-    let stamp = Stamp { asset: None, ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin: config.gateway.origin };
+    let stamp =
+        Stamp { asset: None, ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin: config.gateway.origin };
     let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
     // A log that refuses it has failed already, and its thread says why.
     let _ = appender.append(Append { lane: LaneName::Events, entries: vec![entry], urgent: false, done: None }).await;
@@ -196,7 +208,11 @@ impl Stages {
         Ok(())
     }
 
-    fn spawn_stoppable(&mut self, name: &'static str, stage: impl FnOnce(&Stop) -> Result<(), RunError> + Send + 'static) -> Result<Arc<Stop>, RunError> {
+    fn spawn_stoppable(
+        &mut self,
+        name: &'static str,
+        stage: impl FnOnce(&Stop) -> Result<(), RunError> + Send + 'static,
+    ) -> Result<Arc<Stop>, RunError> {
         let stop = Arc::new(Stop::default());
         let given = stop.clone();
         self.spawn(name, move || stage(&given))?;

@@ -8,6 +8,10 @@
 //! - [`simulation`]: all three together in simulated time; the same seed gives the same bytes.
 //! - [`serial`], [`mqtt`]: a node on a pseudo terminal, a machine behind a broker, each on its own thread.
 //! - [`replay`]: recorded files to either.
+#![cfg_attr(
+    feature = "std",
+    expect(clippy::disallowed_methods, reason = "the simulated world around the node runs by the clock; nothing here is replayed")
+)]
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 pub mod firmware;

@@ -1,4 +1,5 @@
 //! `firmware-sim`: sensor nodes without hardware, for tests and for a first look.
+#![expect(clippy::disallowed_methods, reason = "the program waits for a signal on a thread of its own")]
 mod commands;
 
 use std::process::ExitCode;

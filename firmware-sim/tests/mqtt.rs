@@ -1,4 +1,5 @@
 //! MQTT against a small broker of our own that drops connections: QoS 1 messages arrive all the same.
+#![expect(clippy::disallowed_methods, reason = "tests start their own threads and join them")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
 //! A node on a pseudo terminal: a reader that goes away and comes back loses nothing that fits the ring, and sees each frame's bytes whole.
+#![expect(clippy::disallowed_methods, reason = "tests start their own threads and join them")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hark_protocol::topics::{READINGS, TOPICS};
-use hark_tests::support::{Kafka, KafkaRecord, Mosquitto, Settings, in_clone};
+use hark_tests::support::{Kafka, KafkaRecord, Mosquitto, Settings, in_clone, publish};
 use rdkafka::{
     ClientConfig,
     message::{Header, OwnedHeaders},
@@ -114,7 +114,7 @@ fn mosquitto_lets_a_thousand_messages_wait_for_their_acknowledgement() -> Result
     client.subscribe("plant/#", QoS::AtLeastOnce)?;
     next_packet(&mut connection, |packet| matches!(packet, Packet::SubAck(_)).then_some(()))?;
 
-    publish(&broker, (0..2 * WINDOW).map(|number| number.to_string()))?;
+    publish(&broker, TOPIC, (0..2 * WINDOW).map(|number| number.to_string()))?;
     for number in 0..WINDOW {
         let payload = next_payload(&mut connection, SOON)?;
         ensure!(payload == Some(number.to_string()), "instead of message {number} came {payload:?}");
@@ -171,7 +171,7 @@ fn messages_after_an_absence(settings: Settings, messages: u32) -> Result<Vec<u3
     next_packet(&mut connection, |packet| matches!(packet, Packet::SubAck(_)).then_some(()))?;
     drop((client, connection));
 
-    publish(&broker, (0..messages).map(|number| number.to_string()))?;
+    publish(&broker, TOPIC, (0..messages).map(|number| number.to_string()))?;
     broker.restart()?;
 
     let (_client, mut connection) = Client::new(options(&broker, "hark"), 10);
@@ -184,7 +184,7 @@ fn messages_after_an_absence(settings: Settings, messages: u32) -> Result<Vec<u3
             Some(text) if text == END => return Ok(arrived),
             Some(text) => arrived.push(text.parse()?),
             // A full queue drops the end mark as it drops all else, so it is sent when the queue may be empty, again if need be.
-            None => publish(&broker, [END.to_owned()])?,
+            None => publish(&broker, TOPIC, [END.to_owned()])?,
         }
         if arrived.last() == Some(&last) {
             return Ok(arrived);
@@ -192,6 +192,7 @@ fn messages_after_an_absence(settings: Settings, messages: u32) -> Result<Vec<u3
     }
 }
 
+const TOPIC: &str = "plant/hall-3/pump-p101/speed";
 /// A payload that is no number.
 const END: &str = "end";
 
@@ -199,20 +200,6 @@ fn options(broker: &Mosquitto, client_id: &str) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, "127.0.0.1", broker.port());
     options.set_clean_start(false).set_session_expiry_interval(Some(3_600));
     options
-}
-
-/// Publishes with QoS 1 and returns when the broker has acknowledged all.
-fn publish(broker: &Mosquitto, payloads: impl IntoIterator<Item = String>) -> Result<()> {
-    let payloads: Vec<String> = payloads.into_iter().collect();
-    let mut unacknowledged = payloads.len();
-    let (client, mut connection) = Client::new(MqttOptions::new("publisher", "127.0.0.1", broker.port()), payloads.len() + 1);
-    for payload in payloads {
-        client.publish("plant/hall-3/pump-p101/speed", QoS::AtLeastOnce, false, payload)?;
-    }
-    next_packet(&mut connection, |packet| {
-        unacknowledged -= usize::from(matches!(packet, Packet::PubAck(_)));
-        (unacknowledged == 0).then_some(())
-    })
 }
 
 /// The payload of the next message, or `None` if there is none within `patience`.

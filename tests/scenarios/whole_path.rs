@@ -1,5 +1,6 @@
 //! The whole path: recorded files go through ptys and a real MQTT broker into the real agent and arrive in a real Kafka, row for row, and a replay of
 //! the same files gives the same predictions, number for number.
+#![expect(clippy::print_stdout, reason = "what was compared, for --nocapture")]
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -40,7 +41,9 @@ fn recorded_rows_arrive_once_and_predictions_are_those_of_a_replay() -> Result<(
     send_all(&cases, &agent, mosquitto.port())?;
     let expected: usize = cases.iter().map(|case| case.recording.rows * case.recording.columns.len()).sum();
     wait_until(&format!("{expected} readings in Kafka; log:\n{}", agent.log_tail()), ALL_ARRIVED, || {
-        agent.metrics().is_ok_and(|m| m.sum("hark_source_readings_accepted_total") == Some(expected as f64) && m.sum("hark_buffer_records") == Some(0.0))
+        agent
+            .metrics()
+            .is_ok_and(|m| m.sum("hark_source_readings_accepted_total") == Some(expected as f64) && m.sum("hark_buffer_records") == Some(0.0))
     })?;
     agent.stop()?;
 
@@ -57,11 +60,13 @@ fn recorded_rows_arrive_once_and_predictions_are_those_of_a_replay() -> Result<(
 }
 
 fn configure(dir: &Path, cases: &[Case], kafka: &Kafka, mqtt_port: u16) -> Result<Agent> {
-    let mut tables = format!("[kafka]\nbrokers = \"{}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {mqtt_port}\n", kafka.bootstrap());
+    let mut tables =
+        format!("[kafka]\nbrokers = \"{}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {mqtt_port}\n", kafka.bootstrap());
     tables.push_str("[[mqtt.topic]]\ntemplate = \"plant/hall/{asset}/{point}\"\npayload = { value = \"/value\", time = \"/ts\" }\n");
     for case in cases.iter().filter(|case| case.through_pty) {
         let asset = &case.asset;
-        tables.push_str(&format!("[[serial]]\nname = \"{asset}\"\npath = \"pty-{asset}\"\nformat = \"csv\"\nasset = \"{asset}\"\nseparator = \";\"\n"));
+        tables
+            .push_str(&format!("[[serial]]\nname = \"{asset}\"\npath = \"pty-{asset}\"\nformat = \"csv\"\nasset = \"{asset}\"\nseparator = \";\"\n"));
     }
     let assets: Vec<_> = cases.iter().map(|case| (case.asset.clone(), case.recording.asset_file(&case.asset))).collect();
     Agent::configure(PROGRAM, dir, "gw-path", &tables, &assets)
@@ -80,7 +85,8 @@ fn send_all(cases: &[Case], agent: &Agent, mqtt_port: u16) -> Result<()> {
                     let report = if case.through_pty {
                         replay_to_pty(&config, &link, stop)
                     } else {
-                        let broker = Broker { host: "127.0.0.1".into(), port: mqtt_port, client_id: format!("sender-{}", case.asset), credentials: None };
+                        let broker =
+                            Broker { host: "127.0.0.1".into(), port: mqtt_port, client_id: format!("sender-{}", case.asset), credentials: None };
                         replay_to_mqtt(&config, broker, &format!("plant/hall/{}/{{point}}", case.asset), &Shape::Scalars, stop)
                     };
                     report.map(|report| report.rows).with_context(|| format!("failed to play {}", case.recording.file.display()))
@@ -120,8 +126,12 @@ fn check_readings(case: &Case, readings: &[Value]) -> Result<()> {
         for (index, column) in case.recording.columns.iter().enumerate() {
             let at = header.iter().position(|name| name == column).context("the column")?;
             let sent: f64 = cells[at].parse()?;
-            let values = arrived.get_mut(&(ts.clone(), format!("p{index}"))).with_context(|| format!("{} {ts} p{index} did not arrive", case.asset))?;
-            let found = values.iter().position(|value| *value == sent).with_context(|| format!("{} {ts} p{index}: {sent} is not in {values:?}", case.asset))?;
+            let values =
+                arrived.get_mut(&(ts.clone(), format!("p{index}"))).with_context(|| format!("{} {ts} p{index} did not arrive", case.asset))?;
+            let found = values
+                .iter()
+                .position(|value| *value == sent)
+                .with_context(|| format!("{} {ts} p{index}: {sent} is not in {values:?}", case.asset))?;
             values.remove(found);
         }
         rows += 1;
@@ -143,13 +153,26 @@ fn check_predictions(case: &Case, predictions: &[Value], agent: &Agent) -> Resul
     for prediction in predictions {
         let ts = prediction["ts"].as_str().context("a time")?;
         let line = by_time.get(ts).with_context(|| format!("{} has no row at {ts}", case.asset))?;
-        for field in ["phase", "score", "limit", "above", "alarm", "health", "contrib_1_point", "contrib_1_share", "contrib_2_point", "contrib_2_share"] {
-            ensure!(prediction[field] == line[field], "{} at {ts}: {field} is {} live and {} in the replay", case.asset, prediction[field], line[field]);
+        for field in
+            ["phase", "score", "limit", "above", "alarm", "health", "contrib_1_point", "contrib_1_share", "contrib_2_point", "contrib_2_share"]
+        {
+            ensure!(
+                prediction[field] == line[field],
+                "{} at {ts}: {field} is {} live and {} in the replay",
+                case.asset,
+                prediction[field],
+                line[field]
+            );
         }
         compared += 1;
         scored += usize::from(!prediction["score"].is_null());
     }
-    ensure!(compared >= by_time.len() && scored > 100, "{}: {compared} predictions compared, {scored} with a score, for {} times", case.asset, by_time.len());
+    ensure!(
+        compared >= by_time.len() && scored > 100,
+        "{}: {compared} predictions compared, {scored} with a score, for {} times",
+        case.asset,
+        by_time.len()
+    );
     println!("{}: {compared} predictions equal, {scored} with a score", case.asset);
     Ok(())
 }

@@ -1,5 +1,4 @@
 //! The log under kill -9, and what open databases cost: both in child processes, which are this test binary started again.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{
     fs,
     io::{self, BufRead, BufReader, Write},

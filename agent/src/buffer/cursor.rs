@@ -62,7 +62,6 @@ fn decode(bytes: &[u8]) -> Option<Position> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

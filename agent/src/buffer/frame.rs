@@ -282,7 +282,6 @@ fn decode_records(mut raw: &[u8]) -> Option<Vec<(usize, Entry)>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::buffer::samples;

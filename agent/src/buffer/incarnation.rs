@@ -174,7 +174,6 @@ fn decode_record(record: &[u8]) -> Option<Known> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

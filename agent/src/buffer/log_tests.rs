@@ -1,5 +1,4 @@
 //! The log as its users meet it.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{
     fs,
     path::{Path, PathBuf},

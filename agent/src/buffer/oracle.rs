@@ -1,5 +1,4 @@
 //! The log against a plain list: random appends, commits, reads, reclaims, restarts and crashes.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -140,6 +140,7 @@ impl Partition {
                 Err(error) if tries < LOCK_TRIES && is_locked(&error) => tries += 1,
                 result => break result?,
             }
+            #[expect(clippy::disallowed_methods, reason = "sled tells nobody when its threads have let go of the lock")]
             thread::sleep(LOCK_RETRY);
         };
         Ok(Self { db: Some(db), file: File::open(dir.join("db"))? })
@@ -273,7 +274,6 @@ fn decode_header(bytes: &[u8]) -> Option<Header> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -109,7 +109,6 @@ fn decode(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -233,12 +233,10 @@ pub fn run(args: &ReplayArgs, config: &Config, out: &mut dyn Write, diagnostics:
 /// A number of rows given by hand keeps the configured part held back; a file of its own is used to its end.
 fn set_commissioning(asset: &mut Asset, args: &ReplayArgs) {
     let settings = &mut asset.commissioning;
-    if args.commission.is_some() {
-        settings.rows = usize::MAX;
-    } else if let Some(rows) = args.commission_rows {
-        let rows = rows as usize;
-        settings.held_back = settings.held_back.saturating_mul(rows) / settings.rows.max(1);
-        settings.rows = rows;
+    // More rows than any file has: it ends by being accepted at the end of the file.
+    let rows = if args.commission.is_some() { Some(u32::MAX) } else { args.commission_rows };
+    if let Some(rows) = rows {
+        *settings = settings.scaled_to(rows as usize);
     }
 }
 

@@ -201,7 +201,6 @@ fn detect_decimal_comma(sample: &str, separator: u8) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

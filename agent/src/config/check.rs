@@ -11,8 +11,8 @@ use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AlarmSettings, Asset, Bearing, Buffer, Commissioning, Config, CsvLines, Gateway, Http, Kafka, Mqtt, Node, Point, Serial, SerialFormat, Shape, TimeUnit,
-    Topic, Waveform,
+    AlarmSettings, Asset, Bearing, Buffer, Commissioning, Config, CsvLines, Gateway, Http, Kafka, Mqtt, Node, Point, Serial, SerialFormat, Shape,
+    TimeUnit, Topic, Waveform,
     file::{AssetFile, HarkFile, MqttTable, PointTable, SerialFormatName, SerialTable, ShapeTable, WaveformTable},
 };
 use crate::signal::{FEATURES, feature_unit};
@@ -119,7 +119,9 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, faults: &mut Faults) -> Op
             return None;
         }
     };
-    toml::from_str(&text).map_err(|error| faults.found.push(format!("{}: {}", path.display(), error.to_string().trim_end().replace('\n', "\n    ")))).ok()
+    toml::from_str(&text)
+        .map_err(|error| faults.found.push(format!("{}: {}", path.display(), error.to_string().trim_end().replace('\n', "\n    "))))
+        .ok()
 }
 
 fn asset_files(dir: &Path, faults: &mut Faults) -> Vec<PathBuf> {
@@ -130,7 +132,8 @@ fn asset_files(dir: &Path, faults: &mut Faults) -> Vec<PathBuf> {
             return Vec::new();
         }
     };
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
     files
 }
@@ -169,7 +172,11 @@ fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, Asset>, fault
     let mqtt = raw.mqtt.into_iter().enumerate().map(|(i, table)| check_mqtt(i, table, &id, &assets, faults)).collect();
     let serial = raw.serial.into_iter().enumerate().map(|(i, table)| check_serial(i, table, dir, &assets, faults)).collect();
     Config {
-        gateway: Gateway { id, origin: raw.gateway.origin, heartbeat_every: faults.duration("gateway.heartbeat_every", &raw.gateway.heartbeat_every) },
+        gateway: Gateway {
+            id,
+            origin: raw.gateway.origin,
+            heartbeat_every: faults.duration("gateway.heartbeat_every", &raw.gateway.heartbeat_every),
+        },
         buffer,
         kafka,
         http: Http { listen: raw.http.listen },

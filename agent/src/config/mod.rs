@@ -133,6 +133,14 @@ pub struct Shape {
     pub sequence: Option<String>,
 }
 
+impl Shape {
+    /// Whether `key` of the object at `pointer` is something that the shape names itself, such as the time, and no point.
+    pub fn names(&self, pointer: &str, key: &str) -> bool {
+        let named = [&self.asset, &self.time, &self.quality, &self.sequence];
+        named.into_iter().flatten().any(|other| other.strip_prefix(pointer).and_then(|rest| rest.strip_prefix('/')) == Some(key))
+    }
+}
+
 /// Unit of a source's time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TimeUnit {
@@ -245,6 +253,14 @@ pub struct Commissioning {
     pub rows: usize,
     /// The last of them, kept from the fit to set the limit.
     pub held_back: usize,
+}
+
+impl Commissioning {
+    /// The same part held back of another number of rows.
+    pub fn scaled_to(self, rows: usize) -> Self {
+        let part = self.held_back as f64 / self.rows.max(1) as f64;
+        Self { rows, held_back: (part * rows as f64).round() as usize }
+    }
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

@@ -83,9 +83,8 @@ impl Destination {
             .set("reconnect.backoff.max.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "10000");
         client.set_log_level(RDKafkaLogLevel::Warning);
-        let producer: ThreadedProducer<Context> = client
-            .create_with_context(Context::default())
-            .map_err(|source| DestinationError::Client { brokers: config.brokers.clone(), source })?;
+        let producer: ThreadedProducer<Context> =
+            client.create_with_context(Context::default()).map_err(|source| DestinationError::Client { brokers: config.brokers.clone(), source })?;
         let metadata = producer
             .client()
             .fetch_metadata(None, METADATA_TIMEOUT)
@@ -102,7 +101,7 @@ impl Destination {
         for (index, message) in messages.iter().enumerate() {
             let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
             for (key, value) in &message.headers {
-                headers = headers.insert(Header { key, value: Some(value) });
+                headers = headers.insert(Header { key, value: Some(&**value) });
             }
             let record = BaseRecord::with_opaque_to(&message.topic, index)
                 .key(message.key.as_bytes())
@@ -157,8 +156,7 @@ impl Context {
 
     fn wait(&self, timeout: Duration) -> Vec<Outcome> {
         let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut batch, _) =
-            self.complete.wait_timeout_while(batch, timeout, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
+        let (mut batch, _) = self.complete.wait_timeout_while(batch, timeout, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *batch).outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Failed)).collect()
     }
 }

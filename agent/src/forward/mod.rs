@@ -6,11 +6,7 @@
 mod kafka;
 mod message;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
 use tracing::{error, info, warn};
@@ -74,7 +70,15 @@ impl Forward {
     ///
     /// # Errors
     /// [`BufferError`] if the log refuses.
-    pub fn new(config: &Config, kafka: config::Kafka, log: Log, appender: Appender, hold: Arc<Hold>, status: Arc<Status>, clock: Clock) -> Result<Self, BufferError> {
+    pub fn new(
+        config: &Config,
+        kafka: config::Kafka,
+        log: Log,
+        appender: Appender,
+        hold: Arc<Hold>,
+        status: Arc<Status>,
+        clock: Clock,
+    ) -> Result<Self, BufferError> {
         let mut lanes = Vec::new();
         for name in ORDER {
             let cursor = log.cursor(&format!("forward-{name}"))?;
@@ -83,9 +87,22 @@ impl Forward {
             status.acknowledged(name, sent);
             lanes.push(Lane { name, reader: log.reader(name)?, cursor, sent });
         }
-        let sender = Sender { gateway: config.gateway.id.clone(), topic_prefix: kafka.topic_prefix.clone() };
+        let sender = Sender::new(config.gateway.id.clone(), &kafka.topic_prefix);
         let gateway = config.gateway.clone();
-        Ok(Self { kafka, gateway, sender, log, appender, lanes, hold, status, stored_at: clock.monotonic(), clock, heartbeat_at: None, assets_sent: BTreeMap::new() })
+        Ok(Self {
+            kafka,
+            gateway,
+            sender,
+            log,
+            appender,
+            lanes,
+            hold,
+            status,
+            stored_at: clock.monotonic(),
+            clock,
+            heartbeat_at: None,
+            assets_sent: BTreeMap::new(),
+        })
     }
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
@@ -112,7 +129,7 @@ impl Forward {
                 }
                 Err(problem) => self.report(&problem, &mut last_problem),
             }
-            if stop.wait(backoff.next()) {
+            if stop.wait(backoff.next_wait()) {
                 break;
             }
         }
@@ -177,8 +194,11 @@ impl Forward {
                 break;
             }
             // The log's encoding is about a fifth of the JSON; the budget is in JSON bytes.
+            let (mut ordinal, mut inc) = (0, Name::default());
             for (position, entry) in lane.reader.read(lane.sent, records, bytes / 5)? {
-                let inc = self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string();
+                if position.ordinal != ordinal {
+                    (ordinal, inc) = (position.ordinal, self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string().into());
+                }
                 let message = self.sender.message(lane.name, position, &inc, &entry);
                 records -= 1;
                 bytes = bytes.saturating_sub(message.value.len());
@@ -196,7 +216,7 @@ impl Forward {
         }
         self.heartbeat_at = Some(now + self.gateway.heartbeat_every);
         let at = self.clock.now();
-        let inc = self.log.incarnation().id.to_string();
+        let inc: Name = self.log.incarnation().id.to_string().into();
         let stamp = gateway_stamp(at.ts, at.state, self.gateway.origin);
         let heartbeat = self.status.heartbeat(&self.gateway, now);
         let mut messages = vec![self.sender.compacted(topics::GATEWAYS, self.gateway.id.clone(), &inc, None, &stamp, heartbeat)];
@@ -256,7 +276,13 @@ impl Forward {
         let named = self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).is_ok();
         if named {
             self.status.gap(1);
-            error!(lane = lane.as_str(), seq = position.seq, topic = message.topic, bytes = message.value.len(), "Kafka refuses a record for good; it is named in a gap");
+            error!(
+                lane = lane.as_str(),
+                seq = position.seq,
+                topic = %message.topic,
+                bytes = message.value.len(),
+                "Kafka refuses a record for good; it is named in a gap"
+            );
         }
         named
     }

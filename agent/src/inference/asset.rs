@@ -145,7 +145,7 @@ impl AssetState {
                 rows.push(&values, continues);
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
                 if rows.len() >= settings.rows {
-                    completed = self.commission(settings.held_back, stage_a.lags());
+                    completed = self.commission(settings, stage_a.lags());
                 }
             }
             Stage::Scoring(scoring) => match self.window.values() {
@@ -172,10 +172,11 @@ impl AssetState {
         completed
     }
 
-    /// Ends commissioning with the rows collected so far. `None` where it is over already.
-    pub(super) fn commission(&mut self, held_back: usize, lags: usize) -> Option<Commissioned> {
+    /// Ends commissioning with the rows collected so far, the configured part of them held back. `None` where it is over already.
+    pub(super) fn commission(&mut self, settings: config::Commissioning, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning { rows, range } = &self.stage else { return None };
         let count = rows.len();
+        let held_back = settings.scaled_to(count).held_back;
         let fit = match (range, baseline::fit(rows, held_back, lags)) {
             (Some(range), Ok(fit)) => Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range },
             (None, Ok(_)) => return None,

@@ -294,7 +294,6 @@ fn median_of_sorted(sorted: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests {
     use super::*;
 

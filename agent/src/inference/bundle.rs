@@ -316,7 +316,6 @@ fn parse_golden(bundle: &str, file: &str, content: &[u8]) -> Result<Vec<GoldenTe
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -356,8 +356,7 @@ impl AssetRun {
                 }
             }
             Some("commissioning_accepted") => {
-                let held_back = self.config.commissioning.held_back;
-                if let Some(commissioned) = self.state.commission(held_back, shared.stage_a.lags()) {
+                if let Some(commissioned) = self.state.commission(self.config.commissioning, shared.stage_a.lags()) {
                     self.commissioned(commissioned, event.actor.clone(), shared, emit);
                 }
             }

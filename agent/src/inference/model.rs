@@ -180,3 +180,29 @@ fn same_names<'a>(
     let (actual, expected): (Vec<_>, Vec<_>) = (actual.cloned().collect(), expected.cloned().collect());
     if actual == expected { Ok(()) } else { Err(ModelError::Signature { kind, actual, expected }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_with_its_words() {
+        let word = "stride";
+        let formatted = caught::<()>(|| panic!("division by zero {word}"));
+        assert!(matches!(formatted, Err(ModelError::Panicked(ref text)) if text == "division by zero stride"), "{formatted:?}");
+        let plain = caught::<()>(|| panic!("overflow"));
+        assert!(matches!(plain, Err(ModelError::Panicked(ref text)) if text == "overflow"), "{plain:?}");
+    }
+
+    #[test]
+    fn what_is_no_graph_or_another_one_is_refused() {
+        let signature = Signature { inputs: &[], outputs: &[], operators: &[] };
+        assert!(Plan::build(b"\xff\xff\xff", signature).is_err());
+        assert!(matches!(Plan::build(b"", signature), Err(ModelError::Runtime(_))));
+        assert!(matches!(Plan::build(&vec![0; MODEL_BYTES_MAX + 1], signature), Err(ModelError::TooLarge { .. })));
+        let shipped = include_bytes!("../../../models/stage-a/model.onnx");
+        let operators: Vec<String> = ["Add", "MatMul", "Mul", "Reshape", "Slice", "Sqrt", "Sub"].map(str::to_owned).to_vec();
+        let refused = Plan::build(shipped, Signature { operators: &operators, ..signature });
+        assert!(matches!(refused, Err(ModelError::Signature { kind: "inputs", .. })), "{refused:?}");
+    }
+}

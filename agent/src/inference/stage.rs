@@ -26,8 +26,10 @@ use crate::{
 const OUTPUTS: [LaneName; 3] = [LaneName::Events, LaneName::Alarms, LaneName::Predictions];
 const BATCH_RECORDS: usize = 2_048;
 const BATCH_BYTES: usize = 1 << 20;
-/// Between checkpoints: what a crash makes inference read again.
+/// Shortest time between checkpoints: what a crash makes inference read again.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Flash that checkpoints may use: a large state, as during commissioning, is stored less often.
+const CHECKPOINT_BYTES_PER_SECOND: usize = 4_000;
 const IDLE: Duration = Duration::from_millis(200);
 
 /// What stops the stage.
@@ -57,6 +59,7 @@ pub struct Inference {
     processed: Position,
     stored: Position,
     stored_at: Duration,
+    checkpoint_every: Duration,
     /// The last output of each lane that the log held at the start.
     emitted: [Option<Cause>; OUTPUTS.len()],
 }
@@ -93,7 +96,21 @@ impl Inference {
         hold.checkpoint_stored(processed);
         let reader = log.reader(LaneName::Inputs)?;
         let stored_at = clock.monotonic();
-        Ok(Self { engine, log, reader, appender, hold, status, clock, checkpoint, processed, stored: processed, stored_at, emitted })
+        Ok(Self {
+            engine,
+            log,
+            reader,
+            appender,
+            hold,
+            status,
+            clock,
+            checkpoint,
+            processed,
+            stored: processed,
+            stored_at,
+            checkpoint_every: CHECKPOINT_EVERY,
+            emitted,
+        })
     }
 
     /// Runs until `stop`, and then until the lane is read to its end.
@@ -113,7 +130,7 @@ impl Inference {
                 self.process(&records)?;
                 self.publish();
             }
-            if self.clock.monotonic().saturating_sub(self.stored_at) >= CHECKPOINT_EVERY {
+            if self.clock.monotonic().saturating_sub(self.stored_at) >= self.checkpoint_every {
                 self.store()?;
             }
         }
@@ -164,6 +181,7 @@ impl Inference {
         let checkpoint = Checkpoint { position: self.processed, engine: self.engine.snapshot() };
         let bytes = postcard::to_stdvec(&checkpoint).map_err(BufferError::Encode)?;
         self.checkpoint.store(&bytes)?;
+        self.checkpoint_every = CHECKPOINT_EVERY.max(Duration::from_secs((bytes.len() / CHECKPOINT_BYTES_PER_SECOND) as u64));
         self.stored = self.processed;
         self.hold.checkpoint_stored(self.processed);
         Ok(())

@@ -1,5 +1,4 @@
 //! The engine on a small machine: two points that follow each other, with commissioning, a fault, gaps and restarts.
-#![expect(clippy::unwrap_used, reason = "tests")]
 use std::{path::PathBuf, time::Duration};
 
 use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, ScoreReason, TsSource};

@@ -25,7 +25,6 @@ pub fn orders(bearing: &Bearing) -> Option<Orders> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -52,7 +52,6 @@ pub fn mean(samples: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::f64::consts::{SQRT_2, TAU};
 

@@ -78,7 +78,6 @@ impl Spectrum {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::f64::consts::SQRT_2;
 

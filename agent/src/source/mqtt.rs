@@ -45,6 +45,9 @@ const RECEIVE_MAXIMUM: u16 = u16::MAX;
 const REQUESTS: usize = 4_096;
 /// Messages between polling and decoding. The window in bytes is what bounds them in practice.
 const MESSAGES: usize = 16_384;
+/// Appends whose messages are durable and wait to be acknowledged: the broker sends no more than [`RECEIVE_MAXIMUM`] messages ahead, and what waits
+/// from an earlier connection is only counted.
+const DURABLE: usize = 2 * RECEIVE_MAXIMUM as usize;
 /// Messages that become one append at most.
 const BATCH_MESSAGES: usize = 1_024;
 /// For saying goodbye to a broker when stopping.
@@ -59,9 +62,11 @@ struct Received {
     window: OwnedSemaphorePermit,
 }
 
-/// Messages of one append, durable now.
+/// What is left of a message once it is durable and its bytes are given back: what the broker waits for.
 struct Durable {
-    messages: Vec<Received>,
+    packet_id: u16,
+    qos: QoS,
+    generation: u64,
 }
 
 /// Receives.
@@ -86,7 +91,7 @@ pub struct Decode {
     clock: Clock,
     appender: Appender,
     messages: mpsc::Receiver<Received>,
-    durable: mpsc::Sender<Durable>,
+    durable: mpsc::Sender<Vec<Durable>>,
     window: Arc<Semaphore>,
     window_bytes: usize,
     counters: Arc<SourceCounters>,
@@ -95,15 +100,22 @@ pub struct Decode {
 /// Acknowledges.
 pub struct Acknowledge {
     client: AsyncClient,
-    durable: mpsc::Receiver<Durable>,
+    durable: mpsc::Receiver<Vec<Durable>>,
     generation: Arc<AtomicU64>,
-    /// Set at the end, also when cancelled.
-    acknowledged: DropGuard,
+    /// Says so when it is dropped, which is at the end in any case.
+    _acknowledged: DropGuard,
     counters: Arc<SourceCounters>,
 }
 
 /// The three parts of one broker's source.
-pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_flight_bytes: usize, counters: Arc<SourceCounters>) -> (Poll, Decode, Acknowledge) {
+pub fn open(
+    config: &Mqtt,
+    intake: Intake,
+    appender: Appender,
+    clock: Clock,
+    in_flight_bytes: usize,
+    counters: Arc<SourceCounters>,
+) -> (Poll, Decode, Acknowledge) {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_clean_start(false);
     options.set_session_expiry_interval(Some(u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX)));
@@ -115,7 +127,7 @@ pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_
     let (client, events) = AsyncClient::new(options, REQUESTS);
     let templates = Arc::new(config.topics.iter().cloned().map(Template::new).collect::<Vec<_>>());
     let (messages_tx, messages) = mpsc::channel(MESSAGES);
-    let (durable_tx, durable) = mpsc::channel(MESSAGES);
+    let (durable_tx, durable) = mpsc::channel(DURABLE);
     let generation = Arc::new(AtomicU64::new(0));
     let acknowledged = CancellationToken::new();
     let window = Arc::new(Semaphore::new(in_flight_bytes));
@@ -131,8 +143,27 @@ pub fn open(config: &Mqtt, intake: Intake, appender: Appender, clock: Clock, in_
         acknowledged: acknowledged.clone(),
         counters: counters.clone(),
     };
-    let decode = Decode { templates, intake, clock, appender, messages, durable: durable_tx, window, window_bytes: in_flight_bytes, counters: counters.clone() };
-    (poll, decode, Acknowledge { client, durable, generation, acknowledged: acknowledged.drop_guard(), counters })
+    let decode = Decode {
+        templates,
+        intake,
+        clock,
+        appender,
+        messages,
+        durable: durable_tx,
+        window,
+        window_bytes: in_flight_bytes,
+        counters: counters.clone(),
+    };
+    (poll, decode, Acknowledge { client, durable, generation, _acknowledged: acknowledged.drop_guard(), counters })
+}
+
+impl Received {
+    /// Gives back its bytes. `None` if the broker waits for nothing.
+    fn release(self, counters: &SourceCounters) -> Option<Durable> {
+        counters.in_flight_bytes.fetch_sub(self.window.num_permits() as u64, Ordering::Relaxed);
+        let Publish { pkid, qos, .. } = self.publish;
+        (qos != QoS::AtMostOnce).then_some(Durable { packet_id: pkid, qos, generation: self.generation })
+    }
 }
 
 impl Poll {
@@ -163,7 +194,7 @@ impl Poll {
                 Ok(_) => {}
                 Err(error) => {
                     self.disconnected(&error);
-                    if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+                    if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
                         break;
                     }
                 }
@@ -250,8 +281,12 @@ impl Decode {
                         0
                     }
                 };
-                // Cannot be full: it has room for every message that the window admits. Closed means that the agent stops.
-                let _ = durable.try_send(Durable { messages });
+                // The window is given back here and not with the acknowledgement: acknowledgements wait for polling, and polling waits for the window.
+                let durable_messages: Vec<Durable> = messages.into_iter().filter_map(|received| received.release(&counters)).collect();
+                // Cannot be full, see DURABLE. Closed means that the agent stops.
+                if !durable_messages.is_empty() {
+                    let _ = durable.try_send(durable_messages);
+                }
             };
             // A sender whose window is nearly used up stands still until the commit: then it must not wait for others.
             let urgent = self.window.available_permits() < self.window_bytes / 4;
@@ -269,7 +304,8 @@ impl Decode {
             // The last known value is not a fresh one; its own time, if any, says when it was measured.
             self.counters.count("message", "retained", 1);
         }
-        let context = Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
+        let context =
+            Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
         for sample in json::decode(&publish.payload, &template.topic.shape)? {
             self.intake.take(sample, context, now, &self.counters, entries);
         }
@@ -280,18 +316,17 @@ impl Decode {
 impl Acknowledge {
     /// Runs until decoding has ended and everything durable is acknowledged.
     pub async fn run(mut self) {
-        while let Some(Durable { messages }) = self.durable.recv().await {
-            for Received { publish, generation, window } in messages {
+        while let Some(messages) = self.durable.recv().await {
+            for Durable { packet_id, qos, generation } in messages {
                 if generation == self.generation.load(Ordering::Relaxed) {
-                    if self.client.ack(&publish).await.is_err() {
+                    // The client takes the whole message and looks at these two.
+                    if self.client.ack(&Publish { pkid: packet_id, qos, ..Publish::default() }).await.is_err() {
                         return; // The connection's task has ended.
                     }
                     self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
                 } else {
                     self.counters.count("acknowledgement", "older_connection", 1);
                 }
-                self.counters.in_flight_bytes.fetch_sub(window.num_permits() as u64, Ordering::Relaxed);
-                drop(window);
             }
         }
     }

@@ -1,8 +1,5 @@
 //! Which points exist, and what a decoded value becomes: the step from a source's words to a [`Reading`] in the log.
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use hark_protocol::topics::{Clock as ClockState, Name, Origin, Quality, QualityReason, Reading, Timestamp, TsSource};
 

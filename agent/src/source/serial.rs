@@ -99,14 +99,20 @@ impl SerialSource {
                 }
                 Err(_) => {}
             }
-            if tokio::time::timeout(backoff.next(), stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
                 break;
             }
         }
         self.counters.connected.store(false, Ordering::Relaxed);
     }
 
-    async fn listen(&mut self, port: &mut SerialStream, speech: &mut Speech, acks_tx: &mpsc::Sender<Durable>, acks: &mut mpsc::Receiver<Durable>) -> Ended {
+    async fn listen(
+        &mut self,
+        port: &mut SerialStream,
+        speech: &mut Speech,
+        acks_tx: &mpsc::Sender<Durable>,
+        acks: &mut mpsc::Receiver<Durable>,
+    ) -> Ended {
         let mut bytes = vec![0_u8; 4_096];
         let mut compare = tokio::time::interval(COMPARE_EVERY);
         compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,7 +180,10 @@ impl SerialSource {
             let events = Append { lane: LaneName::Events, entries: taken.events, urgent: false, done: None };
             self.appender.append(events).await.map_err(|_| ())?;
         }
-        self.appender.append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) }).await.map_err(|_| ())
+        self.appender
+            .append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) })
+            .await
+            .map_err(|_| ())
     }
 }
 
@@ -201,8 +210,8 @@ struct Taken {
 
 /// The state of what is spoken on a port; it outlives a lost connection.
 enum Speech {
-    Node(NodeLine),
-    Lines(Lines),
+    Node(Box<NodeLine>),
+    Lines(Box<Lines>),
 }
 
 impl Speech {
@@ -211,12 +220,20 @@ impl Speech {
             SerialFormat::Node { nodes } => {
                 // The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
                 let boot = fastrand::u32(1..);
-                Self::Node(NodeLine { nodes: nodes.clone(), sessions: BTreeMap::new(), decoder: Decoder::new(), boot, seqs: [0; Kind::COUNT] })
+                Self::Node(Box::new(NodeLine {
+                    nodes: nodes.clone(),
+                    sessions: BTreeMap::new(),
+                    decoder: Decoder::new(),
+                    boot,
+                    seqs: [0; Kind::COUNT],
+                }))
             }
-            SerialFormat::Csv(csv) => Self::Lines(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }),
+            SerialFormat::Csv(csv) => {
+                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }))
+            }
             SerialFormat::Json { asset, shape } => {
                 let decoder = LineFormat::Json { asset: asset.as_deref().map(str::to_owned), shape: shape.clone() };
-                Self::Lines(Lines { line: Vec::new(), too_long: false, decoder })
+                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder }))
             }
         }
     }

@@ -33,7 +33,15 @@ impl WaveformPoint {
         let speed_hz = measured_speed_hz.or(self.config.speed_hz);
         let mut features = self.features.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         features
-            .block_features(&block.samples, block.fs_hz, unit, &self.config.features, speed_hz, self.config.bearing.as_ref(), self.config.envelope_band_hz)
+            .block_features(
+                &block.samples,
+                block.fs_hz,
+                unit,
+                &self.config.features,
+                speed_hz,
+                self.config.bearing.as_ref(),
+                self.config.envelope_band_hz,
+            )
             .into_iter()
             .map(|(feature, _, value)| (format!("{}.{feature}", self.config.id), value))
             .collect()

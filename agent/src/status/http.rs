@@ -55,5 +55,9 @@ fn ready(pages: &Pages) -> impl IntoResponse + use<> {
         pages.status.sources.iter().filter(|s| !s.connected.load(std::sync::atomic::Ordering::Relaxed)).map(|s| &*s.name).collect();
     let kafka = pages.status.link();
     let note = if kafka == Link::Connected { String::new() } else { format!("kafka: {}\n", kafka.as_str()) };
-    if waiting.is_empty() { (StatusCode::OK, format!("ready\n{note}")) } else { (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n{note}", waiting.join(", "))) }
+    if waiting.is_empty() {
+        (StatusCode::OK, format!("ready\n{note}"))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n{note}", waiting.join(", ")))
+    }
 }

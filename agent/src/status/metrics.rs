@@ -109,7 +109,12 @@ impl Scrape {
             values: vec![(vec![], value.load(Ordering::Relaxed))],
         };
         vec![
-            Family { name: "buffer_appended", help: "Records durably appended", kind: MetricType::Counter, values: by_lane(&|lane| buffer.appended(lane)) },
+            Family {
+                name: "buffer_appended",
+                help: "Records durably appended",
+                kind: MetricType::Counter,
+                values: by_lane(&|lane| buffer.appended(lane)),
+            },
             Family {
                 name: "buffer_records",
                 help: "Records that Kafka has not acknowledged",

@@ -8,11 +8,11 @@ mod page;
 use std::{
     collections::BTreeMap,
     fs,
+    sync::Arc,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    sync::Arc,
     time::Duration,
 };
 
@@ -162,8 +162,11 @@ impl Status {
 
     /// The heartbeat at `now` (time since boot).
     pub fn heartbeat(&self, gateway: &config::Gateway, now: Duration) -> topics::Gateway {
-        let counters: BTreeMap<String, u64> =
-            self.sources.iter().flat_map(|s| s.causes().into_iter().map(|(group, cause, count)| (format!("{}.{group}.{cause}", s.name), count))).collect();
+        let counters: BTreeMap<String, u64> = self
+            .sources
+            .iter()
+            .flat_map(|s| s.causes().into_iter().map(|(group, cause, count)| (format!("{}.{group}.{cause}", s.name), count)))
+            .collect();
         topics::Gateway {
             period_s: gateway.heartbeat_every.as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -101,7 +101,6 @@ impl FromStr for Disturbance {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

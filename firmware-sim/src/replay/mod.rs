@@ -17,8 +17,9 @@ use crate::stop::Stop;
 
 /// Longest wait between two rows; a recording's pauses are not waited for.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How often the unread rest of a serial replay is looked at.
-const DRAIN_TURN: Duration = Duration::from_millis(5);
+/// How often the unread rest of a serial replay is looked at, and for how many looks in a row there must be none.
+const DRAIN_TURN: Duration = Duration::from_millis(10);
+const DRAIN_QUIET_TURNS: u32 = 50;
 
 /// How a row's time is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,17 +118,24 @@ async fn to_pty(config: &ReplayConfig, mut recording: Recording, link: &std::pat
             report.rows += 1;
             report.messages += 1;
         }
-        // The terminal's buffer is lost when its near end closes: wait until it has been read.
-        while pty.unread()? > 0 {
-            tokio::time::sleep(DRAIN_TURN).await;
-        }
-        Ok::<_, ReplayError>(())
+        Ok::<_, ReplayError>(drain(&pty).await?)
     };
     let stopped = tokio::select! {
         result = played => { result?; false }
         () = stop.asked() => true,
     };
     Ok(ReplayReport { stopped, ..report })
+}
+
+/// Waits until a reader has taken everything: what is left is lost when the near end closes. One look is not enough, because the kernel
+/// moves bytes from its first buffer to the one that counts as unread on a worker of its own.
+async fn drain(pty: &Pty) -> io::Result<()> {
+    let mut quiet_turns = 0;
+    while quiet_turns < DRAIN_QUIET_TURNS {
+        tokio::time::sleep(DRAIN_TURN).await;
+        quiet_turns = if pty.unread()? == 0 { quiet_turns + 1 } else { 0 };
+    }
+    Ok(())
 }
 
 async fn write_all(pty: &Pty, mut bytes: &[u8]) -> io::Result<()> {

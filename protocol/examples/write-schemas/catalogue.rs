@@ -63,7 +63,7 @@ pub(crate) fn files() -> serde_json::Result<Vec<File>> {
     for contract in contracts()? {
         let name = contract.topic.full_name(PREFIX);
         files.push(File { path: format!("schemas/{name}.schema.json"), text: pretty(&contract.schema)? });
-        files.push(File { path: format!("schemas/{name}.example.json"), text: contract.example });
+        files.push(File { path: format!("schemas/{name}.example.json"), text: (contract.round_trip)(&contract.example)? });
     }
     Ok(files)
 }

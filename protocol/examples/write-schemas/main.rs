@@ -7,6 +7,11 @@ use std::{error::Error, fs, path::Path};
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kafka");
     fs::create_dir_all(folder.join("schemas"))?;
+    for contract in catalogue::contracts()? {
+        if (contract.round_trip)(&contract.example)? != contract.example {
+            return Err(format!("the example of {} does not survive being read and written", contract.topic.name).into());
+        }
+    }
     for file in catalogue::files()? {
         fs::write(folder.join(&file.path), file.text)?;
     }

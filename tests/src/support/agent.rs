@@ -88,6 +88,14 @@ impl Agent {
         Ok(Metrics::parse(&http_get(self.http, "/metrics")?.body))
     }
 
+    /// The running agent, to pause it or to read its pid.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&self) -> Result<&Process> {
+        self.process.as_ref().context("the agent does not run")
+    }
+
     /// Address of its pages.
     pub fn http(&self) -> SocketAddr {
         self.http

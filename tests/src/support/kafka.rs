@@ -14,7 +14,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::Headers,
+    message::{BorrowedMessage, Headers},
 };
 
 use super::{Process, free_port, in_clone, wait_for};
@@ -181,7 +181,29 @@ impl Kafka {
         self.read(topic, "read_uncommitted")
     }
 
+    /// Shows `visit` what [`Kafka::read_committed`] would collect: the value and Kafka's time in milliseconds of each record, in no order across
+    /// partitions. For topics with more records than should be in memory at once.
+    ///
+    /// # Errors
+    /// As [`Kafka::read_committed`], for a tombstone, and the first failure of `visit`.
+    pub fn visit_committed(&self, topic: &str, mut visit: impl FnMut(&[u8], i64) -> Result<()>) -> Result<()> {
+        self.consume(topic, "read_committed", |message| {
+            let time = message.timestamp().to_millis().with_context(|| format!("a record of {topic} without a time"))?;
+            visit(message.payload().with_context(|| format!("a tombstone in {topic}"))?, time)
+        })
+    }
+
     fn read(&self, topic: &str, isolation: &str) -> Result<Vec<KafkaRecord>> {
+        let mut records = Vec::new();
+        self.consume(topic, isolation, |message| {
+            records.push(record(message)?);
+            Ok(())
+        })?;
+        records.sort_by_key(|record: &KafkaRecord| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    fn consume(&self, topic: &str, isolation: &str, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<()> {
         let mut config = client_config(&self.bootstrap());
         config.set("group.id", "hark-tests").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
         let consumer: BaseConsumer = config.set("isolation.level", isolation).create().context("failed to create a consumer")?;
@@ -192,12 +214,11 @@ impl Kafka {
         }
         consumer.assign(&assignment).with_context(|| format!("failed to assign {topic}"))?;
 
-        let mut records = Vec::new();
         let mut unfinished = partitions;
         wait_for(&format!("the end of {topic}"), READ_WITHIN, || {
             while let Some(event) = consumer.poll(Duration::from_millis(100)) {
                 match event {
-                    Ok(message) => records.push(record(&message)?),
+                    Ok(message) => take(&message)?,
                     Err(KafkaError::PartitionEOF(partition)) => unfinished.retain(|waiting| *waiting != partition),
                     Err(error) => return Err(error).with_context(|| format!("failed to read {topic}")),
                 }
@@ -206,9 +227,7 @@ impl Kafka {
                 }
             }
             Ok(unfinished.is_empty().then_some(()))
-        })?;
-        records.sort_by_key(|record: &KafkaRecord| (record.partition, record.offset));
-        Ok(records)
+        })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {

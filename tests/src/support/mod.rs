@@ -1,17 +1,21 @@
 //! Real programs around the agent, each started in its own directory on loopback and stopped by its pid when dropped.
 mod agent;
+mod bench;
 mod http;
 mod kafka;
 mod mosquitto;
+mod mqtt;
 mod ports;
 mod process;
 mod recording;
 mod wait;
 
 pub use agent::Agent;
+pub use bench::{PREFIX, TestBench, start_ready};
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
 pub use mosquitto::{Mosquitto, Settings};
+pub use mqtt::publish;
 pub use ports::free_port;
 pub use process::Process;
 pub use recording::Recording;

@@ -37,6 +37,8 @@ pub enum Settings {
     Development,
     /// Persistence only, all limits as Mosquitto has them: what a plant gets that does not read our page.
     Defaults,
+    /// Persistence, and no limit on messages in flight or waiting: what is measured then is not the broker's patience.
+    Unlimited,
 }
 
 /// A broker with its store and its `mosquitto.log` in a directory of its own. Stopped when dropped.
@@ -59,6 +61,7 @@ impl Mosquitto {
             Settings::Plant => shipped("plant.conf")?,
             Settings::Development => shipped("development.conf")?,
             Settings::Defaults => "persistence true\n".to_owned(),
+            Settings::Unlimited => "persistence true\nmax_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n".to_owned(),
         };
         std::fs::write(broker.config_file(), on_loopback(&shipped, dir, broker.port)).context("failed to write mosquitto.conf")?;
         broker.start_again()?;
@@ -109,6 +112,14 @@ impl Mosquitto {
         self.start_again()
     }
 
+    /// The running broker, to pause it or to read its pid.
+    ///
+    /// # Errors
+    /// When it is stopped.
+    pub fn process(&self) -> Result<&Process> {
+        self.process.as_ref().with_context(|| format!("the Mosquitto in {} is stopped", self.dir.display()))
+    }
+
     fn config_file(&self) -> PathBuf {
         self.dir.join("mosquitto.conf")
     }
@@ -132,9 +143,10 @@ fn shipped(name: &str) -> Result<String> {
 fn on_loopback(shipped: &str, dir: &Path, port: u16) -> String {
     let is_of_the_place = |line: &&str| line.split_whitespace().next().is_some_and(|key| OF_THE_PLACE.contains(&key));
     let kept: String = shipped.lines().filter(|line| !is_of_the_place(line)).flat_map(|line| [line, "\n"]).collect();
-    // Started by root, Mosquitto becomes another user, who may not write into the test's directory. For all others `user` has no effect.
-    let place = format!("persistence_location {}/\nlog_dest stderr\nuser root\nlistener {port} 127.0.0.1\nallow_anonymous true\n", dir.display());
-    kept + &place
+    // The listener comes first: an option of listeners that stands before any, such as `max_connections`, opens port 1883 to the world as well.
+    // Started by root, Mosquitto becomes another user, who may not write into the test's directory; for all others `user` has no effect.
+    let place = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\npersistence_location {}/\n", dir.display());
+    place + &kept
 }
 
 #[cfg(test)]
@@ -145,8 +157,8 @@ mod tests {
     fn a_shipped_file_keeps_its_limits_and_changes_its_place() {
         let file = "# comment\nlistener 8883\npassword_file /etc/passwd\nmax_queued_bytes 7\n";
         let changed = on_loopback(file, Path::new("/tmp/x"), 1234);
-        assert!(changed.starts_with("# comment\nmax_queued_bytes 7\n"), "{changed}");
-        assert!(changed.contains("\nlistener 1234 127.0.0.1\n") && changed.contains("\npersistence_location /tmp/x/\n"), "{changed}");
+        assert!(changed.starts_with("listener 1234 127.0.0.1\n") && changed.ends_with("# comment\nmax_queued_bytes 7\n"), "{changed}");
+        assert!(changed.contains("\npersistence_location /tmp/x/\n"), "{changed}");
         assert!(!changed.contains("8883") && !changed.contains("passwd"), "{changed}");
     }
 

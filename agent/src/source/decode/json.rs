@@ -54,7 +54,8 @@ fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -
     };
     if let Some(pointer) = &shape.values {
         let values = item.pointer(pointer).and_then(Json::as_object).ok_or(DecodeError::WrongShape)?;
-        samples.extend(values.iter().map(|(point, value)| Sample { point: Some(point.clone()), value: scalar(value), ..sample.clone() }));
+        let points = values.iter().filter(|(key, _)| !shape.names(pointer, key));
+        samples.extend(points.map(|(point, value)| Sample { point: Some(point.clone()), value: scalar(value), ..sample.clone() }));
         return Ok(());
     }
     let pointer = shape.value.as_deref().unwrap_or_default();
@@ -163,10 +164,18 @@ mod tests {
             time: Some("/t".into()),
             ..Shape::default()
         };
-        let samples = decode(br#"{"values":[{"id":"Ch.Dev.Tag","v":1.2,"q":true,"t":1650006388900},{"id":"x","v":2,"q":false,"t":"?"}]}"#, &shape).unwrap();
+        let samples =
+            decode(br#"{"values":[{"id":"Ch.Dev.Tag","v":1.2,"q":true,"t":1650006388900},{"id":"x","v":2,"q":false,"t":"?"}]}"#, &shape).unwrap();
         assert_eq!(samples[0].quality, Quality::Good);
         assert_eq!(samples[1].quality, Quality::Bad);
         assert_eq!(samples[1].time, Some(Err(())));
+    }
+
+    #[test]
+    fn the_time_beside_the_points_is_no_point() {
+        let shape = Shape { values: Some(String::new()), time: Some("/ts".into()), ..Shape::default() };
+        let samples = decode(br#"{"ts":1650006388943,"vib":1.5}"#, &shape).unwrap();
+        assert_eq!(samples.iter().map(|s| s.point.as_deref().unwrap()).collect::<Vec<_>>(), ["vib"]);
     }
 
     #[test]
@@ -181,9 +190,13 @@ mod tests {
 
     #[test]
     fn qualities() {
-        for (code, expected) in
-            [("192", Quality::Good), ("0", Quality::Bad), ("1073741824", Quality::Uncertain), ("2147483648", Quality::Bad), ("\"Good\"", Quality::Good)]
-        {
+        for (code, expected) in [
+            ("192", Quality::Good),
+            ("0", Quality::Bad),
+            ("1073741824", Quality::Uncertain),
+            ("2147483648", Quality::Bad),
+            ("\"Good\"", Quality::Good),
+        ] {
             assert_eq!(quality(&serde_json::from_str(code).unwrap()), expected, "{code}");
         }
     }

@@ -1,0 +1,88 @@
+//! Bad input is counted by cause, shown in `/metrics`, and holds nobody up: a good neighbour's readings go on, and the agent ends in order.
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hark_firmware_sim::serial::Pty;
+use hark_protocol::node::{Body, Features, Frame, MAX_FRAME, Quantity, Value, encode};
+use hark_tests::support::{Agent, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
+const SOON: Duration = Duration::from_secs(20);
+const ASSET: &str =
+    "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\nrange = [0.0, 100.0]\n[[point]]\nid = \"vib.v_rms\"\nunit = \"mm/s\"\n";
+const PORTS: &str = "[[serial]]\nname = \"lines\"\npath = \"pty-lines\"\nformat = \"csv\"\nasset = \"pump\"\nseparator = \";\"\ncolumns = [\"ts\", \"flow\"]\n\
+[[serial]]\nname = \"json\"\npath = \"pty-json\"\nformat = \"json\"\nasset = \"pump\"\npayload = { values = \"\", time = \"/ts\" }\n\
+[[serial]]\nname = \"nodes\"\npath = \"pty-nodes\"\nformat = \"node\"\n[[serial.node]]\nid = 7\nasset = \"pump\"\nchannels = [\"vib\"]\n";
+
+/// Garbage on three serial lines: every cause has its counter, and the good line between is stored.
+#[test]
+fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let open = |name: &str| Pty::open(&dir.path().join(name)).with_context(|| format!("failed to open {name}"));
+    let (lines, json, nodes) = (open("pty-lines")?, open("pty-json")?, open("pty-nodes")?);
+    let mut agent = Agent::configure(PROGRAM, dir.path(), "gw-bad", PORTS, &[("pump".into(), ASSET.into())])?;
+    agent.start()?;
+    wait_until("all ports to be open", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(3.0)))?;
+
+    let send = |pty: &Pty, bytes: &[u8]| -> Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = &rest[runtime.block_on(pty.write(rest))?..];
+        }
+        Ok(())
+    };
+    send(&lines, b"2026-01-01T00:00:00Z;12.5\n\xff\xfe\x00garbage\n1;2;3\n2026-01-01T00:00:01Z;NaN\n2026-01-01T00:00:02Z;RUN\n")?;
+    send(&lines, b"1970-01-01T00:00:00Z;1\n2106-01-01T00:00:00Z;2\nnoon;3\n2026-01-01T00:00:03Z;1e9\n")?;
+    send(&lines, &vec![b'x'; 70_000])?;
+    send(&lines, b"\n2026-01-01T00:00:04Z;13.5\n")?;
+    send(&json, b"{\"ts\": 1767225600, \"flow\": 5}\n{half\n[1,2]\n{\"ts\": 1767225601, \"colour\": 5}\n{\"flow\": null}\n")?;
+    let (good, stranger, mut wrong_crc, mut wrong_version) = (frame(7, 1)?, frame(9, 1)?, frame(7, 2)?, frame(7, 3)?);
+    let middle = wrong_crc.len() / 2;
+    wrong_crc[middle] ^= 0x40;
+    wrong_version[1] ^= 0x02;
+    send(&nodes, &[&b"boot banner\r\n\0"[..], &wrong_crc, &wrong_version, &good[..10], &[0], &stranger, &[0xAA; 900], &[0], &good].concat())?;
+
+    let causes = [
+        ("lines", "rejected", "not_utf8", 1.0),
+        ("lines", "rejected", "wrong_columns", 1.0),
+        ("lines", "rejected", "too_large", 1.0),
+        ("lines", "quality", "not_a_number", 1.0),
+        ("lines", "quality", "not_mapped", 1.0),
+        ("lines", "quality", "out_of_range", 1.0),
+        ("lines", "dropped", "implausible_time", 3.0),
+        ("json", "rejected", "not_json", 1.0),
+        ("json", "rejected", "wrong_shape", 1.0),
+        ("json", "dropped", "unknown_point", 1.0),
+        ("json", "quality", "source", 1.0),
+        ("nodes", "rejected", "too_long", 1.0),
+        ("nodes", "dropped", "unknown_node", 1.0),
+    ];
+    for (source, group, cause, expected) in causes {
+        let series = format!("hark_source_cause_total{{source=\"{source}\",group=\"{group}\",cause=\"{cause}\"}}");
+        wait_until(&format!("{series} to be {expected}"), SOON, || agent.metrics().is_ok_and(|m| m.get(&series) == Some(expected)))
+            .with_context(|| format!("{:?}", agent.metrics()))?;
+    }
+    let metrics = agent.metrics()?;
+    let rejected: f64 = metrics.iter().filter(|(name, _)| name.contains("\"nodes\"") && name.contains("rejected")).map(|(_, value)| value).sum();
+    ensure!(rejected >= 4.0, "banner, CRC, version, half frame and overlong frame gave {rejected} rejections");
+    wait_until("the good readings", SOON, || {
+        accepted(&agent, "lines") == Some(8.0) && accepted(&agent, "json") == Some(2.0) && accepted(&agent, "nodes") == Some(1.0)
+    })
+    .with_context(|| format!("{:?}", agent.metrics()))?;
+    agent.stop()?;
+    Ok(())
+}
+
+fn accepted(agent: &Agent, source: &str) -> Option<f64> {
+    agent.metrics().ok()?.get(&format!("hark_source_readings_accepted_total{{source=\"{source}\"}}"))
+}
+
+fn frame(node: u32, seq: u32) -> Result<Vec<u8>> {
+    let mut features = Features { channel: 0, values: Default::default() };
+    features.values.push(Value { quantity: Quantity::VRms, value: 1.5 }).ok().context("it is empty")?;
+    let mut bytes = [0; MAX_FRAME];
+    let length = encode(&Frame { node, boot: 1, seq, time_us: 0, dropped: 0, body: Body::Features(features) }, &mut bytes)?;
+    Ok(bytes[..length].to_vec())
+}

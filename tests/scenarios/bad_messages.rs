@@ -1,0 +1,75 @@
+//! Bad messages from a real broker are counted by cause and acknowledged: they do not come again, and a good neighbour's readings go on.
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use hark_tests::support::{Agent, Mosquitto, Settings, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
+const SOON: Duration = Duration::from_secs(20);
+const ASSET: &str = "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\n";
+
+/// Undecodable, unknown and implausible messages, and a session that is resumed with nothing left in it.
+#[test]
+fn bad_messages_are_counted_and_acknowledged() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let broker = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Plant)?;
+    let tables = format!(
+        "[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n[[mqtt.topic]]\ntemplate = \"plant/{{area}}/{{asset}}/{{point}}\"\n\
+         payload = {{ value = \"/value\", time = \"/ts\", time_unit = \"ms\" }}\n",
+        broker.port()
+    );
+    let mut agent = Agent::configure(PROGRAM, &dir.path().join("agent"), "gw-messages", &tables, &[("pump".into(), ASSET.into())])?;
+    agent.start()?;
+    wait_until("the agent to subscribe", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(1.0)))?;
+    let publish = |topic: &str, payload: &str| publish(broker.port(), topic, payload);
+    for (topic, payload) in [
+        ("plant/hall/pump/flow", r#"{"value": 1.5, "ts": 1767225600000}"#),
+        ("plant/hall/pump/flow", "not json"),
+        ("plant/hall/pump/flow", r#"{"value": [1], "ts": 1767225600000}"#),
+        ("plant/hall/pump/flow", r#"{"ts": 1767225600000}"#),
+        ("plant/hall/pump/colour", r#"{"value": 1.5}"#),
+        ("plant/hall/fan/flow", r#"{"value": 1.5}"#),
+        ("plant/hall/pump/flow", r#"{"value": 2.5, "ts": 0}"#),
+        ("plant/hall/pump/flow", r#"{"value": 3.5, "ts": 4291747200000}"#),
+        ("plant/hall/pump/flow", r#"{"value": "NaN", "ts": 1767225601000}"#),
+        ("plant/hall/pump/flow", r#"{"value": 4.5, "ts": 1767225602000}"#),
+    ] {
+        publish(topic, payload)?;
+    }
+    let is = |series: &str, expected: f64| agent.metrics().is_ok_and(|m| m.get(series) == Some(expected));
+    for (group, cause, expected) in [
+        ("rejected", "not_json", 1.0),
+        ("rejected", "wrong_shape", 2.0),
+        ("dropped", "unknown_point", 1.0),
+        ("dropped", "unknown_asset", 1.0),
+        ("dropped", "implausible_time", 2.0),
+        ("quality", "not_a_number", 1.0),
+    ] {
+        let series = format!("hark_source_cause_total{{source=\"plant\",group=\"{group}\",cause=\"{cause}\"}}");
+        wait_until(&format!("{series} to be {expected}"), SOON, || is(&series, expected)).with_context(|| format!("{:?}", agent.metrics()))?;
+    }
+    wait_until("all ten to be acknowledged, five of them stored", SOON, || {
+        is("hark_source_acknowledged_total{source=\"plant\"}", 10.0) && is("hark_source_readings_accepted_total{source=\"plant\"}", 5.0)
+    })
+    .with_context(|| format!("{:?}", agent.metrics()))?;
+    agent.stop()?;
+
+    // The session is resumed: had anything not been acknowledged, it would come again before what is new.
+    agent.start()?;
+    publish("plant/hall/pump/flow", r#"{"value": 6.5, "ts": 1767225603000}"#)?;
+    wait_until("the new message", SOON, || {
+        agent.metrics().is_ok_and(|m| m.get("hark_source_messages_total{source=\"plant\"}").is_some_and(|n| n >= 1.0))
+    })?;
+    let messages = agent.metrics()?.get("hark_source_messages_total{source=\"plant\"}");
+    ensure!(messages == Some(1.0), "{messages:?} messages came after the restart, one was sent");
+    agent.stop()?;
+    Ok(())
+}
+
+fn publish(port: u16, topic: &str, payload: &str) -> Result<()> {
+    let port = port.to_string();
+    let status =
+        Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", payload]).status().context("failed to start mosquitto_pub")?;
+    ensure!(status.success(), "mosquitto_pub ended with {status}");
+    Ok(())
+}
