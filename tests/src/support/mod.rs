@@ -2,6 +2,7 @@
 mod agent;
 mod http;
 mod kafka;
+mod load;
 mod mosquitto;
 mod ports;
 mod process;
@@ -11,6 +12,7 @@ mod wait;
 pub use agent::Agent;
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
+pub use load::{Connection, Load};
 pub use mosquitto::{Mosquitto, Settings};
 pub use ports::free_port;
 pub use process::Process;
