@@ -1,7 +1,7 @@
 //! What is measured: who sends what to which broker.
 use std::{fmt::Write as _, time::Duration};
 
-use hark_tests::support::Settings;
+use hark_tests::support::{Load, Settings};
 
 /// How the messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,14 +82,10 @@ impl Case {
         }
     }
 
-    /// Messages to send.
-    pub fn messages(&self) -> usize {
-        self.readings / self.per_message()
-    }
-
-    /// Between two messages.
-    pub fn interval(&self) -> Duration {
-        self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(self.per_message() as f64 / rate))
+    /// The messages to send.
+    pub fn load(&self) -> Load {
+        let interval = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(self.per_message() as f64 / rate));
+        Load { messages: self.readings / self.per_message(), window: self.window, interval }
     }
 
     /// The topic of message `index`, which goes to `topic`, and its payload, appended to `payload`. `now_ms` is the time of publishing.

@@ -7,7 +7,6 @@
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 mod arrivals;
 mod case;
-mod load;
 mod machine;
 mod report;
 mod run;

@@ -6,13 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use hark_tests::support::{Agent, Kafka, Metrics, Mosquitto, wait_for, wait_until};
+use hark_tests::support::{Agent, Connection, Kafka, Metrics, Mosquitto, wait_for, wait_until};
 
 use super::{
     arrivals::Arrivals,
     case::Case,
-    load::{Connection, Sent},
-    machine::Usage,
+    machine::{Usage, now_ms},
     report::Row,
 };
 
@@ -30,6 +29,15 @@ pub struct Bench {
     pub dir: PathBuf,
     /// The one Kafka; each case has topics of its own there.
     pub kafka: Kafka,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// When the first message was written, milliseconds since 1970.
+    first_ms: i64,
+    /// From then to the broker's last acknowledgement.
+    took: Duration,
 }
 
 /// Processor time of those who work on the readings.
@@ -64,7 +72,7 @@ impl Bench {
         })?;
 
         let before = self.usages(&agent, mosquitto)?;
-        let sent = Connection::open(mosquitto.port(), "generator")?.publish(case)?;
+        let sent = send(case, mosquitto.port())?;
         let metrics = all_through(case, &agent)?;
         let after = self.usages(&agent, mosquitto)?;
         agent.stop()?;
@@ -94,6 +102,13 @@ impl Bench {
     }
 }
 
+fn send(case: &Case, port: u16) -> Result<Sent> {
+    let mut generator = Connection::open(port, "generator")?;
+    let first_ms = now_ms();
+    let took = generator.publish(&case.load(), |index, topic, payload| case.message(index, now_ms(), first_ms, topic, payload))?;
+    Ok(Sent { first_ms, took })
+}
+
 /// Waits until the agent has everything that the broker did not drop, and Kafka has everything of the agent.
 fn all_through(case: &Case, agent: &Agent) -> Result<Metrics> {
     let (mut accepted, mut changed_at, mut asked_at) = (0.0, Instant::now(), Instant::now());
@@ -119,12 +134,11 @@ fn through_broker(case: &Case, mosquitto: &Mosquitto) -> Result<Row> {
     let before = pids()?;
     let mut subscriber = Connection::open(mosquitto.port(), "subscriber")?;
     subscriber.subscribe()?;
-    let mut generator = Connection::open(mosquitto.port(), "generator")?;
     let started = Instant::now();
     let sent = thread::scope(|scope| {
-        let taking = scope.spawn(|| subscriber.take(case.messages()));
-        let sent = generator.publish(case)?;
-        taking.join().map_err(|_| anyhow!("the subscriber panicked"))??;
+        let receiving = scope.spawn(|| subscriber.receive(case.load().messages));
+        let sent = send(case, mosquitto.port())?;
+        receiving.join().map_err(|_| anyhow!("the subscriber panicked"))??;
         anyhow::Ok(sent)
     })?;
     let took = started.elapsed();

@@ -1,4 +1,4 @@
-//! The load generator: MQTT v5 at QoS 1 over plain sockets, many messages a system call.
+//! A load generator: MQTT v5 at QoS 1 over plain sockets, many messages a system call.
 //!
 //! A client library costs more per message than the agent does, and the generator runs on the cores of what it measures.
 use std::{
@@ -8,8 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-
-use super::{case::Case, machine::now_ms};
 
 /// No answer for so long is a broker that hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -22,16 +20,18 @@ const PUBACK: u8 = 0x40;
 const SUBSCRIBE: u8 = 0x82;
 const SUBACK: u8 = 0x90;
 
-/// What was sent.
+/// How many messages are published, and how fast.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    /// When the first message was written, milliseconds since 1970.
-    pub first_ms: i64,
-    /// From the first write to the broker's last acknowledgement.
-    pub took: Duration,
+pub struct Load {
+    /// Messages.
+    pub messages: usize,
+    /// Messages that may wait for the broker's acknowledgement; at least 1, far below 65 535.
+    pub window: usize,
+    /// Between two messages; zero: as fast as the broker takes them.
+    pub interval: Duration,
 }
 
-/// An MQTT connection without a client: the few packets that a measurement needs.
+/// An MQTT connection without a client library: the few packets that a load needs.
 #[derive(Debug)]
 pub struct Connection {
     write: TcpStream,
@@ -63,30 +63,28 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Publishes all messages of `case`, each with its time, keeping at most the case's window unacknowledged.
+    /// Publishes; `message` appends topic and payload of the message with this number to two empty strings. Returns when the broker has acknowledged
+    /// all, with the time that it took.
     ///
     /// # Errors
     /// When the broker refuses a message, hangs or closes the connection.
-    pub fn publish(&mut self, case: &Case) -> Result<Sent> {
-        let (messages, interval, started) = (case.messages(), case.interval(), Instant::now());
-        let first_ms = now_ms();
-        let (mut sent, mut acknowledged) = (0_usize, 0_usize);
+    pub fn publish(&mut self, load: &Load, mut message: impl FnMut(usize, &mut String, &mut String)) -> Result<Duration> {
+        let (started, mut sent, mut acknowledged) = (Instant::now(), 0_usize, 0_usize);
         let (mut buffer, mut topic, mut payload) = (Vec::new(), String::new(), String::new());
-        while sent < messages {
-            let room = (case.window - (sent - acknowledged)).min(CHUNK).min(messages - sent);
-            let due = if interval.is_zero() { room } else { room.min(due(interval, started, sent)) };
+        while sent < load.messages {
+            let room = (load.window - (sent - acknowledged)).min(CHUNK).min(load.messages - sent);
+            let due = if load.interval.is_zero() { room } else { room.min(due(load.interval, started, sent)) };
             buffer.clear();
-            let now = now_ms();
             for index in sent..sent + due {
                 topic.clear();
                 payload.clear();
-                case.message(index, now, first_ms, &mut topic, &mut payload);
+                message(index, &mut topic, &mut payload);
                 publish_packet(&mut buffer, &topic, index, &payload);
             }
             self.write.write_all(&buffer).context("failed to publish")?;
             sent += due;
-            // A window of its own for each system call: with less room the calls get smaller and smaller.
-            while sent - acknowledged > case.window - case.window.min(CHUNK) / 2 {
+            // Room for half a chunk at least: with less the system calls would get smaller and smaller.
+            while sent - acknowledged > load.window - load.window.min(CHUNK) / 2 {
                 self.acknowledgement()?;
                 acknowledged += 1;
             }
@@ -95,7 +93,7 @@ impl Connection {
             self.acknowledgement()?;
             acknowledged += 1;
         }
-        Ok(Sent { first_ms, took: started.elapsed() })
+        Ok(started.elapsed())
     }
 
     /// Subscribes to everything at QoS 1.
@@ -114,11 +112,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes `count` messages and acknowledges each, as many at once as have come.
+    /// Receives `count` messages and acknowledges each, as many at once as have come.
     ///
     /// # Errors
     /// When the broker hangs or closes the connection.
-    pub fn take(&mut self, count: usize) -> Result<()> {
+    pub fn receive(&mut self, count: usize) -> Result<()> {
         let mut answers = Vec::new();
         for _ in 0..count {
             let (kind, body) = self.packet()?;
