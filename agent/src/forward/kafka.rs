@@ -101,7 +101,7 @@ impl Destination {
         for (index, message) in messages.iter().enumerate() {
             let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
             for (key, value) in &message.headers {
-                headers = headers.insert(Header { key, value: Some(&**value) });
+                headers = headers.insert(Header { key, value: Some(value) });
             }
             let record = BaseRecord::with_opaque_to(&message.topic, index)
                 .key(message.key.as_bytes())

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Full topic name.
-    pub topic: Name,
+    pub topic: String,
     /// Key: order is kept per key.
     pub key: Name,
     /// JSON object.
@@ -19,36 +19,22 @@ pub struct Message {
     /// Event time, milliseconds since 1970. Topics with `LogAppendTime` replace it.
     pub ts_ms: i64,
     /// `gw`, `inc`, `lane`, `seq`, `sv` as text; lane and seq only for records of a lane.
-    pub headers: Vec<(&'static str, Name)>,
+    pub headers: Vec<(&'static str, String)>,
 }
 
-/// Most values are shorter: one allocation each.
-const VALUE_BYTES: usize = 512;
-
-/// Who sends. What is the same in many messages is made once and shared: copies of it were half of the work.
+/// Who sends.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    gateway: Name,
-    schema_version: Name,
-    /// Full topic names by the name without prefix.
-    topics: Vec<(&'static str, Name)>,
-    lanes: Vec<Name>,
+    /// Gateway id.
+    pub gateway: Name,
+    /// Before each topic name.
+    pub topic_prefix: String,
 }
 
 impl Sender {
-    /// Messages of `gateway`, to topics under `topic_prefix`.
-    pub fn new(gateway: Name, topic_prefix: &str) -> Self {
-        Self {
-            gateway,
-            schema_version: SCHEMA_VERSION.to_string().into(),
-            topics: topics::TOPICS.iter().map(|topic| (topic.name, topic.full_name(topic_prefix).into())).collect(),
-            lanes: LaneName::ALL.iter().map(|lane| lane.as_str().into()).collect(),
-        }
-    }
-
     /// The message for the entry at `position` of `lane`, written by incarnation `inc`.
-    pub fn message(&self, lane: LaneName, position: Position, inc: &Name, entry: &Entry) -> Message {
-        let identity = Identity::new(self.gateway.clone(), inc.to_string(), lane, position.seq, subject(&entry.stamp));
+    pub fn message(&self, lane: LaneName, position: Position, inc: &str, entry: &Entry) -> Message {
+        let identity = Identity::new(self.gateway.clone(), inc.to_owned(), lane, position.seq, subject(&entry.stamp));
         let ts_ms = entry.stamp.ts.as_millis();
         let (topic, value) = match &entry.body {
             Body::Reading(body) => (topics::READINGS, json(&Record { identity, body })),
@@ -58,35 +44,29 @@ impl Sender {
             Body::Alarm(body) => (topics::ALARMS, json(&Record { identity, body })),
         };
         let mut headers = self.headers(inc);
-        headers.push(("lane", self.lanes[lane as usize].clone()));
-        headers.push(("seq", position.seq.to_string().into()));
+        headers.push(("lane", lane.as_str().to_owned()));
+        headers.push(("seq", position.seq.to_string()));
         let key = entry.stamp.asset.clone().unwrap_or_else(|| self.gateway.clone());
-        Message { topic: self.full_name(&topic), key, value, ts_ms, headers }
+        Message { topic: topic.full_name(&self.topic_prefix), key, value, ts_ms, headers }
     }
 
     /// The message for the latest value of `key` on a compacted topic.
-    pub fn compacted<B: Serialize>(&self, topic: topics::Topic, key: Name, inc: &Name, asset: Option<Name>, stamp: &Stamp, body: B) -> Message {
+    pub fn compacted<B: Serialize>(&self, topic: topics::Topic, key: Name, inc: &str, asset: Option<Name>, stamp: &Stamp, body: B) -> Message {
         let ts_ms = stamp.ts.as_millis();
+        let name = topic.full_name(&self.topic_prefix);
         let subject = subject(&Stamp { asset, ..stamp.clone() });
         let record = CompactedRecord {
             event_id: format!("{}/{inc}/{}/{key}/{ts_ms}", self.gateway, topic.name),
             gw: self.gateway.clone(),
-            inc: inc.to_string(),
+            inc: inc.to_owned(),
             subject,
             body,
         };
-        Message { topic: self.full_name(&topic), key, value: json(&record), ts_ms, headers: self.headers(inc) }
+        Message { topic: name, key, value: json(&record), ts_ms, headers: self.headers(inc) }
     }
 
-    fn headers(&self, inc: &Name) -> Vec<(&'static str, Name)> {
-        let mut headers = Vec::with_capacity(5);
-        headers.extend([("gw", self.gateway.clone()), ("inc", inc.clone()), ("sv", self.schema_version.clone())]);
-        headers
-    }
-
-    fn full_name(&self, topic: &topics::Topic) -> Name {
-        let (_, full_name) = self.topics.iter().find(|(name, _)| *name == topic.name).expect("every topic is one of TOPICS");
-        full_name.clone()
+    fn headers(&self, inc: &str) -> Vec<(&'static str, String)> {
+        vec![("gw", self.gateway.to_string()), ("inc", inc.to_owned()), ("sv", SCHEMA_VERSION.to_string())]
     }
 }
 
@@ -95,9 +75,7 @@ fn subject(stamp: &Stamp) -> Subject {
 }
 
 fn json(record: &impl Serialize) -> Vec<u8> {
-    let mut value = Vec::with_capacity(VALUE_BYTES);
-    serde_json::to_writer(&mut value, record).expect("records have text keys and no failing field");
-    value
+    serde_json::to_vec(record).expect("records have text keys and no failing field")
 }
 
 /// The stamp of what the gateway says of itself at `ts`.
@@ -133,11 +111,9 @@ mod tests {
                 log_ms: 7,
             }),
         };
-        let sender = Sender::new("gw".into(), "hark.");
-        let message = sender.message(LaneName::Inputs, Position { ordinal: 1, seq: 9 }, &"inc".into(), &entry);
-        let headers: Vec<_> = message.headers.iter().map(|(key, value)| (*key, &**value)).collect();
-        assert_eq!(headers, [("gw", "gw"), ("inc", "inc"), ("sv", "1"), ("lane", "inputs"), ("seq", "9")]);
-        assert_eq!((&*message.topic, &*message.key, message.ts_ms), ("hark.readings.v1", "pump-1", 1));
+        let sender = Sender { gateway: "gw".into(), topic_prefix: "hark.".into() };
+        let message = sender.message(LaneName::Inputs, Position { ordinal: 1, seq: 9 }, "inc", &entry);
+        assert_eq!((message.topic.as_str(), &*message.key, message.ts_ms), ("hark.readings.v1", "pump-1", 1));
         let value: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
         assert_eq!(value["event_id"], "gw/inc/inputs/9");
         assert_eq!(value["ts"], "1970-01-01T00:00:00.001500Z");

@@ -87,7 +87,7 @@ impl Forward {
             status.acknowledged(name, sent);
             lanes.push(Lane { name, reader: log.reader(name)?, cursor, sent });
         }
-        let sender = Sender::new(config.gateway.id.clone(), &kafka.topic_prefix);
+        let sender = Sender { gateway: config.gateway.id.clone(), topic_prefix: kafka.topic_prefix.clone() };
         let gateway = config.gateway.clone();
         Ok(Self {
             kafka,
@@ -194,11 +194,8 @@ impl Forward {
                 break;
             }
             // The log's encoding is about a fifth of the JSON; the budget is in JSON bytes.
-            let (mut ordinal, mut inc) = (0, Name::default());
             for (position, entry) in lane.reader.read(lane.sent, records, bytes / 5)? {
-                if position.ordinal != ordinal {
-                    (ordinal, inc) = (position.ordinal, self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string().into());
-                }
+                let inc = self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string();
                 let message = self.sender.message(lane.name, position, &inc, &entry);
                 records -= 1;
                 bytes = bytes.saturating_sub(message.value.len());
@@ -216,7 +213,7 @@ impl Forward {
         }
         self.heartbeat_at = Some(now + self.gateway.heartbeat_every);
         let at = self.clock.now();
-        let inc: Name = self.log.incarnation().id.to_string().into();
+        let inc = self.log.incarnation().id.to_string();
         let stamp = gateway_stamp(at.ts, at.state, self.gateway.origin);
         let heartbeat = self.status.heartbeat(&self.gateway, now);
         let mut messages = vec![self.sender.compacted(topics::GATEWAYS, self.gateway.id.clone(), &inc, None, &stamp, heartbeat)];
@@ -279,7 +276,7 @@ impl Forward {
             error!(
                 lane = lane.as_str(),
                 seq = position.seq,
-                topic = %message.topic,
+                topic = message.topic,
                 bytes = message.value.len(),
                 "Kafka refuses a record for good; it is named in a gap"
             );
