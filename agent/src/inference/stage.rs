@@ -168,7 +168,7 @@ impl Inference {
         for (id, asset) in self.engine.asset_records(self.clock.now().ts) {
             self.status.set_asset(id, asset);
         }
-        self.status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec(), processed: self.processed });
+        self.status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec() });
     }
 
     /// Stores a checkpoint. What follows from the inputs before it must be durable first, or a crash would lose it.

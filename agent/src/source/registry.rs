@@ -80,6 +80,11 @@ impl Intake {
         Self { registry, speeds_hz: BTreeMap::new() }
     }
 
+    /// What the readings of this gateway come from.
+    pub fn origin(&self) -> Origin {
+        self.registry.origin
+    }
+
     /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.
     pub fn take(&mut self, sample: Sample, context: Context<'_>, now: &Now, counters: &SourceCounters, entries: &mut Vec<Entry>) {
         let registry = self.registry.clone();

@@ -304,7 +304,7 @@ impl NodeLine {
                 taken.durable.push(durable);
                 if lost > 0 {
                     counters.count("lost", "node_ring", u64::from(lost));
-                    taken.events.push(loss(node, &counters.name, lost, now));
+                    taken.events.push(loss(node, &counters.name, lost, now, intake.origin()));
                 }
                 match samples(frame, node, session.utc(frame.time_us)) {
                     Some(samples) => samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs)),
@@ -325,18 +325,12 @@ impl NodeLine {
     }
 }
 
-fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now) -> Entry {
+fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now, origin: hark_protocol::topics::Origin) -> Entry {
     let mut event = hark_protocol::topics::Event::new(EventKind::SourceLoss);
     event.source = Some(source.clone());
     event.count = Some(u64::from(count));
     event.text = Some(format!("{count} frames were dropped by the node before they could be stored").into());
-    let stamp = Stamp {
-        asset: Some(node.asset.clone()),
-        ts: now.ts,
-        ts_source: hark_protocol::topics::TsSource::Gateway,
-        clock: now.state,
-        origin: hark_protocol::topics::Origin::Live,
-    };
+    let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin };
     Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
 }
 

@@ -58,8 +58,6 @@ impl Link {
 pub struct InferenceNumbers {
     /// By name, for `/metrics`.
     pub counters: Vec<(&'static str, u64)>,
-    /// Last processed record of the inputs lane.
-    pub processed: Position,
 }
 
 /// Everything that can be asked.
