@@ -26,13 +26,7 @@ fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
     agent.start()?;
     wait_until("all ports to be open", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(3.0)))?;
 
-    let send = |pty: &Pty, bytes: &[u8]| -> Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            rest = &rest[runtime.block_on(pty.write(rest))?..];
-        }
-        Ok(())
-    };
+    let send = |pty: &Pty, bytes: &[u8]| send(&runtime, pty, bytes);
     send(&lines, b"2026-01-01T00:00:00Z;12.5\n\xff\xfe\x00garbage\n1;2;3\n2026-01-01T00:00:01Z;NaN\n2026-01-01T00:00:02Z;RUN\n")?;
     send(&lines, b"1970-01-01T00:00:00Z;1\n2106-01-01T00:00:00Z;2\nnoon;3\n2026-01-01T00:00:03Z;1e9\n")?;
     send(&lines, &vec![b'x'; 70_000])?;
@@ -72,6 +66,44 @@ fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
     })
     .with_context(|| format!("{:?}", agent.metrics()))?;
     agent.stop()?;
+    Ok(())
+}
+
+/// A serial device is unplugged in the middle of a line and comes back as another device under the same name: the half line is counted, the
+/// port is opened again, and the port beside it notices nothing.
+#[test]
+fn a_serial_device_that_disappears_is_taken_up_again() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let open = |name: &str| Pty::open(&dir.path().join(name)).with_context(|| format!("failed to open {name}"));
+    let (lines, json, _nodes) = (open("pty-lines")?, open("pty-json")?, open("pty-nodes")?);
+    let mut agent = Agent::configure(PROGRAM, dir.path(), "gw-unplugged", PORTS, &[("pump".into(), ASSET.into())])?;
+    agent.start()?;
+    let connected = |ports: f64| wait_until("the ports", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(ports)));
+    connected(3.0)?;
+    send(&runtime, &lines, b"2026-01-01T00:00:00Z;12.5\n2026-01-01T00:00:01Z;1")?;
+    wait_until("the whole line", SOON, || accepted(&agent, "lines") == Some(1.0))?;
+
+    drop(lines);
+    connected(2.0)?;
+    send(&runtime, &json, b"{\"ts\": 1767225600, \"flow\": 5}\n")?;
+    wait_until("the neighbour's line", SOON, || accepted(&agent, "json") == Some(1.0))?;
+    let half_line = "hark_source_cause_total{source=\"lines\",group=\"rejected\",cause=\"half_line\"}";
+    ensure!(agent.metrics()?.get(half_line) == Some(1.0), "{:?}", agent.metrics());
+
+    let lines = open("pty-lines")?;
+    connected(3.0)?;
+    send(&runtime, &lines, b"2026-01-01T00:00:02Z;13.5\n")?;
+    wait_until("the line after the return", SOON, || accepted(&agent, "lines") == Some(2.0))?;
+    agent.stop().map(drop)
+}
+
+fn send(runtime: &tokio::runtime::Runtime, pty: &Pty, bytes: &[u8]) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        rest = &rest[runtime.block_on(pty.write(rest))?..];
+    }
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! Bad messages from a real broker are counted by cause and acknowledged: they do not come again, and a good neighbour's readings go on.
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hark_tests::support::{Agent, Mosquitto, Settings, wait_until};
@@ -63,6 +63,56 @@ fn bad_messages_are_counted_and_acknowledged() -> Result<()> {
     let messages = agent.metrics()?.get("hark_source_messages_total{source=\"plant\"}");
     ensure!(messages == Some(1.0), "{messages:?} messages came after the restart, one was sent");
     agent.stop()?;
+    Ok(())
+}
+
+/// A message over the agent's limit is counted, stops none of those behind it, and a second broker beside it notices nothing.
+#[test]
+fn a_message_over_the_limit_stops_neither_its_own_broker_nor_another() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let brokers = ["hall", "yard"].map(|name| Mosquitto::start(&dir.path().join(name), Settings::Defaults).map(|broker| (name, broker)));
+    let [hall, yard] = brokers;
+    let brokers = [hall?, yard?];
+    let tables: String = brokers
+        .iter()
+        .map(|(name, broker)| {
+            format!(
+                "[[mqtt]]\nname = \"{name}\"\nhost = \"127.0.0.1\"\nport = {}\n[[mqtt.topic]]\ntemplate = \"{name}/{{asset}}/{{point}}\"\n\
+                 payload = {{ value = \"/value\" }}\n",
+                broker.port()
+            )
+        })
+        .collect();
+    let mut agent = Agent::configure(PROGRAM, &dir.path().join("agent"), "gw-brokers", &tables, &[("pump".into(), ASSET.into())])?;
+    agent.start()?;
+    wait_until("both subscriptions", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(2.0)))?;
+    let accepted = |source: &str, expected: f64| {
+        let series = format!("hark_source_readings_accepted_total{{source=\"{source}\"}}");
+        wait_until(&series, SOON, || agent.metrics().is_ok_and(|m| m.get(&series) == Some(expected)))
+            .with_context(|| format!("{:?}", agent.metrics()))
+    };
+
+    // Just below the limit and well above it; the latter through a file, since it is too long for a command line.
+    let padded = |bytes: usize| format!("{{\"value\": 1.5, \"note\": \"{}\"}}", "x".repeat(bytes));
+    let [(_, hall), (_, yard)] = &brokers;
+    for (number, bytes) in [(1_u32, 250_000), (2, 300_000)] {
+        publish_file(hall.port(), "hall/pump/flow", &padded(bytes), dir.path())?;
+        publish(hall.port(), "hall/pump/flow", "{\"value\": 2.5}")?;
+        publish(yard.port(), "yard/pump/flow", "{\"value\": 3.5}")?;
+        accepted("yard", f64::from(number))?;
+        accepted("hall", f64::from(number + 1))?;
+    }
+    let too_large = "hark_source_cause_total{source=\"hall\",group=\"rejected\",cause=\"too_large\"}";
+    ensure!(agent.metrics()?.get(too_large) == Some(1.0), "{:?}", agent.metrics());
+    agent.stop().map(drop)
+}
+
+fn publish_file(port: u16, topic: &str, payload: &str, dir: &Path) -> Result<()> {
+    let file = dir.join("payload.json");
+    std::fs::write(&file, payload)?;
+    let status = Command::new("mosquitto_pub").args(["-p", &port.to_string(), "-q", "1", "-t", topic, "-f"]).arg(&file).status();
+    let status = status.context("failed to start mosquitto_pub")?;
+    ensure!(status.success(), "mosquitto_pub ended with {status}");
     Ok(())
 }
 

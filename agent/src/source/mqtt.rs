@@ -37,8 +37,11 @@ use crate::{
     config::Mqtt,
 };
 
-/// Largest packet accepted, stated to the broker when connecting. The client's own default of 10 KiB would cut off waveform blocks.
-pub const MAX_PACKET_BYTES: u32 = 256 << 10;
+/// Largest message that is decoded; a larger one is counted and acknowledged.
+pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
+/// Largest packet, stated to the broker when connecting; the client's own default of 10 KiB would cut off waveform blocks. A broker drops what is larger
+/// without a word to anyone, so the limit stands well above [`MAX_MESSAGE_BYTES`]: what exceeds that one arrives, and is counted.
+const MAX_PACKET_BYTES: u32 = 2 << 20;
 /// Messages that the broker may send ahead of our acknowledgement; the bytes in flight are bounded apart from it.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// Acknowledgements waiting for the connection's task.
@@ -297,6 +300,9 @@ impl Decode {
     }
 
     fn decode(&mut self, publish: &Publish, now: &crate::clock::Now, entries: &mut Vec<crate::record::Entry>) -> Result<(), DecodeError> {
+        if publish.payload.len() > MAX_MESSAGE_BYTES {
+            return Err(DecodeError::TooLarge);
+        }
         let topic = std::str::from_utf8(&publish.topic).map_err(|_| DecodeError::NotUtf8)?;
         let matched = self.templates.iter().find_map(|template| Some((template, template.captures(topic)?)));
         let (template, captures) = matched.ok_or(DecodeError::WrongShape)?;
