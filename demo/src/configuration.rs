@@ -25,9 +25,8 @@ const NODE_POINTS: [(&str, &str, bool); 14] = [
     ("load", "%", true),
     ("current", "A", false),
 ];
-/// Scalars that the machine on MQTT publishes. Blocks are stamped with their first sample, scalars with the moment of reading, so rows of both would
-/// not close together; the features of the block alone are scored.
-const MQTT_SCALARS: [(&str, &str); 4] = [("temperature", "Cel"), ("speed", "/min"), ("load", "%"), ("current", "A")];
+/// Scalars that the machine on MQTT publishes: id, unit, scored.
+const MQTT_SCALARS: [(&str, &str, bool); 4] = [("temperature", "Cel", true), ("speed", "/min", true), ("load", "%", true), ("current", "A", false)];
 
 /// What the files depend on.
 #[derive(Clone, Debug)]
@@ -152,7 +151,7 @@ off_delay = "10s"
     match machine.way {
         Way::Serial { .. } => NODE_POINTS.iter().for_each(|(id, unit, scored)| point(id, unit, *scored)),
         Way::Mqtt => {
-            MQTT_SCALARS.iter().for_each(|(id, unit)| point(id, unit, false));
+            MQTT_SCALARS.iter().for_each(|(id, unit, scored)| point(id, unit, *scored));
             let _ = write!(
                 text,
                 r#"

@@ -62,7 +62,9 @@ fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -
     let value = item.pointer(pointer).ok_or(DecodeError::WrongShape)?;
     if shape.waveform {
         let block = block(value).ok_or(DecodeError::WrongShape)?;
-        let time = value.get("t0").map(|t0| time::from_json(t0, &shape.time_unit).ok_or(())).or(sample.time);
+        // Features say something about the whole block, and are known with its last sample: that is their time.
+        let last = |t0| time::from_json(t0, &shape.time_unit).map(|first| block.end(first)).ok_or(());
+        let time = value.get("t0").map(last).or(sample.time);
         samples.push(Sample { value: Value::Block(block), time, ..sample });
         return Ok(());
     }
@@ -183,6 +185,7 @@ mod tests {
         let shape = Shape { waveform: true, time_unit: TimeUnit::Ms, ..Shape::default() };
         let samples = decode(br#"{"t0":1650006388943,"fs":1000,"unit":"[g]","scale":0.5,"samples":[1,-2,4]}"#, &shape).unwrap();
         assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: "[g]".into(), samples: vec![0.5, -1.0, 2.0] }));
+        assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_946, "three samples of a millisecond after the first");
         for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
             assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");
         }

@@ -46,6 +46,14 @@ pub struct Block {
     pub samples: Vec<f64>,
 }
 
+impl Block {
+    /// When it was complete, if its first sample was taken at `first`: one sampling interval after the last one. Saturates.
+    pub fn end(&self, first: Timestamp) -> Timestamp {
+        let duration_us = (self.samples.len() as f64 * 1e6 / self.fs_hz).round();
+        Timestamp(first.0.saturating_add(duration_us as i64))
+    }
+}
+
 /// Why a message yields nothing. The name is the counter's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum DecodeError {
@@ -70,7 +78,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Label in `hark_source_rejected_total`.
+    /// Value of the label `cause` in `hark_source_cause_total`, group `rejected`.
     pub fn label(self) -> &'static str {
         match self {
             Self::NotUtf8 => "not_utf8",
