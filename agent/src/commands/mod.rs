@@ -1,14 +1,20 @@
 //! What a person asks for: one file per subcommand.
 pub mod replay;
 pub mod run;
-mod table;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
-/// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration.
+use crate::stop::Stop;
+
+/// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration, 130 interrupted before the end.
 pub const EXIT_CONFIG: u8 = 2;
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Listens to machines and warns before they fail.
 ///
@@ -27,7 +33,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run the agent: read, buffer, score, forward, until SIGINT or SIGTERM.
     Run(run::RunArgs),
-    /// Run a recorded file through the same inference and alarms, as fast as the machine allows.
+    /// Run a recorded file through the same log, inference and alarms, as fast as the machine allows.
     Replay(replay::ReplayArgs),
 }
 
@@ -50,4 +56,29 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
     }
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Errors
+/// What the operating system says when it takes no handler.
+async fn terminated() -> std::io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// For a command without a runtime of its own: asks for the stop at SIGINT and SIGTERM as long as the value lives. Without one, as where no thread
+/// can be had, a signal ends the program at once.
+fn stop_on_signal(stop: Arc<Stop>) -> Option<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("signals").enable_all().build().ok()?;
+    runtime.spawn(async move {
+        if terminated().await.is_ok() {
+            stop.request();
+        }
+    });
+    Some(runtime)
 }

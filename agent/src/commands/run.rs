@@ -1,12 +1,11 @@
 //! `hark run`: the agent itself.
 use std::{error::Error, process::ExitCode};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
-use super::{ConfigArgs, EXIT_CONFIG};
+use super::{ConfigArgs, EXIT_CONFIG, terminated};
 use crate::{config, pipeline};
 
 /// Arguments of `hark run`.
@@ -64,14 +63,9 @@ pub fn main(args: &RunArgs) -> ExitCode {
 
 /// Asks for a stop at SIGINT and SIGTERM, then waits for ever: the pipeline decides when it has ended.
 async fn stop_on_signal(stop: CancellationToken) -> std::convert::Infallible {
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        (Err(problem), _) | (_, Err(problem)) => error!(%problem, "signals cannot be received; stop the agent with SIGKILL"),
+    if let Err(problem) = terminated().await {
+        error!(%problem, "signals cannot be received; stop the agent with SIGKILL");
+        std::future::pending().await
     }
     stop.cancel();
     std::future::pending().await

@@ -29,6 +29,10 @@ pub fn from_text(text: &str, unit: &TimeUnit) -> Option<Timestamp> {
     if let Ok(absolute) = text.parse::<jiff::Timestamp>() {
         return Some(Timestamp(absolute.as_microsecond()));
     }
+    // With its zone in brackets, as in 2025-03-01T12:00:00[Europe/Berlin]; a plain parse would pass over the brackets.
+    if text.ends_with(']') {
+        return text.parse::<jiff::Zoned>().ok().map(|zoned| Timestamp(zoned.timestamp().as_microsecond()));
+    }
     let local: DateTime = text.parse().ok()?;
     let zone = match unit {
         TimeUnit::Iso8601Local(name) => TimeZone::get(name).ok()?,
@@ -107,6 +111,7 @@ mod tests {
         check("2020-02-08 13:30:47", TimeUnit::Auto, Some("2020-02-08T13:30:47.000000Z"));
         check("2020-02-08T13:30:47+02:00", TimeUnit::Iso8601, Some("2020-02-08T11:30:47.000000Z"));
         check("2018-01-17T18:59:50", TimeUnit::Iso8601Local("Europe/Berlin".into()), Some("2018-01-17T17:59:50.000000Z"));
+        check("2018-01-17T18:59:50[Europe/Berlin]", TimeUnit::Auto, Some("2018-01-17T17:59:50.000000Z"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use clap::Parser;
+use hark_protocol::topics::Origin;
 use serde_json::Value;
 
 use super::*;
@@ -92,7 +93,7 @@ fn replay(input: &str, commission: Option<&str>, further: &[&str]) -> Result<(Su
     arguments.extend(further.iter().map(|&argument| argument.to_owned()));
     let args = Parsed::parse_from(arguments).args;
     let mut out = Vec::new();
-    let summary = run(&args, &config(), &mut out, &mut io::sink())?;
+    let summary = run(&args, &config(), &Stop::default(), &mut out, &mut io::sink())?;
     let lines = String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     Ok((summary, lines))
 }
@@ -109,6 +110,42 @@ fn one_line_per_row_with_commissioning_on_the_first_rows() {
     }
     assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
     assert_eq!(lines[149].as_object().unwrap().len(), 25);
+}
+
+/// Half a second apart on a grid of one: 100 rows of the file are 50 of the model.
+#[test]
+fn commissioning_rows_are_rows_of_the_file() {
+    let content = file(150, 0, plain);
+    let (_, lines) = replay(&content, None, &["--commission-rows", "100", "--period", "0.5"]).unwrap();
+    let scoring = lines.iter().position(|line| line["phase"] == "scoring");
+    assert_eq!(scoring, Some(100));
+}
+
+#[test]
+fn a_file_without_a_score_says_why() {
+    let why = |input: &str, further: &[&str]| replay(input, None, further).unwrap().0.unscored.unwrap();
+    assert!(why(&file(150, 0, plain), &[]).contains("needs 1000 complete rows, the file has 150"), "{}", why(&file(150, 0, plain), &[]));
+    let still = file(150, 0, |_| ("1".to_owned(), "2".to_owned()));
+    assert!(why(&still, &["--commission-rows", "100"]).contains("commissioning refused"), "{}", why(&still, &["--commission-rows", "100"]));
+    let backwards = file(150, 0, plain)
+        .lines()
+        .rev()
+        .fold(String::new(), |text, line| if line.starts_with("datetime") { format!("{line}\n{text}") } else { format!("{text}{line}\n") });
+    assert!(why(&backwards, &["--commission-rows", "100"]).contains("newest row stands first"));
+    assert!(why("datetime;Flow rate;pressure\n", &[]).contains("no rows"));
+}
+
+#[test]
+fn a_request_to_stop_ends_it_after_whole_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("input.csv");
+    std::fs::write(&path, file(3_000, 0, plain)).unwrap();
+    let args = Parsed::parse_from(["replay", "--asset", "pump", "--input", path.to_str().unwrap(), "--period", "1"]).args;
+    let (stop, mut out) = (Stop::default(), Vec::new());
+    stop.request();
+    let ended = run(&args, &config(), &stop, &mut out, &mut io::sink());
+    assert!(matches!(ended, Err(ReplayError::Interrupted)));
+    assert!(out.ends_with(b"}\n") && out.len() > 100);
 }
 
 #[test]
@@ -176,7 +213,7 @@ fn errors_teach() {
     let refused = replay(&file(5, 0, plain), Some(&file(15, 0, plain)), &[]).unwrap_err().to_string();
     assert!(refused.contains("cannot commission") && refused.contains("are needed"), "{refused}");
     let args = Parsed::parse_from(["replay", "--asset", "fan", "--input", "x"]).args;
-    let unknown = run(&args, &config(), &mut io::sink(), &mut io::sink()).unwrap_err().to_string();
+    let unknown = run(&args, &config(), &Stop::default(), &mut io::sink(), &mut io::sink()).unwrap_err().to_string();
     assert!(unknown.contains("configured are: pump"), "{unknown}");
     assert!(Parsed::try_parse_from(["replay", "--asset", "a", "--input", "x", "--commission", "y", "--commission-rows", "5"]).is_err());
 }
@@ -196,6 +233,6 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let path = folder.path().join("input.csv");
     std::fs::write(&path, file(5, 0, plain)).unwrap();
     let args = Parsed::parse_from(["replay", "--asset", "pump", "--input", path.to_str().unwrap(), "--period", "1"]).args;
-    let summary = run(&args, &config(), &mut Closed, &mut io::sink()).unwrap();
+    let summary = run(&args, &config(), &Stop::default(), &mut Closed, &mut io::sink()).unwrap();
     assert!(summary.output_closed);
 }

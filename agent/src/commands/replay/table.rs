@@ -104,8 +104,8 @@ pub struct TableRow {
 }
 
 impl Table {
-    /// Opens `path`. With a period, the first row is at `first_ts`.
-    pub fn open(path: &Path, format: Format, first_ts: Timestamp) -> Result<Self, TableError> {
+    /// Opens `path`. With a period, the first row is at `first_ts`. Columns that are `measured` decide on the decimal sign.
+    pub fn open(path: &Path, format: Format, first_ts: Timestamp, measured: impl Fn(&str) -> bool) -> Result<Self, TableError> {
         let failed = |source| TableError::Read { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(failed)?;
         let mut sample = Vec::new();
@@ -116,10 +116,12 @@ impl Table {
             Some(separator) => separator,
             None => detect_separator(&sample).ok_or_else(|| TableError::NoHeader { path: path.to_owned() })?,
         };
-        let decimal_comma = format.decimal_comma.unwrap_or_else(|| detect_decimal_comma(&sample, separator));
-        let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).trim(csv::Trim::All).from_reader(BufReader::new(file));
-        let header = reader.byte_headers().map_err(|error| failed(error.into()))?;
-        let columns: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').to_owned()).collect();
+        let mut reader = csv_reader(separator, BufReader::new(file));
+        let columns = columns(&mut reader).map_err(failed)?;
+        let decimal_comma = match format.decimal_comma {
+            Some(decimal_comma) => decimal_comma,
+            None => detect_decimal_comma(csv_reader(separator, sample.as_bytes()), &columns, measured),
+        };
         let is_time = |column: &String| TIME_COLUMNS.contains(&column.to_ascii_lowercase().as_str());
         let time_column = match format.period_us {
             Some(_) => None,
@@ -142,7 +144,7 @@ impl Table {
         &self.columns
     }
 
-    /// The decimal sign is a comma.
+    /// The decimal sign is a comma; a point is taken too.
     pub fn decimal_comma(&self) -> bool {
         self.decimal_comma
     }
@@ -185,19 +187,29 @@ fn detect_separator(sample: &str) -> Option<u8> {
     SEPARATORS.into_iter().filter(|separator| count(*separator) > 0).max_by_key(|separator| count(*separator))
 }
 
-/// True where more cells are numbers with a comma than numbers with a point.
-fn detect_decimal_comma(sample: &str, separator: u8) -> bool {
-    if separator == b',' {
-        return false;
-    }
-    let cells = sample.lines().skip(1).flat_map(|line| line.split(char::from(separator)));
+fn csv_reader<R: Read>(separator: u8, from: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new().delimiter(separator).flexible(true).trim(csv::Trim::All).from_reader(from)
+}
+
+fn columns<R: Read>(reader: &mut csv::Reader<R>) -> Result<Vec<String>, io::Error> {
+    let header = reader.byte_headers()?;
+    Ok(header.iter().map(|cell| String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').to_owned()).collect())
+}
+
+/// False where more measured cells are numbers with a point than with a comma. Without either, as while a machine stands still, a comma that comes
+/// later is a decimal sign, and a point too.
+fn detect_decimal_comma(mut sample: csv::Reader<&[u8]>, columns: &[String], measured: impl Fn(&str) -> bool) -> bool {
+    let measured: Vec<bool> = columns.iter().map(|column| measured(column)).collect();
     let (mut commas, mut points) = (0usize, 0usize);
-    for cell in cells {
-        let is_number = |decimal_comma| number(cell, decimal_comma).is_some();
-        commas += usize::from(cell.contains(',') && is_number(true));
-        points += usize::from(cell.contains('.') && is_number(false));
+    // The sample may end within a line: what cannot be read of it does not count.
+    for record in sample.byte_records().map_while(Result::ok) {
+        for cell in record.iter().zip(&measured).filter(|(_, measured)| **measured).filter_map(|(cell, _)| std::str::from_utf8(cell).ok()) {
+            let is_number = |decimal_comma| number(cell, decimal_comma).is_some();
+            commas += usize::from(cell.contains(',') && is_number(true));
+            points += usize::from(cell.contains('.') && is_number(false));
+        }
     }
-    commas > points
+    commas >= points
 }
 
 #[cfg(test)]
@@ -208,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.csv");
         std::fs::write(&path, content).unwrap();
-        let mut table = Table::open(&path, format, Timestamp(0))?;
+        let mut table = Table::open(&path, format, Timestamp(0), |column| column != "ignored")?;
         let mut rows = Vec::new();
         while let Some(row) = table.next_row()? {
             rows.push(row);
@@ -227,6 +239,16 @@ mod tests {
         check("datetime;a\n2020-03-09 10:14:33;0,25\n", true, "2020-03-09T10:14:33.000000Z", "0,25");
         check("\u{feff}Time,a\r\n1583748873000, 1.5 \r\n", false, "2020-03-09T10:14:33.000000Z", "1.5");
         check("ts\ta\tb\n1583748873.5\t1\t\"x y\"\n", false, "2020-03-09T10:14:33.500000Z", "1");
+    }
+
+    #[test]
+    fn the_decimal_sign_is_that_of_the_measured_cells() {
+        let comma = |content: &str| rows(content, Format::default()).unwrap().0;
+        assert!(comma("ts;a\n1;\"0,25\"\n"), "in quotes");
+        assert!(comma("ts,a\n1,\"0,25\"\n"), "in quotes, with a comma as separator");
+        assert!(comma("ts;a;ignored\n1;0,25;1.5\n2;1;2.5\n"), "what is not measured does not count");
+        assert!(!comma("ts;a\n1;0.25\n"));
+        assert!(comma("ts;a\n1;0\n"), "undecided takes both");
     }
 
     #[test]
