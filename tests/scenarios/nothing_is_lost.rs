@@ -8,8 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use hark_protocol::topics::{EVENTS, GATEWAYS, READINGS, SNAPSHOTS};
-use hark_tests::support::{Agent, KafkaRecord, Mosquitto, TestBench, publish, start_ready, wait_for, wait_until};
+use hark_protocol::topics::{BASELINES, EVENTS, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS};
+use hark_tests::support::{
+    Agent, COMMISSIONING_ROWS, Connection, KafkaRecord, Load, Mosquitto, TestBench, publish, start_ready, wait_for, wait_until,
+};
 
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 const TOPIC: &str = "plant/hall-3/pump-1/flow";
@@ -103,6 +105,32 @@ fn readings_wait_while_kafka_is_away() -> Result<()> {
     bench.kafka.start_again()?;
     readings_with_all(&bench, COUNT)?;
     check_positions(&bench)
+}
+
+/// The weights that predictions name reach Kafka, also when they were fitted while it was away and the agent was restarted since.
+#[test]
+fn a_baseline_fitted_while_kafka_is_away_is_published_later() -> Result<()> {
+    let mut bench = bench()?;
+    bench.kafka.kill()?;
+    start_ready(&mut bench.agent)?;
+    let load = Load { messages: 2 * (COMMISSIONING_ROWS as usize + 5), window: 64, interval: Duration::ZERO };
+    Connection::open(bench.mosquitto.port(), "machine")?.publish(&load, |number, topic, payload| {
+        let (second, point) = (number / 2, ["flow", "pressure"][number % 2]);
+        topic.push_str(&format!("plant/hall-3/pump-1/{point}"));
+        // Values without a pattern: a machine that stands still is not commissioned.
+        payload.push_str(&format!("{{\"value\":{},\"ts\":{}}}", number * number % 101, 1_767_225_600 + second));
+    })?;
+    wait_until("the commissioning", DELIVERED_WITHIN, || {
+        bench.agent.metrics().is_ok_and(|metrics| metrics.get("hark_inference_total{kind=\"rows_scored\"}") > Some(0.0))
+    })?;
+    bench.agent.stop()?;
+    start_ready(&mut bench.agent)?;
+    bench.kafka.start_again()?;
+    let record = wait_for("the baseline", DELIVERED_WITHIN, || Ok(bench.records(BASELINES)?.pop()))?;
+    let predictions = bench.records(PREDICTIONS)?;
+    let named = predictions.last().context("no prediction")?.json()?["baseline_id"].clone();
+    ensure!(record.json()?["baseline_id"] == named, "published {:?}, named {named}", record.value);
+    bench.agent.stop().map(drop)
 }
 
 /// While readings come without a pause: the agent is killed in the middle of delivering, then Kafka, then the agent once more without Kafka.

@@ -6,7 +6,11 @@
 mod kafka;
 mod message;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
 use tracing::{error, info, warn};
@@ -49,6 +53,8 @@ pub struct Forward {
     stored_at: Duration,
     heartbeat_at: Option<Duration>,
     assets_sent: BTreeMap<Name, topics::Asset>,
+    /// By asset and id.
+    baselines_sent: BTreeSet<(Name, Name)>,
 }
 
 struct Lane {
@@ -102,6 +108,7 @@ impl Forward {
             clock,
             heartbeat_at: None,
             assets_sent: BTreeMap::new(),
+            baselines_sent: BTreeSet::new(),
         })
     }
 
@@ -120,7 +127,7 @@ impl Forward {
                     backoff.reset();
                     last_problem.clear();
                     // The latest values may have been lost with the connection.
-                    (self.heartbeat_at, self.assets_sent) = (None, BTreeMap::new());
+                    (self.heartbeat_at, self.assets_sent, self.baselines_sent) = (None, BTreeMap::new(), BTreeSet::new());
                     if self.deliver(&destination, stop)? {
                         break;
                     }
@@ -223,9 +230,11 @@ impl Forward {
                 self.assets_sent.insert(id, asset);
             }
         }
-        for (asset, baseline) in self.status.take_baselines() {
-            let key: Name = format!("{asset}/{}", baseline.baseline_id).into();
-            messages.push(self.sender.compacted(topics::BASELINES, key, &inc, Some(asset), &stamp, baseline));
+        for (asset, baseline) in self.status.baselines() {
+            if self.baselines_sent.insert((asset.clone(), baseline.baseline_id.clone())) {
+                let key: Name = format!("{asset}/{}", baseline.baseline_id).into();
+                messages.push(self.sender.compacted(topics::BASELINES, key, &inc, Some(asset), &stamp, &*baseline));
+            }
         }
         messages.into_iter().map(|message| Item { message, place: None }).collect()
     }

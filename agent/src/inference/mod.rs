@@ -21,7 +21,11 @@ mod stage_a;
 mod view;
 mod window;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::Arc,
+};
 
 use hark_protocol::topics::{self, Baseline, Event, EventKind, LaneName, Name, Quality, Reading, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -46,9 +50,11 @@ use crate::{
 /// Folder of the Stage A bundle under the models directory.
 const STAGE_A: &str = "stage-a";
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 1;
+const SNAPSHOT_FORM: u32 = 2;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
+/// Baselines of an asset that are kept: the one in use and the one before it, which late predictions still name.
+const BASELINES_MAX: usize = 2;
 
 /// Why inference cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -139,15 +145,18 @@ struct Shared {
     model: ModelNames,
     counters: EngineCounters,
     incarnations: BTreeMap<u32, Name>,
-    baselines: Vec<(Name, Baseline)>,
+    baselines: Baselines,
 }
+
+/// Baselines by asset, the newest last.
+type Baselines = BTreeMap<Name, VecDeque<Arc<Baseline>>>;
 
 /// All that must survive a restart.
 #[derive(Serialize, Deserialize)]
 struct EngineState {
     assets: BTreeMap<Name, AssetState>,
     incarnations: BTreeMap<u32, Name>,
-    baselines: Vec<(Name, Baseline)>,
+    baselines: Baselines,
 }
 
 impl Engine {
@@ -166,7 +175,7 @@ impl Engine {
             runs.insert(id.clone(), run);
         }
         let model = ModelNames::of(stage_a.bundle());
-        let shared = Shared { stage_a, model, counters: EngineCounters::default(), incarnations: BTreeMap::new(), baselines: Vec::new() };
+        let shared = Shared { stage_a, model, counters: EngineCounters::default(), incarnations: BTreeMap::new(), baselines: Baselines::new() };
         Ok(Self { assets: runs, shared })
     }
 
@@ -231,9 +240,10 @@ impl Engine {
         }
     }
 
-    /// Baselines accepted since the last call, by asset id, for the compacted topic.
-    pub fn take_baselines(&mut self) -> Vec<(Name, Baseline)> {
-        std::mem::take(&mut self.shared.baselines)
+    /// Baselines with their asset's id, the one in use last, for the compacted topic. They outlive a restart: nothing says that an earlier start
+    /// found the link up.
+    pub fn baselines(&self) -> impl Iterator<Item = (&Name, &Arc<Baseline>)> {
+        self.shared.baselines.iter().flat_map(|(asset, baselines)| baselines.iter().map(move |baseline| (asset, baseline)))
     }
 
     /// What was counted since the start.
@@ -417,7 +427,11 @@ impl AssetRun {
                 let inputs = shared.input_range(Some(range));
                 let made = report::BaselineOf { fit: &fit, id: &baseline_id, rows, inputs, actor };
                 let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
-                shared.baselines.push((self.config.id.clone(), baseline));
+                let kept = shared.baselines.entry(self.config.id.clone()).or_default();
+                kept.push_back(baseline.into());
+                while kept.len() > BASELINES_MAX {
+                    kept.pop_front();
+                }
                 event
             }
         };

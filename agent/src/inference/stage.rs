@@ -162,9 +162,7 @@ impl Inference {
     }
 
     fn publish(&mut self) {
-        for (asset, baseline) in self.engine.take_baselines() {
-            self.status.set_baseline(asset, baseline);
-        }
+        self.status.set_baselines(self.engine.baselines().map(|(asset, baseline)| (asset.clone(), baseline.clone())).collect());
         for (id, asset) in self.engine.asset_records(self.clock.now().ts) {
             self.status.set_asset(id, asset);
         }

@@ -73,7 +73,7 @@ pub struct Status {
     gap_records: AtomicU64,
     acknowledged: Mutex<[Position; LaneName::ALL.len()]>,
     assets: Mutex<BTreeMap<Name, topics::Asset>>,
-    baselines: Mutex<BTreeMap<(Name, Name), topics::Baseline>>,
+    baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
 }
 
@@ -133,14 +133,14 @@ impl Status {
         lock(&self.assets).iter().map(|(id, asset)| (id.clone(), asset.clone())).collect()
     }
 
-    /// A baseline to publish. One per asset and id is kept until it is taken.
-    pub fn set_baseline(&self, asset: Name, baseline: topics::Baseline) {
-        lock(&self.baselines).insert((asset, baseline.baseline_id.clone()), baseline);
+    /// The baselines that predictions name, by asset.
+    pub fn set_baselines(&self, baselines: Vec<(Name, Arc<topics::Baseline>)>) {
+        *lock(&self.baselines) = baselines;
     }
 
-    /// Baselines not published yet.
-    pub fn take_baselines(&self) -> Vec<(Name, topics::Baseline)> {
-        std::mem::take(&mut *lock(&self.baselines)).into_iter().map(|((asset, _), baseline)| (asset, baseline)).collect()
+    /// The baselines that predictions name, by asset.
+    pub fn baselines(&self) -> Vec<(Name, Arc<topics::Baseline>)> {
+        lock(&self.baselines).clone()
     }
 
     /// What inference has done.

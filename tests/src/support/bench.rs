@@ -13,10 +13,13 @@ use super::{Agent, Kafka, KafkaRecord, Mosquitto, Settings, http_get, wait_until
 /// Before the names of all topics of a bench.
 pub const PREFIX: &str = "test.";
 
+/// Rows of one second on which `pump-1` commissions.
+pub const COMMISSIONING_ROWS: u32 = 140;
+
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Brokers that run and an agent that does not run yet, for one asset `pump-1` with the points `flow` and `pressure` at the MQTT topics
-/// `plant/<area>/pump-1/<point>`, payload `{"value": …}`.
+/// `plant/<area>/pump-1/<point>`, payload `{"value": …}` or `{"value": …, "ts": …}`. It commissions on [`COMMISSIONING_ROWS`] rows.
 ///
 /// Everything is stopped and removed when dropped; with `HARK_KEEP=1` in the environment the directory stays.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl TestBench {
         let kafka = Kafka::start(&path.join("kafka"))?;
         kafka.create_topics(PREFIX)?;
         let mosquitto = Mosquitto::start(&path.join("mosquitto"), Settings::Plant)?;
-        let assets = [("pump-1".to_owned(), PUMP.to_owned())];
+        let assets = [("pump-1".to_owned(), format!("{PUMP}\n[commissioning]\nrows = {COMMISSIONING_ROWS}\nheld_back = 30\n"))];
         let agent = Agent::configure(program, &path.join("agent"), "gw-test", &tables(&kafka.bootstrap(), mosquitto.port()), &assets)?;
         Ok(Self { agent, kafka, mosquitto, dir })
     }
@@ -91,7 +94,7 @@ session_expiry = "1h"
 
 [[mqtt.topic]]
 template = "plant/{{area}}/{{asset}}/{{point}}"
-payload = {{ value = "/value" }}
+payload = {{ value = "/value", time = "/ts" }}
 "#
     )
 }

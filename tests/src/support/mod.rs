@@ -12,7 +12,7 @@ mod recording;
 mod wait;
 
 pub use agent::Agent;
-pub use bench::{PREFIX, TestBench, start_ready};
+pub use bench::{COMMISSIONING_ROWS, PREFIX, TestBench, start_ready};
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
 pub use load::{Connection, Load};
