@@ -10,7 +10,7 @@ use std::{sync::Arc, thread, time::Duration};
 use hark_protocol::topics::{EventKind, LaneName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     buffer::{
@@ -78,6 +78,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let status = Arc::new(Status::new(&config, log.clone(), counters.clone(), &clock));
     let hold = Arc::new(Hold::new());
     info!(gateway = %config.gateway.id, incarnation = %log.incarnation().id, ordinal = log.incarnation().ordinal, dir = %config.buffer.dir.display(), "log open");
+    if let Some(reasons) = status.plaintext_accepted() {
+        warn!(%reasons, "plain text is accepted");
+    }
 
     let listen = config.http.listen;
     let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
@@ -131,10 +134,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 }
 
 fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
-    let mqtt = config.mqtt.iter().map(|mqtt| (mqtt.name.clone(), "redelivery"));
-    let serial =
-        config.serial.iter().map(|serial| (serial.name.clone(), if matches!(serial.format, SerialFormat::Node { .. }) { "replay" } else { "none" }));
-    mqtt.chain(serial).map(|(name, guarantee)| Arc::new(SourceCounters::new(name, guarantee, clock.clone()))).collect()
+    let guarantee = |format: &SerialFormat| if matches!(format, SerialFormat::Node { .. }) { "replay" } else { "none" };
+    let mqtt = config.mqtt.iter().map(|mqtt| (mqtt.name.clone(), "mqtt", "redelivery"));
+    let serial = config.serial.iter().map(|serial| (serial.name.clone(), "serial", guarantee(&serial.format)));
+    mqtt.chain(serial).map(|(name, kind, guarantee)| Arc::new(SourceCounters::new(name, kind, guarantee, clock.clone()))).collect()
 }
 
 fn start_sources(

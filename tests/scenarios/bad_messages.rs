@@ -107,6 +107,31 @@ fn a_message_over_the_limit_stops_neither_its_own_broker_nor_another() -> Result
     agent.stop().map(drop)
 }
 
+/// A broker that wants a password: with the right one the agent connects, with a wrong one it says why not, and its log never shows either.
+#[test]
+fn a_password_opens_the_broker_and_is_never_shown() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let broker = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Password)?;
+    let tables = format!(
+        "[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\nusername = \"hark\"\npassword_file = \"mqtt.password\"\n\
+         [[mqtt.topic]]\ntemplate = \"plant/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\" }}\n",
+        broker.port()
+    );
+    let mut agent = Agent::configure(PROGRAM, &dir.path().join("agent"), "gw-password", &tables, &[("pump".into(), ASSET.into())])?;
+    std::fs::write(agent.dir().join("mqtt.password"), "guessed-wrong\n")?;
+    agent.start()?;
+    wait_until("the refusal in the log", SOON, || agent.log_tail().contains("broker not connected"))?;
+    let log = agent.log_tail();
+    ensure!(log.contains("NotAuthorized") && !log.contains("guessed-wrong"), "{log}");
+    agent.stop()?;
+
+    std::fs::write(agent.dir().join("mqtt.password"), "secret\n")?;
+    agent.start()?;
+    wait_until("the subscription", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(1.0)))?;
+    ensure!(!agent.log_tail().contains("secret"), "{}", agent.log_tail());
+    agent.stop().map(drop)
+}
+
 fn publish_file(port: u16, topic: &str, payload: &str, dir: &Path) -> Result<()> {
     let file = dir.join("payload.json");
     std::fs::write(&file, payload)?;

@@ -14,6 +14,7 @@ use super::{BufferError, Log, LogSettings, Position, samples};
 use crate::record::Entry;
 
 const CHILD_DIR: &str = "HARK_BUFFER_TEST_DIR";
+const CHILD_BYTES: &str = "HARK_BUFFER_TEST_BYTES";
 const LANE: LaneName = LaneName::Inputs;
 
 fn settings() -> LogSettings {
@@ -21,25 +22,32 @@ fn settings() -> LogSettings {
 }
 
 /// This test binary once more, running only the ignored test `name` in `dir`.
-fn child(name: &str, dir: &Path) -> Child {
+fn child(name: &str, dir: &Path, bytes: usize) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([&format!("buffer::crash_tests::{name}"), "--exact", "--ignored", "--nocapture"]).env(CHILD_DIR, dir);
+    command
+        .args([&format!("buffer::crash_tests::{name}"), "--exact", "--ignored", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .env(CHILD_BYTES, bytes.to_string());
     command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
-fn entry(n: u64) -> Entry {
-    if n.is_multiple_of(7) { samples::noise(n, (n as usize * 131) % 20_000) } else { samples::reading(n) }
+/// Readings, and between them records of up to `bytes`, which travel in parts.
+fn entry(n: u64, bytes: usize) -> Entry {
+    if n.is_multiple_of(7) || bytes > MIXED_BYTES { samples::noise(n, (n as usize * 131) % bytes) } else { samples::reading(n) }
 }
+
+const MIXED_BYTES: usize = 20_000;
 
 /// Reports each commit on a line of its own, after it returned.
 #[test]
-#[ignore = "the child of `everything_reported_committed_survives_kill_9`"]
+#[ignore = "the child of `survives_kill_9`"]
 fn append_until_killed() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+    let bytes = std::env::var(CHILD_BYTES).unwrap().parse().unwrap();
     let (log, mut writer) = Log::open(dir.as_ref(), settings()).unwrap();
     let mut out = io::stdout();
     for n in 1.. {
-        let seq = writer.append(LANE, &entry(n)).unwrap();
+        let seq = writer.append(LANE, &entry(n, bytes)).unwrap();
         assert_eq!(seq, n);
         if n % (1 + n % 23) == 0 {
             writer.commit().unwrap();
@@ -50,15 +58,25 @@ fn append_until_killed() {
 
 #[test]
 fn everything_reported_committed_survives_kill_9() {
+    survives_kill_9(MIXED_BYTES, 6);
+}
+
+/// A kill between the parts of a frame leaves all of them or none: half a frame would be damage that nobody did.
+#[test]
+fn a_frame_in_parts_survives_kill_9_whole_or_not_at_all() {
+    survives_kill_9(120_000, 12);
+}
+
+fn survives_kill_9(bytes: usize, rounds: u32) {
     let dir = tempfile::tempdir().unwrap();
     let mut reported: Vec<u64> = Vec::new();
-    for round in 1..=6_u32 {
-        let mut child = child("append_until_killed", dir.path());
+    for round in 1..=rounds {
+        let mut child = child("append_until_killed", dir.path(), bytes);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let mut committed = || lines.find_map(|line| commit_of(&line, round));
         // Kill at different places: right after the first commit, or in the middle of a full partition.
         let mut last = committed().unwrap();
-        while last < u64::from(round - 1) * 150 {
+        while last < u64::from(round % 6) * 150 * MIXED_BYTES as u64 / bytes as u64 {
             last = committed().unwrap();
         }
         child.kill().unwrap();
@@ -68,7 +86,7 @@ fn everything_reported_committed_survives_kill_9() {
         reported.push(last);
     }
     let (log, _writer) = Log::open(dir.path(), settings()).unwrap();
-    assert_eq!(log.incarnation().ordinal, 7);
+    assert_eq!((log.incarnation().ordinal, log.ended().len()), (rounds + 1, rounds as usize));
     let mut reader = log.reader(LANE).unwrap();
     for (ended, reported) in log.ended().iter().zip(&reported) {
         let (ordinal, last_seq) = (ended.incarnation.ordinal, ended.last_seq(LANE));
@@ -76,7 +94,7 @@ fn everything_reported_committed_survives_kill_9() {
         let mut after = Position { ordinal, seq: 0 };
         while after.seq < last_seq {
             for (position, found) in reader.read(after, 100, usize::MAX).unwrap() {
-                assert_eq!(found, entry(position.seq), "{position}");
+                assert_eq!(found, entry(position.seq, bytes), "{position}");
                 after = if position.ordinal == ordinal { position } else { Position { ordinal, seq: last_seq } };
             }
         }
@@ -121,7 +139,7 @@ fn count(what: &str) -> usize {
 #[test]
 fn databases_that_were_closed_leave_no_threads_or_files_open() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = child("open_and_close_a_hundred_partitions", dir.path());
+    let mut child = child("open_and_close_a_hundred_partitions", dir.path(), 0);
     let found = BufReader::new(child.stdout.take().unwrap()).lines().filter(|line| line.as_ref().unwrap() == "no leak").count();
     assert!(child.wait().unwrap().success() && found == 1);
 }

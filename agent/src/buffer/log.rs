@@ -188,6 +188,11 @@ impl Log {
         tree_bytes(&self.shared.dir)
     }
 
+    /// Bytes that the partitions of `lane` take on disk, as [`Self::disk_bytes`].
+    pub fn lane_bytes(&self, lane: LaneName) -> Result<u64, BufferError> {
+        tree_bytes(&self.shared.dir.join(lane.as_str()))
+    }
+
     /// Opens cursor `name` (`a`-`z`, `0`-`9`, `-`): one owner per name.
     pub fn cursor(&self, name: &str) -> Result<Cursor, BufferError> {
         Cursor::open(&self.shared.dir.join("cursors"), name)

@@ -5,6 +5,7 @@
 //! - It fsyncs neither `conf` nor directories at creation. A `header` file, written last, says that a partition was made completely.
 //! - A crash while it opens leaves `snap.*.generating`, which breaks the next open: deleted before.
 //! - Damage makes it panic: every call runs under `catch_unwind`.
+//! - A kill between two inserts may keep the first of them alone: what belongs together is inserted as one batch.
 //! - After a database is dropped its file lock may live on in a pool thread for a moment: opening waits for that, bounded.
 use std::{
     fs::{self, File},
@@ -146,17 +147,16 @@ impl Partition {
         Ok(Self { db: Some(db), file: File::open(dir.join("db"))? })
     }
 
-    /// Adds the parts of the frame that starts at `first_seq`. Not durable before [`Partition::flush`].
+    /// Adds the parts of the frame that starts at `first_seq`: after a crash all of them are there or none. Not durable before [`Partition::flush`].
     pub(super) fn insert(&self, first_seq: u64, parts: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        guarded(|| {
-            for (bytes, part) in parts.into_iter().zip(0_u16..) {
-                let _previous = match part {
-                    0 => self.db().insert(first_seq.to_be_bytes(), bytes)?,
-                    part => self.db().insert(part_key(first_seq, part), bytes)?,
-                };
+        let mut batch = sled::Batch::default();
+        for (bytes, part) in parts.into_iter().zip(0_u16..) {
+            match part {
+                0 => batch.insert(&first_seq.to_be_bytes(), bytes),
+                part => batch.insert(&part_key(first_seq, part), bytes),
             }
-            Ok(())
-        })
+        }
+        guarded(|| self.db().apply_batch(batch))
     }
 
     /// Makes everything inserted survive a power cut.

@@ -11,8 +11,8 @@ use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AlarmSettings, Asset, Bearing, Buffer, Commissioning, Config, CsvLines, Gateway, Http, Kafka, Mqtt, Node, Point, Serial, SerialFormat, Shape,
-    TimeUnit, Topic, Waveform,
+    AlarmSettings, Asset, Bearing, Buffer, Commissioning, Config, Credentials, CsvLines, Gateway, Http, Kafka, Mqtt, Node, Point, Serial,
+    SerialFormat, Shape, TimeUnit, Topic, Waveform,
     file::{AssetFile, HarkFile, MqttTable, PointTable, SerialFormatName, SerialTable, ShapeTable, WaveformTable},
 };
 use crate::signal::{FEATURES, feature_unit};
@@ -169,7 +169,7 @@ fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, Asset>, fault
             plaintext_accepted: kafka.plaintext_accepted,
         }
     });
-    let mqtt = raw.mqtt.into_iter().enumerate().map(|(i, table)| check_mqtt(i, table, &id, &assets, faults)).collect();
+    let mqtt = raw.mqtt.into_iter().enumerate().map(|(i, table)| check_mqtt(i, table, dir, &id, &assets, faults)).collect();
     let serial = raw.serial.into_iter().enumerate().map(|(i, table)| check_serial(i, table, dir, &assets, faults)).collect();
     Config {
         gateway: Gateway {
@@ -196,7 +196,7 @@ fn refuse_plain_text(key: &str, host: &str, faults: &mut Faults) {
     }
 }
 
-fn check_mqtt(index: usize, raw: MqttTable, gateway: &str, assets: &BTreeMap<Name, Asset>, faults: &mut Faults) -> Mqtt {
+fn check_mqtt(index: usize, raw: MqttTable, dir: &Path, gateway: &str, assets: &BTreeMap<Name, Asset>, faults: &mut Faults) -> Mqtt {
     let key = format!("mqtt[{index}]");
     if raw.plaintext_accepted.is_none() {
         refuse_plain_text(&format!("{key}.host"), &raw.host, faults);
@@ -227,7 +227,27 @@ fn check_mqtt(index: usize, raw: MqttTable, gateway: &str, assets: &BTreeMap<Nam
         port: raw.port,
         client_id: raw.client_id.unwrap_or_else(|| format!("hark-{gateway}-{}", raw.name)),
         session_expiry: faults.duration(&format!("{key}.session_expiry"), &raw.session_expiry),
+        credentials: check_credentials(&key, raw.username, raw.password_file, dir, faults),
         topics,
+        plaintext_accepted: raw.plaintext_accepted,
+    }
+}
+
+/// A password stands in a file of its own, which only the agent's user may read: `hark.toml` is shown, copied and mailed.
+fn check_credentials(key: &str, username: Option<String>, file: Option<PathBuf>, dir: &Path, faults: &mut Faults) -> Option<Credentials> {
+    let Some(username) = username else {
+        if file.is_some() {
+            faults.add(&format!("{key}.password_file"), "needs `username` beside it");
+        }
+        return None;
+    };
+    let Some(file) = file.map(|file| dir.join(file)) else { return Some(Credentials { username, password: String::new() }) };
+    match fs::read_to_string(&file) {
+        Ok(text) => Some(Credentials { username, password: text.trim_end_matches(['\r', '\n']).to_owned() }),
+        Err(error) => {
+            faults.add(&format!("{key}.password_file"), format!("cannot read `{}`: {error}", file.display()));
+            None
+        }
     }
 }
 

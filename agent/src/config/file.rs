@@ -101,6 +101,8 @@ pub(super) struct MqttTable {
     #[serde(default = "session_expiry")]
     pub(super) session_expiry: String,
     pub(super) plaintext_accepted: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
     #[serde(rename = "topic", default)]
     pub(super) topics: Vec<TopicTable>,
 }

@@ -4,7 +4,7 @@
 mod check;
 mod file;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use check::{ConfigError, load};
 use hark_protocol::topics::{Name, Origin};
@@ -91,8 +91,27 @@ pub struct Mqtt {
     pub client_id: String,
     /// How long the broker keeps the session while the agent is away.
     pub session_expiry: Duration,
+    /// As whom to connect; `None`: anonymous.
+    pub credentials: Option<Credentials>,
     /// What to subscribe to.
     pub topics: Vec<Topic>,
+    /// Plain text beyond loopback is accepted, because of this.
+    pub plaintext_accepted: Option<String>,
+}
+
+/// User and password at a broker. It never shows the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User.
+    pub username: String,
+    /// Password, from a file of its own; empty where there is none.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// A topic template and the shape of what is published there.

@@ -222,7 +222,7 @@ impl Forward {
         let at = self.clock.now();
         let inc = self.log.incarnation().id.to_string();
         let stamp = gateway_stamp(at.ts, at.state, self.gateway.origin);
-        let heartbeat = self.status.heartbeat(&self.gateway, now);
+        let heartbeat = self.status.heartbeat(&self.gateway);
         let mut messages = vec![self.sender.compacted(topics::GATEWAYS, self.gateway.id.clone(), &inc, None, &stamp, heartbeat)];
         for (id, asset) in self.status.assets() {
             if self.assets_sent.get(&id) != Some(&asset) {

@@ -27,6 +27,8 @@ pub enum Dropped {
     FeatureUnavailable,
     /// Not dropped: its time was replaced by the time of reception.
     ImplausibleTime,
+    /// Not dropped: its sequence number is beyond what JSON readers hold exactly (2^53) and was left out.
+    SequenceTooLarge,
 }
 
 impl Dropped {
@@ -37,6 +39,7 @@ impl Dropped {
             Self::UnknownPoint => "unknown_point",
             Self::FeatureUnavailable => "feature_unavailable",
             Self::ImplausibleTime => "implausible_time",
+            Self::SequenceTooLarge => "sequence_too_large",
         }
     }
 }
@@ -46,6 +49,8 @@ impl Dropped {
 pub struct SourceCounters {
     /// Name of the source.
     pub name: Name,
+    /// `mqtt` or `serial`.
+    pub kind: &'static str,
     /// `replay`, `redelivery` or `none`: what happens to what was sent while the agent was away.
     pub guarantee: &'static str,
     clock: Clock,
@@ -75,9 +80,10 @@ struct Cause {
 
 impl SourceCounters {
     /// Counters of the source called `name`.
-    pub fn new(name: Name, guarantee: &'static str, clock: Clock) -> Self {
+    pub fn new(name: Name, kind: &'static str, guarantee: &'static str, clock: Clock) -> Self {
         Self {
             name,
+            kind,
             guarantee,
             clock,
             messages: AtomicU64::new(0),

@@ -17,12 +17,12 @@ use rumqttc::v5::{
     AsyncClient, Event, EventLoop, MqttOptions,
     mqttbytes::{
         QoS,
-        v5::{Filter, Packet, Publish},
+        v5::{Filter, Packet, Publish, SubscribeReasonCode},
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     counters::SourceCounters,
@@ -34,7 +34,7 @@ use crate::{
     backoff::Backoff,
     buffer::commit::{Append, AppendError, Appender, Committed},
     clock::Clock,
-    config::Mqtt,
+    config::{Credentials, Mqtt},
 };
 
 /// Largest message that is decoded; a larger one is counted and acknowledged.
@@ -127,6 +127,9 @@ pub fn open(
     options.set_receive_maximum(Some(RECEIVE_MAXIMUM));
     options.set_keep_alive(Duration::from_secs(30));
     options.set_connection_timeout(10);
+    if let Some(Credentials { username, password }) = &config.credentials {
+        options.set_credentials(username, password);
+    }
     let (client, events) = AsyncClient::new(options, REQUESTS);
     let templates = Arc::new(config.topics.iter().cloned().map(Template::new).collect::<Vec<_>>());
     let (messages_tx, messages) = mpsc::channel(MESSAGES);
@@ -183,8 +186,7 @@ impl Poll {
                     backoff.reset();
                     self.connected(ack.session_present);
                 }
-                // Only now does the broker keep messages for us; before, "connected" would promise too much.
-                Ok(Event::Incoming(Packet::SubAck(_))) => self.counters.connected.store(true, Ordering::Relaxed),
+                Ok(Event::Incoming(Packet::SubAck(ack))) => self.subscribed(&ack.return_codes),
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
                     let received = tokio::select! {
                         () = stop.cancelled() => break,
@@ -237,6 +239,16 @@ impl Poll {
         }
     }
 
+    /// Only now does the broker keep messages for us; before, "connected" would promise too much. The codes are in the order of the filters.
+    fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
+        let refused = refused(&self.templates, codes);
+        if refused.is_empty() {
+            return self.counters.connected.store(true, Ordering::Relaxed);
+        }
+        self.counters.count("connection", "subscription_refused", refused.len() as u64);
+        error!(source = %self.config.name, refused = refused.join(", "), "the broker does not grant QoS 1 on these topics; its access list must allow `{}` to read them", self.config.client_id);
+    }
+
     fn disconnected(&mut self, error: &rumqttc::v5::ConnectionError) {
         // An older generation ends here, also for acknowledgements that are on their way.
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +270,13 @@ impl Poll {
         let generation = self.generation.load(Ordering::Relaxed);
         self.messages.send(Received { publish, generation, window }).await.map_err(|_| ())
     }
+}
+
+/// The filters on which the broker does not grant QoS 1, with its reason.
+fn refused(templates: &[Template], codes: &[SubscribeReasonCode]) -> Vec<String> {
+    let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(QoS::AtLeastOnce | QoS::ExactlyOnce));
+    let refused = templates.iter().zip(codes).filter(|(_, code)| !granted(code));
+    refused.map(|(template, code)| format!("{} ({code:?})", template.filter())).collect()
 }
 
 impl Decode {
@@ -335,5 +354,21 @@ impl Acknowledge {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Shape, Topic};
+
+    #[test]
+    fn a_filter_without_qos_1_counts_as_refused() {
+        let template = |text: &str| Template::new(Topic { template: text.into(), shape: Shape::default(), asset: None, point: None });
+        let templates = ["hall/{asset}/{point}", "yard/#", "roof/+"].map(template);
+        let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+        assert_eq!(refused(&templates, &[granted; 3]), [""; 0]);
+        let codes = [granted, SubscribeReasonCode::NotAuthorized, SubscribeReasonCode::Success(QoS::AtMostOnce)];
+        assert_eq!(refused(&templates, &codes), ["yard/# (NotAuthorized)", "roof/+ (Success(AtMostOnce))"]);
     }
 }

@@ -20,6 +20,8 @@ const EARLIEST: Timestamp = Timestamp(946_684_800_000_000);
 const AHEAD_REFUSED_US: i64 = 86_400_000_000;
 /// Further ahead than this it is marked uncertain (domain reference section 11).
 const AHEAD_UNCERTAIN_US: i64 = 300_000_000;
+/// Integers in our records are below this: JSON readers hold no larger one exactly.
+const SEQUENCE_MAX: u64 = 1 << 53;
 /// A gateway whose own clock stands before this (2024-01-01) cannot judge others.
 const GATEWAY_CLOCK_SET: Timestamp = Timestamp(1_704_067_200_000_000);
 
@@ -96,9 +98,13 @@ impl Intake {
         if time.replaced {
             counters.dropped(Dropped::ImplausibleTime);
         }
+        let sequence = sample.sequence.filter(|sequence| *sequence < SEQUENCE_MAX);
+        if sequence != sample.sequence {
+            counters.dropped(Dropped::SequenceTooLarge);
+        }
         let stamp = Stamp { asset: Some(asset_id.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: registry.origin };
         let mut push = |point: &Point, value: Result<f64, QualityReason>, quality: Quality| {
-            let reading = assemble(point, value, quality, &time, sample.sequence, now, counters);
+            let reading = assemble(point, value, quality, &time, sequence, now, counters);
             entries.push(Entry { stamp: stamp.clone(), cause: None, body: Body::Reading(reading) });
         };
         match &sample.value {

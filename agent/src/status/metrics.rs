@@ -122,6 +122,12 @@ impl Scrape {
                 values: by_lane(&|lane| self.0.buffered(lane)),
             },
             Family {
+                name: "buffer_oldest_seconds",
+                help: "Age of the oldest record that Kafka has not acknowledged, by its event time",
+                kind: MetricType::Gauge,
+                values: by_lane(&|lane| self.0.oldest_s(lane).map_or(0, |seconds| seconds.max(0.0).round() as u64)),
+            },
+            Family {
                 name: "buffer_bytes",
                 help: "Bytes on disk under the data directory",
                 kind: MetricType::Gauge,

@@ -66,6 +66,7 @@ pub struct Status {
     buffer: Arc<BufferCounters>,
     quota_bytes: u64,
     plaintext_accepted: Option<Name>,
+    clock: Clock,
     started: Duration,
     sources: Vec<Arc<SourceCounters>>,
     link: AtomicU8,
@@ -85,7 +86,8 @@ impl Status {
             buffer: log.counters(),
             log,
             quota_bytes: config.buffer.quota_bytes,
-            plaintext_accepted: config.kafka.as_ref().and_then(|kafka| kafka.plaintext_accepted.as_deref().map(Into::into)),
+            plaintext_accepted: plaintext_accepted(config),
+            clock: clock.clone(),
             started: clock.monotonic(),
             sources,
             link: AtomicU8::new(link as u8),
@@ -96,6 +98,11 @@ impl Status {
             baselines: Mutex::default(),
             inference: Mutex::default(),
         }
+    }
+
+    /// Why plain text may leave this box, by destination.
+    pub fn plaintext_accepted(&self) -> Option<&Name> {
+        self.plaintext_accepted.as_ref()
     }
 
     /// The way to Kafka changed.
@@ -158,8 +165,15 @@ impl Status {
         LaneName::ALL.iter().map(|&lane| self.buffer.appended(lane)).sum()
     }
 
-    /// The heartbeat at `now` (time since boot).
-    pub fn heartbeat(&self, gateway: &config::Gateway, now: Duration) -> topics::Gateway {
+    /// Seconds since the event of the oldest record in `lane` that Kafka has not acknowledged; `None` without one, or where it cannot be read.
+    pub fn oldest_s(&self, lane: LaneName) -> Option<f64> {
+        let acknowledged = lock(&self.acknowledged)[lane as usize];
+        let (_, oldest) = self.log.reader(lane).ok()?.read(acknowledged, 1, 1).ok()?.pop()?;
+        Some(self.clock.now().ts.0.saturating_sub(oldest.stamp.ts.0) as f64 / 1e6)
+    }
+
+    /// The heartbeat.
+    pub fn heartbeat(&self, gateway: &config::Gateway) -> topics::Gateway {
         let counters: BTreeMap<String, u64> = self
             .sources
             .iter()
@@ -169,7 +183,7 @@ impl Status {
             period_s: gateway.heartbeat_every.as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").into(),
             os: os_release().into(),
-            uptime_s: now.saturating_sub(self.started).as_secs_f64(),
+            uptime_s: self.clock.monotonic().saturating_sub(self.started).as_secs_f64(),
             inc_ordinal: self.log.incarnation().ordinal,
             link: self.link().as_str().into(),
             delivery: "at_least_once".into(),
@@ -179,7 +193,7 @@ impl Status {
             buffered: LaneName::ALL.iter().map(|&lane| self.buffered(lane)).sum(),
             buffer_bytes: self.log.disk_bytes().unwrap_or(0),
             buffer_quota_bytes: self.quota_bytes,
-            buffer_oldest_s: None,
+            buffer_oldest_s: LaneName::ALL.iter().filter_map(|&lane| self.oldest_s(lane)).reduce(f64::max),
             gap_records: self.gap_records.load(Ordering::Relaxed),
             lanes_json: self.lanes_json().into(),
             sources_json: self.sources_json().into(),
@@ -190,25 +204,40 @@ impl Status {
     }
 
     fn lanes_json(&self) -> String {
-        let lanes: serde_json::Map<_, _> = LaneName::ALL
-            .iter()
-            .map(|&lane| {
-                let acked = lock(&self.acknowledged)[lane as usize];
-                let last = self.log.committed(lane);
-                (lane.to_string(), json!({"last": last.to_string(), "acked": acked.to_string(), "buffered": self.buffered(lane)}))
+        let lane_json = |lane| {
+            json!({
+                "first": self.log.start(lane).to_string(),
+                "last": self.log.committed(lane).to_string(),
+                "acked": lock(&self.acknowledged)[lane as usize].to_string(),
+                "buffered": self.buffered(lane),
+                "bytes": self.log.lane_bytes(lane).unwrap_or(0),
+                "oldest_s": self.oldest_s(lane),
             })
-            .collect();
+        };
+        let lanes: serde_json::Map<_, _> = LaneName::ALL.iter().map(|&lane| (lane.to_string(), lane_json(lane))).collect();
         serde_json::Value::Object(lanes).to_string()
     }
 
     fn sources_json(&self) -> String {
-        let sources: Vec<_> = self
-            .sources
-            .iter()
-            .map(|s| json!({"name": s.name, "guarantee": s.guarantee, "connected": s.connected.load(Ordering::Relaxed), "accepted": s.accepted.load(Ordering::Relaxed)}))
-            .collect();
-        json!(sources).to_string()
+        let source_json = |source: &Arc<SourceCounters>| {
+            json!({
+                "name": source.name,
+                "kind": source.kind,
+                "state": if source.connected.load(Ordering::Relaxed) { "connected" } else { "not_connected" },
+                "guarantee": source.guarantee,
+                "accepted": source.accepted.load(Ordering::Relaxed),
+            })
+        };
+        json!(self.sources.iter().map(source_json).collect::<Vec<_>>()).to_string()
     }
+}
+
+/// Why plain text leaves this box, by destination; `None` where nothing says that it may.
+fn plaintext_accepted(config: &config::Config) -> Option<Name> {
+    let kafka = config.kafka.iter().map(|kafka| ("kafka", &kafka.plaintext_accepted));
+    let mqtt = config.mqtt.iter().map(|mqtt| (&*mqtt.name, &mqtt.plaintext_accepted));
+    let reasons: Vec<String> = kafka.chain(mqtt).filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_deref()?))).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; ").into())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -225,4 +254,50 @@ fn rss_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        buffer::LogSettings,
+        record::{Body, Entry, Stamp},
+    };
+
+    /// Keys of an object; of an array, those of its first element.
+    fn keys(json: &Value) -> Vec<&str> {
+        let object = json.as_object().or_else(|| json.get(0)?.as_object());
+        object.unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_heartbeat_has_the_keys_of_its_published_example() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
+        let (log, mut writer) = Log::open(dir.path(), LogSettings::new(64 << 20)).unwrap();
+        let clock = Clock::new();
+        let ts = topics::Timestamp(clock.now().ts.0 - 60_000_000);
+        let stamp = Stamp { asset: None, ts, ts_source: topics::TsSource::Gateway, clock: topics::Clock::Synced, origin: topics::Origin::Live };
+        let event = topics::Event::new(topics::EventKind::Tick);
+        writer.append(LaneName::Events, &Entry { stamp, cause: None, body: Body::Event(event.into()) }).unwrap();
+        writer.commit().unwrap();
+        let status = Status::new(&config, log, vec![Arc::new(SourceCounters::new("hall-3".into(), "mqtt", "redelivery", clock.clone()))], &clock);
+        let heartbeat = status.heartbeat(&config.gateway);
+
+        let example = include_str!("../../../config/kafka/schemas/hark.gateways.v1.example.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let of_example = |field: &str| parsed(example[field].as_str().unwrap());
+        let (lanes, expected) = (parsed(&heartbeat.lanes_json), of_example("lanes_json"));
+        assert_eq!(keys(&lanes), keys(&expected));
+        assert_eq!(keys(&lanes["inputs"]), keys(&expected["inputs"]));
+        assert_eq!(keys(&parsed(&heartbeat.sources_json)), keys(&of_example("sources_json")));
+        assert!((60.0..120.0).contains(&heartbeat.buffer_oldest_s.unwrap()), "{:?}", heartbeat.buffer_oldest_s);
+        assert_eq!((&lanes["events"]["acked"], &lanes["events"]["last"]), (&Value::from("0/0"), &Value::from("1/1")));
+        assert_eq!(lanes["inputs"]["oldest_s"], Value::Null);
+    }
 }

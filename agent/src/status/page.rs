@@ -15,8 +15,11 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
     let mut html = String::from(HEAD);
     let e = escape;
     // Writing to a String cannot fail.
-    let _ = write!(html, "<h1>{}</h1><p>Kafka: <b>{}</b></p><h2>Machines</h2>", e(gateway), status.link().as_str());
-    html.push_str("<table><tr><th>Machine<th>Phase<th>Health<th>Alarm<th>Data</tr>");
+    let _ = write!(html, "<h1>{}</h1><p>Kafka: <b>{}</b></p>", e(gateway), status.link().as_str());
+    if let Some(reasons) = &status.plaintext_accepted {
+        let _ = write!(html, "<p>Plain text is accepted. {}</p>", e(reasons));
+    }
+    html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>Phase<th>Health<th>Alarm<th>Data</tr>");
     for (id, asset) in status.assets() {
         let phase = match (asset.phase, asset.commissioning_progress) {
             (Phase::Commissioning, Some(progress)) => format!("commissioning {:.0} %", progress * 100.0),

@@ -189,9 +189,9 @@ pub(crate) fn gateway() -> CompactedRecord<Gateway> {
         buffer_quota_bytes: 2_147_483_648,
         buffer_oldest_s: Some(7_204.5),
         gap_records: 8_192,
-        lanes_json: r#"{"inputs":{"first_seq":8193,"last_seq":184471,"acked_seq":171560,"bytes":8912896,"oldest_s":7204.5},"predictions":{"first_seq":20001,"last_seq":20731,"acked_seq":20724,"bytes":524288,"oldest_s":41.2},"alarms":{"first_seq":12,"last_seq":12,"acked_seq":11,"bytes":0,"oldest_s":0.2},"events":{"first_seq":1,"last_seq":3,"acked_seq":3,"bytes":0,"oldest_s":null}}"#.into(),
-        sources_json: r#"[{"name":"hall-3","kind":"mqtt","state":"connected","guarantee":"redelivery"},{"name":"p101","kind":"serial","state":"connected","guarantee":"replay"}]"#.into(),
-        counters_json: r#"{"dropped_bad_frame":2,"dropped_duplicate":311,"dropped_not_a_number":0}"#.into(),
+        lanes_json: r#"{"inputs":{"first":"7/8192","last":"7/184471","acked":"7/171560","buffered":12911,"bytes":8912896,"oldest_s":7204.5},"predictions":{"first":"7/20000","last":"7/20731","acked":"7/20724","buffered":7,"bytes":524288,"oldest_s":41.2},"alarms":{"first":"6/11","last":"7/1","acked":"7/0","buffered":1,"bytes":0,"oldest_s":0.2},"events":{"first":"7/0","last":"7/3","acked":"7/3","buffered":0,"bytes":0,"oldest_s":null}}"#.into(),
+        sources_json: r#"[{"name":"hall-3","kind":"mqtt","state":"connected","guarantee":"redelivery","accepted":201873},{"name":"p101","kind":"serial","state":"connected","guarantee":"replay","accepted":3340}]"#.into(),
+        counters_json: r#"{"hall-3.rejected.not_json":2,"p101.node.repeated":311}"#.into(),
         certificates_json: r#"[{"name":"kafka client","subject":"CN=gw-hall3-01","expires":"2027-01-31T00:00:00Z"}]"#.into(),
         rss_bytes: Some(61_341_696),
     };

@@ -21,7 +21,7 @@ pub struct Gateway {
     pub link: Name,
     /// `exactly_once` or `at_least_once`.
     pub delivery: Name,
-    /// Plain text was accepted beyond loopback, with this reason.
+    /// Plain text was accepted, by destination and with its reason.
     pub plaintext_accepted: Option<Name>,
     /// Records appended since the start.
     pub accepted: u64,
@@ -33,15 +33,16 @@ pub struct Gateway {
     pub buffer_bytes: u64,
     /// The allowed maximum.
     pub buffer_quota_bytes: u64,
-    /// Age of the oldest record not acknowledged, seconds.
+    /// Age of the oldest record not acknowledged, by its event time, seconds.
     pub buffer_oldest_s: Option<f64>,
     /// Records named in gaps since the start.
     pub gap_records: u64,
-    /// Buffer per lane (`first_seq`, `last_seq`, `acked_seq`, `bytes`, `oldest_s`), a JSON object as text.
+    /// Buffer per lane, a JSON object as text: `first`, `last` and `acked` as `ordinal/seq` (`first` and `acked` are the places before the records that
+    /// follow), `buffered` records, `bytes` on disk, `oldest_s`.
     pub lanes_json: Name,
-    /// Sources with kind, state and guarantee (`replay`, `redelivery`, `none`), a JSON array as text.
+    /// Sources, a JSON array as text: `name`, `kind`, `state`, `guarantee` (`replay`, `redelivery`, `none`), `accepted` readings.
     pub sources_json: Name,
-    /// Counters by cause, a JSON object as text.
+    /// Counters by `source.group.cause`, a JSON object as text.
     pub counters_json: Name,
     /// Certificates with their expiry, a JSON array as text.
     pub certificates_json: Name,

@@ -2,6 +2,7 @@
 use std::{
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -37,6 +38,8 @@ pub enum Settings {
     Development,
     /// Persistence only, all limits as Mosquitto has them: what a plant gets that does not read our page.
     Defaults,
+    /// The same, for nobody but user `hark` with password `secret`.
+    Password,
     /// Persistence, and no limit on messages in flight or waiting: what is measured then is not the broker's patience.
     Unlimited,
 }
@@ -60,10 +63,12 @@ impl Mosquitto {
         let shipped = match settings {
             Settings::Plant => shipped("plant.conf")?,
             Settings::Development => shipped("development.conf")?,
-            Settings::Defaults => "persistence true\n".to_owned(),
+            Settings::Defaults | Settings::Password => "persistence true\n".to_owned(),
             Settings::Unlimited => "persistence true\nmax_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n".to_owned(),
         };
-        std::fs::write(broker.config_file(), on_loopback(&shipped, dir, broker.port)).context("failed to write mosquitto.conf")?;
+        let passwords = (settings == Settings::Password).then(|| password_file(dir)).transpose()?;
+        std::fs::write(broker.config_file(), on_loopback(&shipped, dir, broker.port, passwords.as_deref()))
+            .context("failed to write mosquitto.conf")?;
         broker.start_again()?;
         Ok(broker)
     }
@@ -140,13 +145,23 @@ fn shipped(name: &str) -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
 }
 
-fn on_loopback(shipped: &str, dir: &Path, port: u16) -> String {
+fn password_file(dir: &Path) -> Result<PathBuf> {
+    let file = dir.join("passwords");
+    let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args(["hark", "secret"]).output();
+    let made = made.context("failed to start mosquitto_passwd")?;
+    ensure!(made.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(file)
+}
+
+fn on_loopback(shipped: &str, dir: &Path, port: u16, passwords: Option<&Path>) -> String {
     let is_of_the_place = |line: &&str| line.split_whitespace().next().is_some_and(|key| OF_THE_PLACE.contains(&key));
     let kept: String = shipped.lines().filter(|line| !is_of_the_place(line)).flat_map(|line| [line, "\n"]).collect();
     // The listener comes first: an option of listeners that stands before any, such as `max_connections`, opens port 1883 to the world as well.
     // Started by root, Mosquitto becomes another user, who may not write into the test's directory; for all others `user` has no effect.
-    let place = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\npersistence_location {}/\n", dir.display());
-    place + &kept
+    let place = format!("listener {port} 127.0.0.1\nuser root\nlog_dest stderr\npersistence_location {}/\n", dir.display());
+    let users =
+        passwords.map_or_else(|| "allow_anonymous true\n".to_owned(), |file| format!("allow_anonymous false\npassword_file {}\n", file.display()));
+    place + &users + &kept
 }
 
 #[cfg(test)]
@@ -156,7 +171,7 @@ mod tests {
     #[test]
     fn a_shipped_file_keeps_its_limits_and_changes_its_place() {
         let file = "# comment\nlistener 8883\npassword_file /etc/passwd\nmax_queued_bytes 7\n";
-        let changed = on_loopback(file, Path::new("/tmp/x"), 1234);
+        let changed = on_loopback(file, Path::new("/tmp/x"), 1234, None);
         assert!(changed.starts_with("listener 1234 127.0.0.1\n") && changed.ends_with("# comment\nmax_queued_bytes 7\n"), "{changed}");
         assert!(changed.contains("\npersistence_location /tmp/x/\n"), "{changed}");
         assert!(!changed.contains("8883") && !changed.contains("passwd"), "{changed}");

@@ -34,7 +34,7 @@ impl Rows {
             grid_us: i64::try_from(asset.grid.as_micros()).unwrap_or(i64::MAX).max(1),
             intake: Intake::new(Arc::new(Registry::new(&assets, Origin::Replay))),
             // The clock in it dates connection times, of which a file has none.
-            counters: SourceCounters::new("replay".into(), "none", Clock::new()),
+            counters: SourceCounters::new("replay".into(), "file", "none", Clock::new()),
             asset,
             boot: "replay".into(),
         }
