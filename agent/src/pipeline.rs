@@ -35,6 +35,8 @@ use crate::{
 
 /// Appends that wait for the commit loop; their bytes are bounded by the sources' windows.
 const APPENDS: usize = 1_024;
+/// Between two looks at what sources counted.
+const LOG_CAUSES_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -122,8 +124,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
             log.wake();
         }
         stages.join("forward", &mut first_failure);
-        stages.join("commit", &mut first_failure);
-        first_failure.map_or(Ok(()), Err)
+        // Where the log fails, all that append fail with it: its own words say why.
+        let mut log_failure = None;
+        stages.join("commit", &mut log_failure);
+        log_failure.or(first_failure).map_or(Ok(()), Err)
     };
     let ended = tokio::task::spawn_blocking(join).await.unwrap_or(Err(RunError::Panicked("shutdown")));
     pages_stop.cancel();
@@ -149,9 +153,10 @@ fn start_sources(
     stages: &mut Stages,
 ) -> Result<JoinSet<()>, RunError> {
     let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
-    let mut counters = counters.iter().cloned();
-    let mut next_counters = || counters.next().expect("one set of counters per source");
+    let mut each = counters.iter().cloned();
+    let mut next_counters = || each.next().expect("one set of counters per source");
     let mut tasks = JoinSet::new();
+    tasks.spawn(log_causes(counters.to_vec(), stop.clone()));
     for broker in &config.mqtt {
         let intake = Intake::new(registry.clone());
         let (poll, decode, acknowledge) = mqtt::open(broker, intake, appender.clone(), clock.clone(), config.buffer.in_flight_bytes, next_counters());
@@ -168,6 +173,14 @@ fn start_sources(
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)
+}
+
+/// Tells of what sources met, until `stop`, and then once more.
+async fn log_causes(counters: Vec<Arc<SourceCounters>>, stop: CancellationToken) {
+    while tokio::time::timeout(LOG_CAUSES_EVERY, stop.cancelled()).await.is_err() {
+        counters.iter().for_each(|counters| counters.log_causes());
+    }
+    counters.iter().for_each(|counters| counters.log_causes());
 }
 
 /// The first record of an incarnation names the one before it and where each of its lanes ended.

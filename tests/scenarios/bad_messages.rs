@@ -42,7 +42,7 @@ fn bad_messages_are_counted_and_acknowledged() -> Result<()> {
         ("rejected", "wrong_shape", 2.0),
         ("dropped", "unknown_point", 1.0),
         ("dropped", "unknown_asset", 1.0),
-        ("dropped", "implausible_time", 2.0),
+        ("replaced", "implausible_time", 2.0),
         ("quality", "not_a_number", 1.0),
     ] {
         let series = format!("hark_source_cause_total{{source=\"plant\",group=\"{group}\",cause=\"{cause}\"}}");

@@ -17,13 +17,17 @@ use rdkafka::{
 use tracing::{debug, warn};
 
 use super::message::Message;
-use crate::config::Kafka;
+use crate::{config::Kafka, stop::Stop};
 
 /// Kafka gives up on a message after this; then the producer is dropped and everything not acknowledged is sent again from the log.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The client must have reported by then; a longer silence is its fault, and it is dropped.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(35);
-const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// As long a stop may be held up by a broker that accepts connections and says nothing.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a stop is asked for, what is in the buffer is sent for so long; the rest follows after the next start.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+const LOOK_AT_STOP_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection to the central Kafka.
 pub struct Destination {
@@ -94,8 +98,9 @@ impl Destination {
         if missing.is_empty() { Ok(Self { producer }) } else { Err(DestinationError::TopicsMissing { missing }) }
     }
 
-    /// Sends all and waits until Kafka has answered for each. The result has one outcome per message, in order.
-    pub fn send(&self, messages: &[Message]) -> Vec<Outcome> {
+    /// Sends all and waits until Kafka has answered for each; once `stop` is requested, for [`GRACE`] at most. The result has one outcome per
+    /// message, in order.
+    pub fn send(&self, messages: &[Message], stop: &Stop) -> Vec<Outcome> {
         let reports = self.producer.context();
         reports.expect(messages.len());
         for (index, message) in messages.iter().enumerate() {
@@ -112,7 +117,7 @@ impl Destination {
                 reports.report(index, classify(&error));
             }
         }
-        reports.wait(REPORT_TIMEOUT)
+        reports.wait(REPORT_TIMEOUT, stop)
     }
 }
 
@@ -154,9 +159,17 @@ impl Context {
         }
     }
 
-    fn wait(&self, timeout: Duration) -> Vec<Outcome> {
-        let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut batch, _) = self.complete.wait_timeout_while(batch, timeout, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
+    fn wait(&self, timeout: Duration, stop: &Stop) -> Vec<Outcome> {
+        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = timeout;
+        while batch.outstanding > 0 && !left.is_zero() {
+            if stop.requested() {
+                left = left.min(GRACE);
+            }
+            let slice = left.min(LOOK_AT_STOP_EVERY);
+            (batch, _) = self.complete.wait_timeout_while(batch, slice, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
+            left -= slice;
+        }
         std::mem::take(&mut *batch).outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Failed)).collect()
     }
 }
@@ -207,7 +220,7 @@ mod tests {
         context.report(0, Outcome::Refused);
         context.report(0, Outcome::Delivered); // A second report for the same message changes nothing.
         context.report(9, Outcome::Delivered);
-        assert_eq!(context.wait(Duration::ZERO), [Outcome::Refused, Outcome::Failed, Outcome::Delivered]);
+        assert_eq!(context.wait(Duration::ZERO, &Stop::default()), [Outcome::Refused, Outcome::Failed, Outcome::Delivered]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
 use tracing::{error, info, warn};
 
 use self::{
-    kafka::{Destination, DestinationError, Outcome},
+    kafka::{Destination, DestinationError, GRACE, Outcome},
     message::{Message, Sender, gateway_stamp},
 };
 use crate::{
@@ -36,8 +36,6 @@ const ORDER: [LaneName; 4] = [LaneName::Events, LaneName::Alarms, LaneName::Pred
 const STORE_EVERY: Duration = Duration::from_secs(1);
 /// Without records the loop looks after its other duties so often.
 const IDLE: Duration = Duration::from_millis(200);
-/// After a stop is asked for, what is in the buffer is sent for so long; the rest follows after the next start.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The forwarding stage.
 pub struct Forward {
@@ -177,7 +175,7 @@ impl Forward {
                 self.log.wait(LaneName::Inputs, inputs, IDLE);
             } else {
                 let (messages, places): (Vec<_>, Vec<_>) = items.into_iter().map(|item| (item.message, item.place)).unzip();
-                let outcomes = destination.send(&messages);
+                let outcomes = destination.send(&messages, stop);
                 if !self.settle(&messages, &places, &outcomes) {
                     self.store()?;
                     return Ok(false);

@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{self, Baseline, Event, EventKind, LaneName, Name, Quality, Reading, Timestamp};
+use hark_protocol::topics::{self, Baseline, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -83,6 +83,8 @@ pub struct EngineCounters {
     pub unknown_point: u64,
     /// Readings older than the open slot; not used.
     pub late: u64,
+    /// Readings whose time runs ahead of the gateway's; stored, not used.
+    pub ahead: u64,
     /// Readings of scored points without a usable value.
     pub bad: u64,
     /// Times that an asset's clock was found set back.
@@ -103,12 +105,13 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 12] {
+    pub fn named(&self) -> [(&'static str, u64); 13] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
             ("unknown_point", self.unknown_point),
             ("late", self.late),
+            ("ahead", self.ahead),
             ("bad", self.bad),
             ("clock_set_back", self.clock_set_back),
             ("rows", self.rows),
@@ -335,6 +338,11 @@ impl AssetRun {
             shared.counters.unknown_point += 1;
             return;
         };
+        // A time of the sensor's that runs ahead of the gateway's: it would open a slot for which all other points come late.
+        if reading.reason == Some(QualityReason::Clock) && emit.stamp.ts_source == TsSource::Sensor {
+            shared.counters.ahead += 1;
+            return;
+        }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
         let Some(point) = scored else { return };
         // A bad value is no value, whatever number came with it.

@@ -230,6 +230,22 @@ fn what_is_unknown_late_or_bad_is_counted() {
     assert_eq!(engine.asset_records(Timestamp(1010 * SECOND))[0].1.silent_s, Some(10.0));
 }
 
+/// One sensor whose clock runs ahead does not take the rows of all others with it.
+#[test]
+fn a_time_that_runs_ahead_opens_no_row() {
+    let mut undisturbed = engine_with(|_| {});
+    let expected = feed(&mut undisturbed, 1, &machine(400, 300));
+    let mut engine = engine_with(|_| {});
+    let mut out = feed(&mut engine, 1, &machine(400, 300)[..700]);
+    let mut ahead = reading(1000.0 + 72_000.0, "a", Some(1.0));
+    let Body::Reading(body) = &mut ahead.body else { panic!("it is a reading") };
+    (body.quality, body.reason) = (Quality::Uncertain, Some(QualityReason::Clock));
+    assert!(feed(&mut engine, 701, &[ahead]).is_empty());
+    out.extend(feed(&mut engine, 701, &machine(400, 300)[700..]));
+    assert!(out == expected);
+    assert_eq!((engine.counters().ahead, engine.counters().late), (1, 0));
+}
+
 #[test]
 fn predictions_between_changes_come_at_their_pace_with_the_largest_score() {
     let entries = machine(300, usize::MAX);

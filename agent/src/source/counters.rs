@@ -1,8 +1,8 @@
-//! What sources count, by cause. A cause is logged when it first happens and then once a minute with its count.
+//! What sources count, by cause. A cause is logged within a second of its first time and then once a minute while it goes on, with its count.
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +14,12 @@ use tracing::warn;
 use super::decode::DecodeError;
 use crate::clock::Clock;
 
-/// Why a value of a message became no reading, or lost its time.
+/// Between two log lines about the same cause.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// Of a name in the log; a broken sender's may be long.
+const EXAMPLE_CHARS_MAX: usize = 120;
+
+/// Why a value of a message became no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
     /// Neither message nor topic say which asset or point.
@@ -25,10 +30,6 @@ pub enum Dropped {
     UnknownPoint,
     /// A feature that needs what is not known (speed, bearing).
     FeatureUnavailable,
-    /// Not dropped: its time was replaced by the time of reception.
-    ImplausibleTime,
-    /// Not dropped: its sequence number is beyond what JSON readers hold exactly (2^53) and was left out.
-    SequenceTooLarge,
 }
 
 impl Dropped {
@@ -38,8 +39,6 @@ impl Dropped {
             Self::UnknownAsset => "unknown_asset",
             Self::UnknownPoint => "unknown_point",
             Self::FeatureUnavailable => "feature_unavailable",
-            Self::ImplausibleTime => "implausible_time",
-            Self::SequenceTooLarge => "sequence_too_large",
         }
     }
 }
@@ -76,6 +75,8 @@ struct Cause {
     count: u64,
     logged: u64,
     logged_at: Option<Duration>,
+    /// A name that it was about, since the last log line.
+    example: Option<String>,
 }
 
 impl SourceCounters {
@@ -108,9 +109,9 @@ impl SourceCounters {
         self.count("rejected", error.label(), 1);
     }
 
-    /// A value yielded nothing, or lost its time.
-    pub fn dropped(&self, cause: Dropped) {
-        self.count("dropped", cause.label(), 1);
+    /// A value yielded nothing; `name` is what it was about.
+    pub fn dropped(&self, cause: Dropped, name: impl FnOnce() -> String) {
+        self.count_example("dropped", cause.label(), name);
     }
 
     /// A reading is not good.
@@ -120,23 +121,42 @@ impl SourceCounters {
 
     /// Something else, by group and cause.
     pub fn count(&self, group: &'static str, cause: &'static str, by: u64) {
-        let now = self.clock.monotonic();
-        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock().entry((group, cause)).or_default().count += by;
+    }
+
+    /// Counts one, and keeps the first `example` since the last log line: a name that a person can look for.
+    pub fn count_example(&self, group: &'static str, cause: &'static str, example: impl FnOnce() -> String) {
+        let mut causes = self.lock();
         let entry = causes.entry((group, cause)).or_default();
-        entry.count += by;
-        let due = entry.logged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(60));
-        if due {
-            let since_last = entry.count - entry.logged;
+        entry.count += 1;
+        if entry.example.is_none() {
+            entry.example = Some(example().chars().take(EXAMPLE_CHARS_MAX).collect());
+        }
+    }
+
+    /// Logs the causes that are due. Called every second.
+    pub fn log_causes(&self) {
+        let now = self.clock.monotonic();
+        for (&(group, cause), entry) in self.lock().iter_mut() {
+            let new = entry.count - entry.logged;
+            if new == 0 || entry.logged_at.is_some_and(|at| now.saturating_sub(at) < LOG_EVERY) {
+                continue;
+            }
             (entry.logged, entry.logged_at) = (entry.count, Some(now));
-            let total = entry.count;
-            drop(causes);
-            warn!(source = %self.name, group, cause, count = since_last, total, "source input not as expected");
+            let (total, example) = (entry.count, entry.example.take().unwrap_or_default());
+            warn!(source = %self.name, group, cause, count = new, total, example, "source input not as expected");
         }
     }
 
     /// All causes seen, as (group, cause, count).
     pub fn causes(&self) -> Vec<(&'static str, &'static str, u64)> {
-        self.causes.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&(group, cause), entry)| (group, cause, entry.count)).collect()
+        self.lock().iter().map(|(&(group, cause), entry)| (group, cause, entry.count)).collect()
+    }
+}
+
+impl SourceCounters {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(&'static str, &'static str), Cause>> {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

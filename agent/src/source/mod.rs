@@ -6,6 +6,7 @@ pub mod counters;
 pub mod decode;
 pub mod mqtt;
 pub mod node;
+mod node_line;
 pub mod registry;
 pub mod serial;
 mod template;

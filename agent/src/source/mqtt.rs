@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hark_protocol::topics::LaneName;
+use hark_protocol::topics::{LaneName, Quality};
 use rumqttc::Outgoing;
 use rumqttc::v5::{
     AsyncClient, Event, EventLoop, MqttOptions,
@@ -84,6 +84,8 @@ pub struct Poll {
     messages: mpsc::Sender<Received>,
     /// Set when the last acknowledgement has been handed to the client.
     acknowledged: CancellationToken,
+    /// That the broker is away was logged since it was last there.
+    absence_logged: bool,
     counters: Arc<SourceCounters>,
 }
 
@@ -147,6 +149,7 @@ pub fn open(
         generation: generation.clone(),
         messages: messages_tx,
         acknowledged: acknowledged.clone(),
+        absence_logged: false,
         counters: counters.clone(),
     };
     let decode = Decode {
@@ -230,6 +233,7 @@ impl Poll {
     fn connected(&mut self, session_present: bool) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.absence_logged = false;
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
         // Subscribing again is harmless, and needed where the broker lost the session. One packet for all filters, so that one answer tells of
         // all. `try`: the queue is empty after a connect.
@@ -252,10 +256,12 @@ impl Poll {
     fn disconnected(&mut self, error: &rumqttc::v5::ConnectionError) {
         // An older generation ends here, also for acknowledgements that are on their way.
         self.generation.fetch_add(1, Ordering::Relaxed);
-        if self.counters.connected.swap(false, Ordering::Relaxed) || self.counters.connections.load(Ordering::Relaxed) == 0 {
+        self.counters.connected.store(false, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.absence_logged, true) {
             warn!(source = %self.config.name, host = %self.config.host, port = self.config.port, %error, "broker not connected, trying again");
         }
-        if error.to_string().contains("maximum packet size") || error.to_string().contains("payload size") {
+        // A broker that sends more than it was told to takes the connection down with it, each time; the client says so only in words.
+        if error.to_string().to_ascii_lowercase().contains("payload size") {
             self.counters.rejected(DecodeError::TooLarge);
         }
         self.counters.count("connection", "lost", 1);
@@ -326,12 +332,15 @@ impl Decode {
         let matched = self.templates.iter().find_map(|template| Some((template, template.captures(topic)?)));
         let (template, captures) = matched.ok_or(DecodeError::WrongShape)?;
         if publish.retain {
-            // The last known value is not a fresh one; its own time, if any, says when it was measured.
+            // The last known value is not a fresh one; its own time says when it was measured, and without one it is uncertain.
             self.counters.count("message", "retained", 1);
         }
         let context =
             Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
-        for sample in json::decode(&publish.payload, &template.topic.shape)? {
+        for mut sample in json::decode(&publish.payload, &template.topic.shape)? {
+            if publish.retain && sample.time.is_none() {
+                sample.quality = sample.quality.max(Quality::Uncertain);
+            }
             self.intake.take(sample, context, now, &self.counters, entries);
         }
         Ok(())

@@ -14,6 +14,7 @@ const COMPARISONS: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct NodeSession {
     boot: Option<u32>,
+    begun_ms: u64,
     last: [Option<u32>; Kind::COUNT],
     dropped_seen: u32,
     dropped_explained: u32,
@@ -37,30 +38,41 @@ pub enum Verdict {
 }
 
 impl NodeSession {
-    /// Judges a frame and takes note of it. A new boot id begins a new session; returns whether it did.
-    pub fn judge(&mut self, frame: &Frame) -> (Verdict, bool) {
-        let restarted = self.boot != Some(frame.boot);
-        if restarted {
-            *self = Self { boot: Some(frame.boot), dropped_explained: frame.dropped, dropped_seen: frame.dropped, ..Self::default() };
+    /// Looks at the boot id of a frame that came at `now_ms` (since the gateway's boot). A new one begins a new session; returns whether it did.
+    pub fn begin(&mut self, frame: &Frame, now_ms: u64) -> bool {
+        let begins = self.boot != Some(frame.boot);
+        if begins {
+            let (boot, dropped) = (Some(frame.boot), frame.dropped);
+            *self = Self { boot, begun_ms: now_ms, dropped_explained: dropped, dropped_seen: dropped, ..Self::default() };
         }
+        begins
+    }
+
+    /// When the session began, ms since the gateway's boot.
+    pub fn begun_ms(&self) -> u64 {
+        self.begun_ms
+    }
+
+    /// Judges a frame of this session and takes note of it.
+    pub fn judge(&mut self, frame: &Frame) -> Verdict {
         self.dropped_seen = self.dropped_seen.max(frame.dropped);
         if !frame.kind().needs_ack() {
-            return (Verdict::Passing, restarted);
+            return Verdict::Passing;
         }
         let last = &mut self.last[frame.kind().index()];
         let missing = match *last {
             // The first frame of a kind: where the agent itself started later than the node, what came before was acknowledged to a predecessor.
             None => 0,
-            Some(last) if frame.seq <= last => return (Verdict::Repeated, restarted),
+            Some(last) if frame.seq <= last => return Verdict::Repeated,
             Some(last) => frame.seq - last - 1,
         };
         // A gap is either a loss on the line, which the node mends by repeating, or a drop in its ring, which it counts.
         if missing > self.dropped_seen - self.dropped_explained {
-            return (Verdict::Early, restarted);
+            return Verdict::Early;
         }
         self.dropped_explained += missing;
         *last = Some(frame.seq);
-        (Verdict::New { lost: missing }, restarted)
+        Verdict::New { lost: missing }
     }
 
     /// Takes a clock comparison; the origin of gateway time is 1970, of node time its start.
@@ -74,6 +86,11 @@ impl NodeSession {
             self.comparisons.remove(0);
         }
         self.comparisons.push(comparison);
+    }
+
+    /// Whether clocks were compared.
+    pub fn knows_time(&self) -> bool {
+        !self.comparisons.is_empty()
     }
 
     /// Node time as UTC; `None` until clocks were compared.
@@ -111,7 +128,8 @@ mod tests {
 
     #[track_caller]
     fn check(session: &mut NodeSession, frame: Frame, expected: Verdict) {
-        assert_eq!(session.judge(&frame).0, expected);
+        session.begin(&frame, 0);
+        assert_eq!(session.judge(&frame), expected);
     }
 
     #[test]
@@ -138,8 +156,8 @@ mod tests {
     fn a_restart_begins_anew() {
         let mut s = NodeSession::default();
         check(&mut s, frame(1, 5, 3), Verdict::New { lost: 0 });
-        let (verdict, restarted) = s.judge(&frame(2, 1, 0));
-        assert_eq!((verdict, restarted), (Verdict::New { lost: 0 }, true));
+        assert!(s.begin(&frame(2, 1, 0), 8) && s.begun_ms() == 8);
+        check(&mut s, frame(2, 1, 0), Verdict::New { lost: 0 });
     }
 
     #[test]

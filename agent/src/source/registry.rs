@@ -1,5 +1,8 @@
 //! Which points exist, and what a decoded value becomes: the step from a source's words to a [`Reading`] in the log.
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use hark_protocol::topics::{Clock as ClockState, Name, Origin, Quality, QualityReason, Reading, Timestamp, TsSource};
 
@@ -36,6 +39,14 @@ pub struct Registry {
 struct AssetEntry {
     points: BTreeMap<String, Arc<Point>>,
     waveforms: BTreeMap<Name, WaveformPoint>,
+    /// Shaft speed, Hz, as its point said last, for features that need it. Speed and blocks may come through different sources.
+    speed_hz: Mutex<Option<f64>>,
+}
+
+impl AssetEntry {
+    fn speed_hz(&self) -> MutexGuard<'_, Option<f64>> {
+        self.speed_hz.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Registry {
@@ -53,18 +64,17 @@ impl Registry {
                     points.insert(point.id.to_string(), point_arc);
                 }
                 let waveforms = asset.waveforms.iter().map(|w| (w.id.clone(), WaveformPoint::new(w.clone()))).collect();
-                (asset.id.clone(), AssetEntry { points, waveforms })
+                (asset.id.clone(), AssetEntry { points, waveforms, speed_hz: Mutex::new(None) })
             })
             .collect();
         Self { assets, origin }
     }
 }
 
-/// Turns the samples of one source into entries. Remembers the last speed of each asset, for features that need it.
+/// Turns the samples of one source into entries.
 #[derive(Debug)]
 pub struct Intake {
     registry: Arc<Registry>,
-    speeds_hz: BTreeMap<Name, f64>,
 }
 
 /// Names that the topic or the configuration gives where the message does not.
@@ -79,7 +89,7 @@ pub struct Context<'a> {
 impl Intake {
     /// An intake of `registry`'s points.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, speeds_hz: BTreeMap::new() }
+        Self { registry }
     }
 
     /// What the readings of this gateway come from.
@@ -88,19 +98,21 @@ impl Intake {
     }
 
     /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.
-    pub fn take(&mut self, sample: Sample, context: Context<'_>, now: &Now, counters: &SourceCounters, entries: &mut Vec<Entry>) {
+    pub fn take(&self, sample: Sample, context: Context<'_>, now: &Now, counters: &SourceCounters, entries: &mut Vec<Entry>) {
         let registry = self.registry.clone();
         let (Some(asset), Some(point)) = (sample.asset.as_deref().or(context.asset), sample.point.as_deref().or(context.point)) else {
-            return counters.dropped(Dropped::Unnamed);
+            return counters.dropped(Dropped::Unnamed, String::new);
         };
-        let Some((asset_id, asset)) = registry.assets.get_key_value(asset) else { return counters.dropped(Dropped::UnknownAsset) };
+        let Some((asset_id, asset)) = registry.assets.get_key_value(asset) else {
+            return counters.dropped(Dropped::UnknownAsset, || asset.to_owned());
+        };
         let time = judge_time(sample.time, now);
         if time.replaced {
-            counters.dropped(Dropped::ImplausibleTime);
+            counters.count("replaced", "implausible_time", 1);
         }
         let sequence = sample.sequence.filter(|sequence| *sequence < SEQUENCE_MAX);
         if sequence != sample.sequence {
-            counters.dropped(Dropped::SequenceTooLarge);
+            counters.count("replaced", "sequence_too_large", 1);
         }
         let stamp = Stamp { asset: Some(asset_id.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: registry.origin };
         let mut push = |point: &Point, value: Result<f64, QualityReason>, quality: Quality| {
@@ -109,23 +121,25 @@ impl Intake {
         };
         match &sample.value {
             Value::Block(block) => {
-                let Some(waveform) = asset.waveforms.get(point) else { return counters.dropped(Dropped::UnknownPoint) };
-                for (feature, value) in waveform.features(block, self.speeds_hz.get(asset_id).copied()) {
+                let Some(waveform) = asset.waveforms.get(point) else {
+                    return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}"));
+                };
+                for (feature, value) in waveform.features(block, *asset.speed_hz()) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
                     match value {
                         Some(value) => push(derived, Ok(value), sample.quality),
-                        None => counters.dropped(Dropped::FeatureUnavailable),
+                        None => counters.dropped(Dropped::FeatureUnavailable, || format!("{asset_id}/{feature}")),
                     }
                 }
             }
             value => {
-                let Some(point) = asset.points.get(point) else { return counters.dropped(Dropped::UnknownPoint) };
+                let Some(point) = asset.points.get(point) else { return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}")) };
                 let number = to_number(point, value);
                 if let Ok(speed) = number
                     && asset.waveforms.values().any(|w| w.speed_point() == Some(&point.id))
                 {
                     let per_second = if &*point.unit == "/min" { speed / 60.0 } else { speed };
-                    self.speeds_hz.insert(asset_id.clone(), per_second);
+                    *asset.speed_hz() = Some(per_second);
                 }
                 push(point, number, sample.quality);
             }

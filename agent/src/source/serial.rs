@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use hark_protocol::{
-    node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, TimeSync, encode, offset_and_delay},
-    topics::{EventKind, LaneName},
+    node::{Body, TimeSync},
+    topics::LaneName,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,15 +20,14 @@ use tracing::{info, warn};
 use super::{
     counters::SourceCounters,
     decode::{DecodeError, Sample, json, lines::LineDecoder},
-    node::{NodeSession, Verdict, samples},
+    node_line::{Durable, NodeLine, Taken},
     registry::{Context, Intake},
 };
 use crate::{
     backoff::Backoff,
     buffer::commit::{Append, AppendError, Appender, Committed},
     clock::{Clock, Now},
-    config::{Node, Serial, SerialFormat, Shape},
-    record::{Body as EntryBody, Entry, Stamp},
+    config::{Serial, SerialFormat, Shape},
 };
 
 /// Longest line taken; a longer one is garbage or another baud rate.
@@ -40,6 +39,9 @@ const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 /// For the last acknowledgements when stopping.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A node that takes nothing for so long does not read: what is meant for it is left out for a while, or it would hold up what it sends.
+const SEND_TIMEOUT: Duration = Duration::from_millis(250);
+const DEAF_FOR: Duration = Duration::from_secs(10);
 
 /// One port's source.
 pub struct SerialSource {
@@ -53,13 +55,6 @@ pub struct SerialSource {
     pub clock: Clock,
     /// Counts.
     pub counters: Arc<SourceCounters>,
-}
-
-/// A frame that is durable and may be acknowledged.
-#[derive(Clone, Copy, Debug)]
-struct Durable {
-    node: u32,
-    ack: Ack,
 }
 
 impl SerialSource {
@@ -125,6 +120,9 @@ impl SerialSource {
                         if self.take(&bytes[..count], speech, acks_tx).await.is_err() {
                             return Ended::Log;
                         }
+                        if speech.session_began() {
+                            compare.reset_immediately();
+                        }
                     }
                     Err(error) => return Ended::Port(error),
                 },
@@ -135,7 +133,7 @@ impl SerialSource {
                         latest.insert((durable.node, durable.ack.kind), durable);
                     }
                     for Durable { node, ack } in latest.into_values() {
-                        if let Err(error) = send(port, speech, node, Body::Ack(ack)).await {
+                        if let Err(error) = self.send(port, speech, node, Body::Ack(ack)).await {
                             return Ended::Port(error);
                         }
                         self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -144,11 +142,29 @@ impl SerialSource {
                 _ = compare.tick() => {
                     for node in speech.nodes() {
                         let t1_us = u64::try_from(self.clock.now().ts.0).unwrap_or(0);
-                        if let Err(error) = send(port, speech, node, Body::TimeSync(TimeSync::Request { t1_us })).await {
+                        if let Err(error) = self.send(port, speech, node, Body::TimeSync(TimeSync::Request { t1_us })).await {
                             return Ended::Port(error);
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Sends to a node, unless it does not read. What is left out it asks for again: a frame by repeating it, a comparison is repeated by us.
+    async fn send(&self, port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<()> {
+        let Speech::Node(line) = speech else { return Ok(()) };
+        let now = self.clock.monotonic();
+        if now < line.deaf_until {
+            return Ok(());
+        }
+        let bytes = line.frame_for(node, body)?;
+        match tokio::time::timeout(SEND_TIMEOUT, port.write_all(&bytes)).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                line.deaf_until = now + DEAF_FOR;
+                self.counters.count("node", "does_not_read", 1);
+                Ok(())
             }
         }
     }
@@ -190,7 +206,9 @@ impl SerialSource {
 /// Tells the nodes what became durable last, so that they do not send it again to the next start.
 async fn leave(port: &mut SerialStream, speech: &mut Speech, acks: &mut mpsc::Receiver<Durable>) {
     while let Some(Durable { node, ack }) = acks.recv().await {
-        if send(port, speech, node, Body::Ack(ack)).await.is_err() {
+        let Speech::Node(line) = &mut *speech else { return };
+        let Ok(bytes) = line.frame_for(node, Body::Ack(ack)) else { return };
+        if port.write_all(&bytes).await.is_err() {
             return;
         }
     }
@@ -199,13 +217,6 @@ async fn leave(port: &mut SerialStream, speech: &mut Speech, acks: &mut mpsc::Re
 enum Ended {
     Port(std::io::Error),
     Log,
-}
-
-#[derive(Default)]
-struct Taken {
-    inputs: Vec<Entry>,
-    events: Vec<Entry>,
-    durable: Vec<Durable>,
 }
 
 /// The state of what is spoken on a port; it outlives a lost connection.
@@ -217,17 +228,7 @@ enum Speech {
 impl Speech {
     fn new(format: &SerialFormat) -> Self {
         match format {
-            SerialFormat::Node { nodes } => {
-                // The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
-                let boot = fastrand::u32(1..);
-                Self::Node(Box::new(NodeLine {
-                    nodes: nodes.clone(),
-                    sessions: BTreeMap::new(),
-                    decoder: Decoder::new(),
-                    boot,
-                    seqs: [0; Kind::COUNT],
-                }))
-            }
+            SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone()))),
             SerialFormat::Csv(csv) => {
                 Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }))
             }
@@ -240,15 +241,23 @@ impl Speech {
 
     fn nodes(&self) -> Vec<u32> {
         match self {
-            Self::Node(line) => line.nodes.keys().copied().collect(),
+            Self::Node(line) => line.nodes().collect(),
             Self::Lines(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a node began anew since the last call: its clock is not known yet.
+    fn session_began(&mut self) -> bool {
+        match self {
+            Self::Node(line) => line.session_began(),
+            Self::Lines(_) => false,
         }
     }
 
     /// The line broke: what was begun is not completed by what comes next.
     fn interrupted(&mut self, counters: &SourceCounters) {
         match self {
-            Self::Node(line) => line.decoder.reset(),
+            Self::Node(line) => line.interrupted(),
             Self::Lines(lines) => {
                 if !lines.line.is_empty() {
                     counters.count("rejected", "half_line", 1);
@@ -258,80 +267,6 @@ impl Speech {
             }
         }
     }
-}
-
-async fn send(port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<()> {
-    let Speech::Node(line) = speech else { return Ok(()) };
-    let seq = &mut line.seqs[body.kind().index()];
-    *seq = seq.wrapping_add(1);
-    let frame = Frame { node, boot: line.boot, seq: *seq, time_us: 0, dropped: 0, body };
-    let mut bytes = [0; MAX_FRAME];
-    let length = encode(&frame, &mut bytes).map_err(std::io::Error::other)?;
-    port.write_all(&bytes[..length]).await
-}
-
-/// A line with nodes.
-struct NodeLine {
-    nodes: BTreeMap<u32, Node>,
-    sessions: BTreeMap<u32, NodeSession>,
-    decoder: Decoder,
-    boot: u32,
-    seqs: [u32; Kind::COUNT],
-}
-
-impl NodeLine {
-    fn take(&mut self, bytes: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
-        for &byte in bytes {
-            match self.decoder.push(byte) {
-                None => {}
-                Some(Err(error)) => counters.count("rejected", error.name(), 1),
-                Some(Ok(frame)) => self.frame(&frame, now, intake, counters, taken),
-            }
-        }
-    }
-
-    fn frame(&mut self, frame: &Frame, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
-        counters.messages.fetch_add(1, Ordering::Relaxed);
-        let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
-        let session = self.sessions.entry(frame.node).or_default();
-        let (verdict, restarted) = session.judge(frame);
-        if restarted {
-            info!(source = %counters.name, node = frame.node, boot = frame.boot, "node session began");
-        }
-        let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
-        match verdict {
-            Verdict::New { lost } => {
-                taken.durable.push(durable);
-                if lost > 0 {
-                    counters.count("lost", "node_ring", u64::from(lost));
-                    taken.events.push(loss(node, &counters.name, lost, now, intake.origin()));
-                }
-                match samples(frame, node, session.utc(frame.time_us)) {
-                    Some(samples) => samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs)),
-                    None => counters.count("dropped", "unknown_channel", 1),
-                }
-            }
-            Verdict::Repeated => {
-                counters.count("node", "repeated", 1);
-                taken.durable.push(durable);
-            }
-            Verdict::Early => counters.count("node", "early", 1),
-            Verdict::Passing => {
-                if let Body::TimeSync(TimeSync::Reply { t1_us, t2_us, t3_us }) = frame.body {
-                    session.compare(offset_and_delay(t1_us, t2_us, t3_us, u64::try_from(now.ts.0).unwrap_or(0)));
-                }
-            }
-        }
-    }
-}
-
-fn loss(node: &Node, source: &hark_protocol::topics::Name, count: u32, now: &Now, origin: hark_protocol::topics::Origin) -> Entry {
-    let mut event = hark_protocol::topics::Event::new(EventKind::SourceLoss);
-    event.source = Some(source.clone());
-    event.count = Some(u64::from(count));
-    event.text = Some(format!("{count} frames were dropped by the node before they could be stored").into());
-    let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin };
-    Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
 }
 
 /// A port with one message a line.

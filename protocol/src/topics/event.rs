@@ -30,7 +30,7 @@ pub enum EventKind {
     Audit,
     /// A source lost data before Hark could store it: `source`, `count`.
     SourceLoss,
-    /// A source changed between connected and not: `source`, `what`.
+    /// A source said something of itself, such as that a sensor is stuck: `source`, `what`.
     Source,
 }
 

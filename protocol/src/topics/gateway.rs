@@ -37,8 +37,7 @@ pub struct Gateway {
     pub buffer_oldest_s: Option<f64>,
     /// Records named in gaps since the start.
     pub gap_records: u64,
-    /// Buffer per lane, a JSON object as text: `first`, `last` and `acked` as `ordinal/seq` (`first` and `acked` are the places before the records that
-    /// follow), `buffered` records, `bytes` on disk, `oldest_s`.
+    /// Buffer per lane, a JSON object as text: `first`, `last`, `acked` (places, `ordinal/seq`), `buffered` records, `bytes`, `oldest_s`.
     pub lanes_json: Name,
     /// Sources, a JSON array as text: `name`, `kind`, `state`, `guarantee` (`replay`, `redelivery`, `none`), `accepted` readings.
     pub sources_json: Name,

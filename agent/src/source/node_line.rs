@@ -1,0 +1,326 @@
+//! A serial line with sensor nodes: from bytes to what is stored and what is acknowledged afterwards. Pure.
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use hark_protocol::{
+    node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, NodeEvent, TimeSync, encode, offset_and_delay},
+    topics::{Event, EventKind, Name, Origin, TsSource},
+};
+use tracing::info;
+
+use super::{
+    counters::SourceCounters,
+    node::{NodeSession, Verdict, samples},
+    registry::{Context, Intake},
+};
+use crate::{
+    clock::Now,
+    config::Node,
+    record::{Body as EntryBody, Entry, Stamp},
+};
+
+/// Frames wait so long for the first comparison of clocks: without it their times say nothing. A node that does not answer gets the time of reception.
+const CLOCK_WAIT_MS: u64 = 2_000;
+/// The same report of a node becomes an event this often at most; all of them are counted.
+const REPORT_EVERY_MS: u64 = 60_000;
+
+/// A frame that may be acknowledged once it is durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Durable {
+    pub(super) node: u32,
+    pub(super) ack: Ack,
+}
+
+/// What came of the bytes of one read.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) inputs: Vec<Entry>,
+    pub(super) events: Vec<Entry>,
+    pub(super) durable: Vec<Durable>,
+}
+
+/// The line; it outlives a lost connection.
+pub(super) struct NodeLine {
+    /// Nothing is sent before this time since boot.
+    pub(super) deaf_until: Duration,
+    nodes: BTreeMap<u32, Node>,
+    sessions: BTreeMap<u32, NodeSession>,
+    decoder: Decoder,
+    /// The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
+    boot: u32,
+    seqs: [u32; Kind::COUNT],
+    session_began: bool,
+    /// When a node last had a report of this name stored, ms since boot.
+    reported_ms: BTreeMap<(u32, &'static str), u64>,
+}
+
+/// A report of a node as it is stored and counted.
+struct Report {
+    kind: EventKind,
+    what: &'static str,
+    count: Option<u64>,
+    text: String,
+}
+
+impl NodeLine {
+    pub(super) fn new(nodes: BTreeMap<u32, Node>) -> Self {
+        Self {
+            deaf_until: Duration::ZERO,
+            nodes,
+            sessions: BTreeMap::new(),
+            decoder: Decoder::new(),
+            boot: fastrand::u32(1..),
+            seqs: [0; Kind::COUNT],
+            session_began: false,
+            reported_ms: BTreeMap::new(),
+        }
+    }
+
+    /// Ids of the configured nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.nodes.keys().copied()
+    }
+
+    /// Whether a node began anew since the last call.
+    pub(super) fn session_began(&mut self) -> bool {
+        std::mem::take(&mut self.session_began)
+    }
+
+    /// The line broke: what was begun is not completed by what comes next.
+    pub(super) fn interrupted(&mut self) {
+        self.decoder.reset();
+    }
+
+    /// The next frame to `node`, encoded.
+    pub(super) fn frame_for(&mut self, node: u32, body: Body) -> std::io::Result<Vec<u8>> {
+        let seq = &mut self.seqs[body.kind().index()];
+        *seq = seq.wrapping_add(1);
+        let frame = Frame { node, boot: self.boot, seq: *seq, time_us: 0, dropped: 0, body };
+        let mut bytes = [0; MAX_FRAME];
+        let length = encode(&frame, &mut bytes).map_err(std::io::Error::other)?;
+        Ok(bytes[..length].to_vec())
+    }
+
+    /// Takes what arrived at `now`.
+    pub(super) fn take(&mut self, bytes: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        for &byte in bytes {
+            match self.decoder.push(byte) {
+                None => {}
+                Some(Err(error)) => counters.count("rejected", error.name(), 1),
+                Some(Ok(frame)) => self.frame(&frame, now, intake, counters, taken),
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
+        let session = self.sessions.entry(frame.node).or_default();
+        let store = |taken: &mut Taken, report: Report| taken.events.push(report.entry(node, &counters.name, now, intake.origin()));
+        if session.begin(frame, now.log_ms) {
+            info!(source = %counters.name, node = frame.node, boot = frame.boot, "node session began");
+            self.session_began = true;
+            if frame.dropped > 0 {
+                counters.count("lost", "node_ring_earlier", u64::from(frame.dropped));
+                store(taken, dropped_earlier(frame.dropped));
+            }
+        }
+        if frame.kind().needs_ack() && !session.knows_time() && now.log_ms < session.begun_ms() + CLOCK_WAIT_MS {
+            // Not acknowledged, so the node sends it again.
+            return counters.count("node", "before_clock", 1);
+        }
+        let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
+        match session.judge(frame) {
+            Verdict::New { lost } => {
+                taken.durable.push(durable);
+                if lost > 0 {
+                    counters.count("lost", "node_ring", u64::from(lost));
+                    store(taken, dropped(lost));
+                }
+                if let Body::Event(event) = &frame.body {
+                    let report = report(*event);
+                    counters.count("node", report.what, 1);
+                    let last_ms = self.reported_ms.entry((frame.node, report.what)).or_insert(u64::MAX);
+                    if *last_ms == u64::MAX || now.log_ms >= last_ms.saturating_add(REPORT_EVERY_MS) {
+                        *last_ms = now.log_ms;
+                        store(taken, report);
+                    }
+                }
+                match samples(frame, node, session.utc(frame.time_us)) {
+                    Some(samples) => samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs)),
+                    None => counters.count("dropped", "unknown_channel", 1),
+                }
+            }
+            Verdict::Repeated => {
+                counters.count("node", "repeated", 1);
+                taken.durable.push(durable);
+            }
+            Verdict::Early => counters.count("node", "early", 1),
+            Verdict::Passing => {
+                if let Body::TimeSync(TimeSync::Reply { t1_us, t2_us, t3_us }) = frame.body {
+                    session.compare(offset_and_delay(t1_us, t2_us, t3_us, u64::try_from(now.ts.0).unwrap_or(0)));
+                }
+            }
+        }
+    }
+}
+
+impl Report {
+    fn entry(self, node: &Node, source: &Name, now: &Now, origin: Origin) -> Entry {
+        let event = Event {
+            source: Some(source.clone()),
+            what: Some(self.what.into()),
+            count: self.count,
+            text: Some(self.text.into()),
+            ..Event::new(self.kind)
+        };
+        let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin };
+        Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
+    }
+}
+
+fn dropped(frames: u32) -> Report {
+    let text = format!("{frames} frames were dropped by the node before they could be stored");
+    Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text }
+}
+
+/// The count is the node's since its own start: what of it an earlier start of the agent reported is not known.
+fn dropped_earlier(frames: u32) -> Report {
+    let text =
+        format!("the node dropped {frames} frames between its start and this first contact; an earlier contact may have reported some of them");
+    Report { kind: EventKind::SourceLoss, what: "node_ring_earlier", count: Some(frames.into()), text }
+}
+
+fn report(event: NodeEvent) -> Report {
+    let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text };
+    match event {
+        NodeEvent::Overrun { channel, samples } => Report {
+            kind: EventKind::SourceLoss,
+            what: "overrun",
+            count: Some(samples.into()),
+            text: format!("the node lost {samples} samples of channel {channel}: its sample ring was full"),
+        },
+        NodeEvent::Clipped { channel, samples } => Report {
+            count: Some(samples.into()),
+            ..source("clipped", format!("{samples} samples of channel {channel} stood at the end of the sensor's range"))
+        },
+        NodeEvent::Stuck { channel } => source("stuck", format!("channel {channel} had the same value throughout a block")),
+        NodeEvent::ClockStepped { by_us } => source("clock_stepped", format!("the node's clock jumped by {by_us} us")),
+        NodeEvent::SelfTestStarted => source("self_test_started", "the node tests its sensors".to_owned()),
+        NodeEvent::SelfTestEnded { passed } => {
+            let result = if passed { "as they should" } else { "not as they should" };
+            source(if passed { "self_test_passed" } else { "self_test_failed" }, format!("the node's sensors answered {result}"))
+        }
+        NodeEvent::CommandDone { seq } => source("command_done", format!("the node carried out command {seq}")),
+        NodeEvent::CommandRefused { seq } => source("command_refused", format!("the node did not carry out command {seq}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hark_protocol::{
+        node::{Features, Quantity, Value},
+        topics::{Clock as ClockState, Timestamp},
+    };
+
+    use super::*;
+    use crate::{clock::Clock, config, source::registry::Registry};
+
+    const NODE: u32 = 7;
+    const AT_US: i64 = 1_767_225_600_000_000;
+
+    struct Line {
+        line: NodeLine,
+        intake: Intake,
+        counters: SourceCounters,
+    }
+
+    fn line() -> Line {
+        let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+        let assets = config::load(&shipped).unwrap().assets;
+        let node = Node { asset: "fan-7".into(), channels: vec!["de-h".into(), "".into()] };
+        Line {
+            line: NodeLine::new(BTreeMap::from([(NODE, node)])),
+            intake: Intake::new(Arc::new(Registry::new(&assets, Origin::Simulated))),
+            counters: SourceCounters::new("line".into(), "serial", "replay", Clock::new()),
+        }
+    }
+
+    impl Line {
+        fn take(&mut self, frame: &Frame, log_ms: u64) -> Taken {
+            let mut bytes = [0; MAX_FRAME];
+            let length = encode(frame, &mut bytes).unwrap();
+            let now = Now { ts: Timestamp(AT_US + log_ms as i64 * 1_000), log_ms, boot: "boot".into(), state: ClockState::Synced };
+            let mut taken = Taken::default();
+            self.line.take(&bytes[..length], &now, &mut self.intake, &self.counters, &mut taken);
+            taken
+        }
+
+        fn counted(&self, cause: &str) -> u64 {
+            self.counters.causes().iter().filter(|(_, name, _)| *name == cause).map(|(_, _, count)| count).sum()
+        }
+    }
+
+    fn frame(seq: u32, time_us: u64, dropped: u32, body: Body) -> Frame {
+        Frame { node: NODE, boot: 3, seq, time_us, dropped, body }
+    }
+
+    fn features() -> Body {
+        let mut values = Features { channel: 0, values: Default::default() };
+        values.values.push(Value { quantity: Quantity::VRms, value: 1.5 }).ok().unwrap();
+        Body::Features(values)
+    }
+
+    fn events(taken: &Taken) -> Vec<(EventKind, String, Option<u64>)> {
+        let event = |entry: &Entry| match &entry.body {
+            EntryBody::Event(event) => Some((event.kind, event.what.as_deref().unwrap_or_default().to_owned(), event.count)),
+            _ => None,
+        };
+        taken.events.iter().filter_map(event).collect()
+    }
+
+    #[test]
+    fn a_backlog_waits_for_the_clock_and_keeps_its_times() {
+        let mut line = line();
+        let early = line.take(&frame(1, 5_000_000, 0, features()), 10_000);
+        assert!(early.inputs.is_empty() && early.durable.is_empty(), "not acknowledged: the node sends it again");
+        assert!(line.line.session_began() && !line.line.session_began());
+        // The gateway asked at 10.1 s; the node's clock then showed 20 s.
+        let t1_us = (AT_US + 10_100_000) as u64;
+        line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
+        let taken = line.take(&frame(1, 5_000_000, 0, features()), 10_200);
+        assert_eq!((taken.inputs.len(), taken.durable.len()), (1, 1));
+        assert_eq!((taken.inputs[0].stamp.ts, taken.inputs[0].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
+    }
+
+    #[test]
+    fn a_node_that_tells_no_time_gets_the_time_of_reception() {
+        let mut line = line();
+        assert!(line.take(&frame(1, 5, 0, features()), 10_000).inputs.is_empty());
+        let taken = line.take(&frame(1, 5, 0, features()), 10_000 + CLOCK_WAIT_MS);
+        assert_eq!(taken.inputs[0].stamp.ts_source, TsSource::Gateway);
+        assert_eq!(line.counted("before_clock"), 1);
+    }
+
+    #[test]
+    fn what_the_ring_dropped_before_the_first_contact_is_told() {
+        let mut line = line();
+        let taken = line.take(&frame(900, 5, 1_374, features()), 10_000);
+        assert_eq!(events(&taken), [(EventKind::SourceLoss, "node_ring_earlier".to_owned(), Some(1_374))]);
+        assert_eq!(line.counted("node_ring_earlier"), 1_374);
+        assert!(events(&line.take(&frame(900, 5, 1_374, features()), 10_100)).is_empty(), "once");
+    }
+
+    #[test]
+    fn reports_of_a_node_are_counted_and_told_once_a_minute() {
+        let mut line = line();
+        let clipped = |seq| frame(seq, 0, 0, Body::Event(NodeEvent::Clipped { channel: 0, samples: 9 }));
+        line.take(&clipped(1), 0);
+        let told: Vec<usize> =
+            [(1, 5_000), (2, 6_000), (3, 5_000 + REPORT_EVERY_MS)].map(|(seq, log_ms)| events(&line.take(&clipped(seq), log_ms)).len()).to_vec();
+        assert_eq!((told, line.counted("clipped")), (vec![1, 0, 1], 3));
+        let overrun = frame(4, 0, 0, Body::Event(NodeEvent::Overrun { channel: 0, samples: 40 }));
+        assert_eq!(events(&line.take(&overrun, 70_000)), [(EventKind::SourceLoss, "overrun".to_owned(), Some(40))]);
+    }
+}
