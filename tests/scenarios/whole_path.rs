@@ -1,5 +1,6 @@
 //! The whole path: recorded files go through ptys and a real MQTT broker into the real agent and arrive in a real Kafka, row for row, and a replay of
 //! the same files gives the same predictions, number for number.
+#![expect(clippy::disallowed_methods, reason = "senders run side by side; the scope joins them")]
 #![expect(clippy::print_stdout, reason = "what was compared, for --nocapture")]
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
