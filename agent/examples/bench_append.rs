@@ -1,6 +1,7 @@
 //! Group-commit append of small readings: readings per second, flash bytes per payload byte, commit latency.
 //!
 //! `cargo run -p hark --example bench_append [-- <directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock, and at a fixed rate it waits for time")]
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -50,7 +51,6 @@ fn run(root: &Path, name: &str, readings: usize, every: Duration, length: Durati
         let before = Instant::now();
         writer.commit()?;
         latencies.push(before.elapsed());
-        #[expect(clippy::disallowed_methods, reason = "a benchmark at a fixed rate waits for time")]
         std::thread::sleep(every.saturating_sub(before.elapsed()));
     }
     let (elapsed, written) = (started.elapsed(), written_bytes()? - written_before);

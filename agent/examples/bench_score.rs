@@ -1,6 +1,7 @@
 //! Time of inference per row: one asset of eight points, `Engine::process` for each reading, scored rows only.
 //!
 //! `cargo run -p hark --example bench_score` prints median, 99 % point and largest time of a row, in microseconds.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 use std::{
     collections::BTreeMap,
     path::Path,

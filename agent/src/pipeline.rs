@@ -95,8 +95,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
     let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
-    let commit_log = log.clone();
-    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy)?))?;
+    let (commit_log, commit_clock) = (log.clone(), clock.clone());
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_clock)?))?;
     open_incarnation(&log, &appender, &config, &clock).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {

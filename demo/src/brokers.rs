@@ -2,7 +2,6 @@
 //!
 //! The stand-ins live in this process. The mock cluster of librdkafka keeps records in memory and speaks the real protocol, transactions included;
 //! rumqttd is a real broker, only small. Neither is for anything but a first look.
-#![expect(clippy::disallowed_methods, reason = "the demo has no pipeline; each stand-in owns its thread here")]
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     sync::{Arc, mpsc::sync_channel},

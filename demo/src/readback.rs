@@ -1,5 +1,4 @@
 //! Reading back: a `read_committed` consumer of all demo topics on its own thread, as any dashboard would be.
-#![expect(clippy::disallowed_methods, reason = "the demo has no pipeline; the consumer owns its thread here")]
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},

@@ -1,5 +1,4 @@
 //! Everything that runs, started and stopped in order: brokers, consumer, agent, sensors; and back.
-#![expect(clippy::disallowed_methods, reason = "the demo has no pipeline; the watch over /metrics owns its thread here")]
 use std::{
     io,
     path::{Path, PathBuf},

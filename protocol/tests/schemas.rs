@@ -9,7 +9,7 @@ mod examples;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use catalogue::{Contract, LARGEST_INTEGER, contracts};
-use hark_protocol::topics::{FEEDBACK, TOPICS};
+use hark_protocol::topics::TOPICS;
 use serde_json::{Map, Value};
 
 fn folder() -> std::path::PathBuf {
@@ -146,7 +146,15 @@ fn examples_are_flat_and_exact() {
 #[test]
 fn records_begin_with_their_identity() {
     for contract in contracts().unwrap() {
-        let first = if contract.topic == FEEDBACK { "command_id" } else { "event_id" };
-        assert!(contract.example.starts_with(&format!("{{\n  \"{first}\"")), "{}", contract.topic.name);
+        assert!(contract.example.starts_with("{\n  \"event_id\""), "{}", contract.topic.name);
+    }
+}
+
+#[test]
+fn every_record_says_who_and_when() {
+    const COMMON: [&str; 10] = ["event_id", "gw", "inc", "sv", "asset", "ts", "ts_ms", "ts_source", "clock", "origin"];
+    for contract in contracts().unwrap() {
+        let missing: Vec<_> = COMMON.iter().filter(|field| !properties(&contract).contains_key(**field)).collect();
+        assert!(missing.is_empty(), "{} has no {missing:?}", contract.topic.name);
     }
 }

@@ -1,6 +1,7 @@
 //! The brokers themselves keep what the promises are built on: Kafka its transactions and arrival times, Mosquitto its sessions.
 //!
 //! A promise that fails while these pass is Hark's fault; if one of these fails, look at the broker or its settings first.
+#![expect(clippy::disallowed_methods, reason = "one deadline for many answers")]
 use std::{
     io::Write,
     process::{Command, Stdio},

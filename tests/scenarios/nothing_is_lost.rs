@@ -141,6 +141,7 @@ fn readings_survive_kills_of_agent_and_kafka() -> Result<()> {
     let TestBench { agent, kafka, mosquitto, .. } = &mut bench;
     start_ready(agent)?;
     std::thread::scope(|scope| {
+        #[expect(clippy::disallowed_methods, reason = "the scope joins it")]
         let publisher = scope.spawn(|| (0..COUNT).step_by(500).try_for_each(|first| publish_numbers(mosquitto, first..first + 500)));
         wait_until_delivering(agent)?;
         agent.kill()?;

@@ -5,13 +5,10 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use hark_protocol::topics::LaneName;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{BufferCounters, BufferError, Log, Position, Writer};
-use crate::record::Entry;
+use crate::{clock::Clock, record::Entry};
 
 /// When to commit.
 #[derive(Clone, Copy, Debug)]
@@ -143,19 +140,20 @@ fn one_answer() -> (Done, oneshot::Receiver<Result<Committed, AppendError>>) {
 ///
 /// # Errors
 /// The first failure of the store. Uncommitted appends are dropped without their `done` being called.
-pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, policy: CommitPolicy) -> Result<(), BufferError> {
+pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, policy: CommitPolicy, clock: Clock) -> Result<(), BufferError> {
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let timer = timer.map_err(|error| BufferError::io("start the timer of", "commit loop".as_ref(), error))?;
-    let mut group = Group { writer, log, policy, waiting: Vec::new(), due: false, first_at: None };
-    let mut idle_at = Instant::now() + policy.idle_after;
+    let mut group = Group { writer, log, policy, clock: clock.clone(), waiting: Vec::new(), due: false, first_at: None };
+    let mut idle_at = clock.monotonic() + policy.idle_after;
     loop {
         let deadline = group.first_at.map_or(idle_at, |first_at| first_at + policy.max_delay);
-        match timer.block_on(async { tokio::time::timeout_at(deadline, requests.recv()).await }) {
+        let patience = deadline.saturating_sub(clock.monotonic());
+        match timer.block_on(async { tokio::time::timeout(patience, requests.recv()).await }) {
             Ok(Some(request)) => {
                 // With the channel full its senders wait; with an urgent append someone does. Take what is there, then commit.
                 group.due |= requests.capacity() == 0;
                 group.take(request)?;
-                if group.gather(&mut requests)?.is_continue() && !group.due && Instant::now() < deadline {
+                if group.gather(&mut requests)?.is_continue() && !group.due && clock.monotonic() < deadline {
                     continue;
                 }
             }
@@ -163,9 +161,9 @@ pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, poli
             Err(_) => {}
         }
         group.commit()?;
-        if Instant::now() >= idle_at {
+        if clock.monotonic() >= idle_at {
             group.log.close_idle();
-            idle_at = Instant::now() + policy.idle_after;
+            idle_at = clock.monotonic() + policy.idle_after;
         }
     }
 }
@@ -175,10 +173,11 @@ struct Group {
     writer: Writer,
     log: Log,
     policy: CommitPolicy,
+    clock: Clock,
     waiting: Vec<(Done, Result<Committed, AppendError>)>,
     due: bool,
-    /// When the first of them came.
-    first_at: Option<Instant>,
+    /// When the first of them came, as time since boot.
+    first_at: Option<Duration>,
 }
 
 impl Group {
@@ -197,7 +196,7 @@ impl Group {
             Request::Reclaim { lane, upto } => return self.writer.reclaim(lane, upto).map(drop),
         };
         self.due |= append.urgent;
-        self.first_at = self.first_at.or_else(|| Some(Instant::now()));
+        self.first_at = self.first_at.or_else(|| Some(self.clock.monotonic()));
         let ordinal = self.log.incarnation().ordinal;
         let outcome = match self.writer.append_all(append.lane, &append.entries) {
             Ok(seqs) => {

@@ -86,19 +86,24 @@ fn survives_kill_9(bytes: usize, rounds: u32) {
         reported.push(last);
     }
     let (log, _writer) = Log::open(dir.path(), settings()).unwrap();
-    assert_eq!((log.incarnation().ordinal, log.ended().len()), (rounds + 1, rounds as usize));
-    let mut reader = log.reader(LANE).unwrap();
-    for (ended, reported) in log.ended().iter().zip(&reported) {
-        let (ordinal, last_seq) = (ended.incarnation.ordinal, ended.last_seq(LANE));
-        assert!(last_seq >= *reported, "incarnation {ordinal}: {last_seq} on disk, {reported} reported");
-        let mut after = Position { ordinal, seq: 0 };
-        while after.seq < last_seq {
-            for (position, found) in reader.read(after, 100, usize::MAX).unwrap() {
-                assert_eq!(found, entry(position.seq, bytes), "{position}");
-                after = if position.ordinal == ordinal { position } else { Position { ordinal, seq: last_seq } };
-            }
+    assert_eq!(log.incarnation().ordinal, rounds + 1);
+    let ended: Vec<Position> = log.ended().iter().map(|it| Position { ordinal: it.incarnation.ordinal, seq: it.last_seq(LANE) }).collect();
+    assert_eq!(ended.iter().map(|last| last.ordinal).collect::<Vec<_>>(), (1..=rounds).collect::<Vec<_>>());
+    for (last, reported) in ended.iter().zip(&reported) {
+        assert!(last.seq >= *reported, "{last} is the last on disk, {reported} was reported");
+    }
+    let mut expected = ended.iter().flat_map(|last| (1..=last.seq).map(|seq| Position { seq, ..*last }));
+    let (mut reader, mut after) = (log.reader(LANE).unwrap(), Position::default());
+    loop {
+        let records = reader.read(after, 100, usize::MAX).unwrap();
+        let Some((last, _)) = records.last() else { break };
+        after = *last;
+        for (position, found) in records {
+            assert_eq!(Some(position), expected.next());
+            assert_eq!(found, entry(position.seq, bytes), "{position}");
         }
     }
+    assert_eq!(expected.next(), None);
 }
 
 fn commit_of(line: &str, ordinal: u32) -> Option<u64> {

@@ -13,6 +13,7 @@ use super::{
     commit::{self, Append, AppendError, CommitPolicy},
     samples,
 };
+use crate::clock::Clock;
 
 const INPUTS: LaneName = LaneName::Inputs;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -250,7 +251,7 @@ fn the_commit_loop_answers_in_order_and_only_after_the_commit() {
     let policy = CommitPolicy { max_delay: Duration::from_millis(20), ..CommitPolicy::default() };
     let looped = thread::spawn({
         let log = log.clone();
-        move || commit::run(writer, log, requests, policy)
+        move || commit::run(writer, log, requests, policy, Clock::new())
     });
     let (answers, answered) = std::sync::mpsc::channel();
     for n in 0..200_u64 {
@@ -284,7 +285,7 @@ fn a_failing_disk_stops_the_loop_and_nobody_is_told_of_a_commit() {
     let (appender, requests) = commit::channel(16);
     let looped = thread::spawn({
         let log = log.clone();
-        move || commit::run(writer, log, requests, CommitPolicy::default())
+        move || commit::run(writer, log, requests, CommitPolicy::default(), Clock::new())
     });
     let outcome = appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true);
     assert!(matches!(outcome, Err(AppendError::Stopped)));

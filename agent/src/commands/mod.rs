@@ -75,6 +75,7 @@ async fn terminated() -> std::io::Result<()> {
 /// can be had, a signal ends the program at once.
 fn stop_on_signal(stop: Arc<Stop>) -> Option<Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("signals").enable_all().build().ok()?;
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime, which the command holds")]
     runtime.spawn(async move {
         if terminated().await.is_ok() {
             stop.request();

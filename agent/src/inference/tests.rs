@@ -309,3 +309,17 @@ fn an_asset_without_scored_points_is_never_healthy() {
     let view = engine.view("pump").unwrap();
     assert_eq!((view.health, &*view.health_reason, view.quality), (None, "no_scored_points", Quality::Bad));
 }
+
+/// What others build on: the example beside the schema has the weights that the agent writes, in the same numbers for two points.
+#[test]
+fn the_published_example_of_a_baseline_has_the_weights_that_are_written() {
+    let mut engine = engine_with(|_| {});
+    feed(&mut engine, 1, &machine(ROWS, ROWS));
+    let written = &engine.take_baselines()[0].1;
+    let published: Baseline = serde_json::from_str(include_str!("../../../config/kafka/schemas/hark.baselines.v1.example.json")).unwrap();
+    let sizes = |weights: &str| -> BTreeMap<String, usize> {
+        let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(weights).unwrap();
+        weights.into_iter().map(|(name, values)| (name, values.len())).collect()
+    };
+    assert_eq!(sizes(&published.weights_json), sizes(&written.weights_json));
+}

@@ -14,7 +14,7 @@ const CONFIGURATION: &str = "4d1f0e5c8a9b27360f1e2d3c4b5a69788796a5b4c3d2e1f00f1
 const MODEL: &str = "stage-a";
 const MODEL_VERSION: &str = "1.0.0";
 const MODEL_HASH: &str = "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab";
-const BASELINE: &str = "2026-03-02T06:10:00Z";
+const BASELINE: &str = "6-310433";
 const ALARM_ID: &str = "pump-p101/de-h.env.bpfo/2026-05-11T14:02:30Z";
 const CASE_ID: &str = "pump-p101/2026-05-09T22:47:00Z";
 /// 2026-05-11T14:02:30.250Z.
@@ -247,7 +247,7 @@ pub(crate) fn baseline() -> CompactedRecord<Baseline> {
         limit: 22.5,
         score_median: 4.75,
         points_json: r#"["de-h.v_rms","de-temp"]"#.into(),
-        weights_json: r#"{"mean":[2.1,48.3],"scale":[0.32,4.1],"ridge":[0.71,0.02,0.01,0.93],"whitening":[1.4,0.0,-0.2,1.1]}"#.into(),
+        weights_json: r#"{"mean":[2.1,48.3],"inv_std":[3.125,0.244],"regression":[0.11,0.0,0.01,0.17,0.19,0.01,0.0,0.28,0.41,0.02,0.03,0.52],"bias":[0.002,-0.001],"whitening":[1.42,-0.08,-0.08,1.13]}"#.into(),
         range_json: r#"{"de-h.v_rms":[0.9,4.2],"de-temp":[31.0,62.5]}"#.into(),
     };
     compacted("baselines.v1", &format!("{ASSET}/{BASELINE}"), Some(ASSET), baseline)
@@ -255,15 +255,25 @@ pub(crate) fn baseline() -> CompactedRecord<Baseline> {
 
 /// A person shelves the alarm until the next stop.
 pub(crate) fn feedback() -> Feedback {
+    const COMMAND_ID: &str = "0d0c6f2e-7a35-4b8f-b0a9-7f0e6a1c9d55";
+    // 2026-05-11T15:20:00Z.
+    let now = Timestamp(1_778_512_800_000_000);
     Feedback {
-        command_id: "0d0c6f2e-7a35-4b8f-b0a9-7f0e6a1c9d55".into(),
+        event_id: format!("{GATEWAY}/feedback.v1/{ASSET}/{COMMAND_ID}"),
+        gw: GATEWAY.into(),
+        inc: Some(INCARNATION.to_owned()),
         sv: SCHEMA_VERSION,
+        asset: ASSET.into(),
+        ts: now.to_string(),
+        ts_ms: now.as_millis(),
+        ts_source: TsSource::Sender,
+        clock: Clock::Synced,
+        origin: Origin::Live,
+        command_id: COMMAND_ID.into(),
         actor: "m.huber".into(),
         role: "maintenance".into(),
         issued_at: "2026-05-11T15:20:00.000000Z".into(),
         expires_at: "2026-05-11T16:20:00.000000Z".into(),
-        gw: GATEWAY.into(),
-        asset: ASSET.into(),
         alarm_id: Some(ALARM_ID.into()),
         action: FeedbackAction::Shelve,
         point: Some("de-h.env.bpfo".into()),

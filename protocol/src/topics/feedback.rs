@@ -2,7 +2,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Clock, Name, Origin, TsSource};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,10 +31,29 @@ pub enum FeedbackAction {
 /// A command to a gateway. Applied once, for own assets only; expired ones are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Feedback {
-    /// Chosen by the sender, unique: a repeated command is applied once.
-    pub command_id: Name,
+    /// `gw/feedback.v1/asset/command_id`.
+    pub event_id: String,
+    /// Gateway meant.
+    pub gw: Name,
+    /// Incarnation of that gateway as the sender last saw it; `null` if it never did.
+    pub inc: Option<String>,
     /// Schema version.
     pub sv: u32,
+    /// Asset meant.
+    pub asset: Name,
+    /// When it was written, RFC 3339, UTC, six decimals.
+    #[schemars(extend("format" = "date-time"))]
+    pub ts: String,
+    /// The same in milliseconds since 1970, for Kafka's own timestamp and for SQL.
+    pub ts_ms: i64,
+    /// Whose clock gave `ts`: the sender's.
+    pub ts_source: TsSource,
+    /// State of that clock.
+    pub clock: Clock,
+    /// Live, simulated or replayed.
+    pub origin: Origin,
+    /// Chosen by the sender, unique: a repeated command is applied once.
+    pub command_id: Name,
     /// Who asks.
     pub actor: Name,
     /// Role of that person.
@@ -43,10 +62,6 @@ pub struct Feedback {
     pub issued_at: Name,
     /// After this it is ignored, RFC 3339.
     pub expires_at: Name,
-    /// Gateway meant.
-    pub gw: Name,
-    /// Asset meant.
-    pub asset: Name,
     /// Alarm meant, where there is one.
     pub alarm_id: Option<Name>,
     /// What is asked for.

@@ -58,6 +58,8 @@ pub enum TsSource {
     /// The gateway's clock at reception.
     #[default]
     Gateway,
+    /// The clock of the program that wrote a command to a gateway.
+    Sender,
 }
 
 /// State of the gateway's clock when the record was appended.

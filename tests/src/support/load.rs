@@ -1,6 +1,7 @@
 //! A load generator: MQTT v5 at QoS 1 over plain sockets, many messages a system call.
 //!
 //! A client library costs more per message than the agent does, and the generator runs on the cores of what it measures.
+#![expect(clippy::disallowed_methods, reason = "a load at a fixed rate waits for time")]
 use std::{
     io::{BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
@@ -164,7 +165,6 @@ impl Connection {
 fn due(interval: Duration, started: Instant, sent: usize) -> usize {
     let at = interval.mul_f64(sent as f64);
     let early = at.saturating_sub(started.elapsed());
-    #[expect(clippy::disallowed_methods, reason = "a load at a fixed rate waits for time")]
     std::thread::sleep(early);
     (((started.elapsed() - at).as_secs_f64() / interval.as_secs_f64()) as usize).max(1)
 }

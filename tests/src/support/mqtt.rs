@@ -1,4 +1,5 @@
 //! A publisher like those of a plant.
+#![expect(clippy::disallowed_methods, reason = "one deadline for many answers")]
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};

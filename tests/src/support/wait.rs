@@ -1,4 +1,5 @@
 //! Waiting for conditions. The only place in the tests that sleeps.
+#![expect(clippy::disallowed_methods, reason = "between two questions to another program there is nothing to wait on; deadlines are by the clock")]
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -26,7 +27,6 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Re
         if Instant::now() >= give_up_at {
             bail!("waited {deadline:?} in vain for {what}");
         }
-        #[expect(clippy::disallowed_methods, reason = "between two questions to another program there is nothing to wait on")]
         std::thread::sleep(POLL_EVERY);
     }
 }

@@ -74,7 +74,7 @@ pub fn describe() -> Result<String> {
 }
 
 /// Milliseconds since 1970: the clock that Kafka's times of arrival are from.
-#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock; this is its only place")]
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

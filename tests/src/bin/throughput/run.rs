@@ -1,4 +1,5 @@
 //! One case from an empty broker to the count in Kafka.
+#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock; its receiver ends with the case")]
 use std::{
     path::{Path, PathBuf},
     thread,
