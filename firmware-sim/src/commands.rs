@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hark_firmware_sim::disturbance::Disturbance;
+use hark_firmware_sim::disturbance::{Disturbance, Kind};
 use hark_firmware_sim::machine::{Fault, Law, MachineConfig, Profile};
 use hark_firmware_sim::mqtt::Broker;
 use hark_firmware_sim::replay::{Shape, TimeText};
@@ -151,6 +151,20 @@ struct MqttArguments {
     /// Milliseconds between blocks.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(20..))]
     every_ms: u64,
+    /// Something wrong with the sensor: `stuck-axis`, `clipping` or `sample-rate-error`; may be given several times. What `node` knows beyond
+    /// these strikes a serial line or the node on it, and here is neither.
+    #[arg(long, value_name = "KIND@FROM..TO", value_parser = of_sensor)]
+    disturb: Vec<Disturbance>,
+}
+
+/// A disturbance of the sensor itself.
+fn of_sensor(text: &str) -> Result<Disturbance, String> {
+    let disturbance: Disturbance = text.parse().map_err(|error| format!("{error}"))?;
+    if disturbance.kind.is_of_sensor() {
+        return Ok(disturbance);
+    }
+    let kinds: Vec<_> = Kind::NAMES.into_iter().filter(|(_, kind)| kind.is_of_sensor()).map(|(name, _)| name).collect();
+    Err(format!("it strikes a serial line or its node; on MQTT there are {}", kinds.join(", ")))
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +247,7 @@ fn mqtt(arguments: MqttArguments, stop: Stop) -> Result<()> {
         waveform_point: arguments.point,
         waveform_samples: arguments.samples,
         block_every: Duration::from_millis(arguments.every_ms),
+        disturbances: arguments.disturb,
         ..MqttNodeConfig::new(broker(&arguments.broker)?, arguments.asset)
     };
     let handle = MqttNode::spawn(config).context("failed to start")?;

@@ -3,7 +3,7 @@
 //! The table gives one seeded run each, so tolerances are wide where a value depends on the draw: velocity 5 %, RMS 12 %, crest and kurtosis 35 %.
 use hark_firmware_sim::firmware::vibration::{BLOCK_SAMPLES, Vibration};
 use hark_firmware_sim::machine::{BEARING_6205, Fault, Impacts, Law, Machine, MachineConfig, Noise, Signal};
-use hark_firmware_sim::simulation::RATE_HZ;
+use hark_firmware_sim::sensor::RATE_HZ;
 use hark_protocol::node::Quantity;
 use std::collections::BTreeMap;
 use std::time::Duration;
