@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hark_firmware_sim::disturbance::{Disturbance, Kind};
 use hark_firmware_sim::machine::{Fault, Law, MachineConfig, Profile};
 use hark_firmware_sim::mqtt::Broker;
-use hark_firmware_sim::replay::{Shape, TimeText};
+use hark_firmware_sim::replay::{Pace, Positive, Shape, TimeText};
 use hark_firmware_sim::{
     MqttNode, MqttNodeConfig, NodeHandle, ReplayConfig, ReplayReport, SerialNode, SerialNodeConfig, Stop, StopHandle, replay_to_mqtt, replay_to_pty,
 };
@@ -188,12 +188,20 @@ struct ReplayArguments {
     /// Pass times on as RFC 3339 in UTC instead of as given.
     #[arg(long)]
     rfc3339: bool,
-    /// Recorded seconds per second; as fast as possible if absent.
-    #[arg(long)]
-    speed: Option<f64>,
+    /// Recorded seconds per second, above 0: 1 is real time with all its pauses, 60 a minute in a second. `max` is as fast as the other side
+    /// takes it, whatever the times say.
+    #[arg(long, default_value = "max", value_name = "NUMBER|max", value_parser = speed, allow_negative_numbers = true)]
+    speed: Pace,
     /// Rows per second, whatever their times say.
-    #[arg(long, conflicts_with = "speed")]
-    rows_per_second: Option<f64>,
+    #[arg(long, conflicts_with = "speed", value_name = "NUMBER", allow_negative_numbers = true)]
+    rows_per_second: Option<Positive>,
+}
+
+fn speed(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Fastest);
+    }
+    text.parse().map(Pace::Speed).map_err(|error| format!("{error}, or `max`"))
 }
 
 /// Runs a command until it ends or Ctrl-C.
@@ -271,12 +279,12 @@ fn watch(handle: NodeHandle, mut stop: Stop) -> Result<()> {
 }
 
 fn replay(arguments: ReplayArguments, stop: Stop) -> Result<()> {
+    let pace = pace(&arguments);
     let config = ReplayConfig {
         file: arguments.file,
         time_column: arguments.time_column,
         time: if arguments.rfc3339 { TimeText::Rfc3339 } else { TimeText::Given },
-        speed: arguments.speed,
-        rows_per_second: arguments.rows_per_second,
+        pace,
     };
     let report = match (arguments.link, arguments.topic) {
         (Some(link), _) => replay_to_pty(&config, &link, stop)?,
@@ -287,6 +295,10 @@ fn replay(arguments: ReplayArguments, stop: Stop) -> Result<()> {
         (None, None) => bail!("either --link or --topic is needed"),
     };
     print_report(&report)
+}
+
+fn pace(arguments: &ReplayArguments) -> Pace {
+    arguments.rows_per_second.map_or(arguments.speed, Pace::RowsPerSecond)
 }
 
 #[expect(clippy::print_stdout, reason = "the result of the command, for a script to read")]
@@ -341,4 +353,46 @@ fn broker(arguments: &BrokerArguments) -> Result<Broker> {
         broker.credentials = Some((user.clone(), password.trim_end().to_owned()));
     }
     Ok(broker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replay_with(words: &[&str]) -> Result<Pace, clap::Error> {
+        let arguments = Arguments::try_parse_from([&["firmware-sim", "replay", "a.csv", "--link", "port"], words].concat())?;
+        let Command::Replay(arguments) = arguments.command else { panic!("{arguments:?}") };
+        Ok(pace(&arguments))
+    }
+
+    #[test]
+    fn a_speed_that_is_none_is_an_error_and_max_is_the_default() {
+        for bad in ["0", "-1", "nan", "inf", "fast"] {
+            for option in ["--speed", "--rows-per-second"] {
+                let error = replay_with(&[option, bad]).unwrap_err();
+                assert_eq!((error.exit_code(), error.kind()), (2, clap::error::ErrorKind::ValueValidation), "{option} {bad}");
+            }
+        }
+        let two = Positive::new(2.0).unwrap();
+        assert_eq!(replay_with(&[]).unwrap(), Pace::Fastest);
+        assert_eq!(replay_with(&["--speed", "max"]).unwrap(), Pace::Fastest);
+        assert_eq!(replay_with(&["--speed", "2"]).unwrap(), Pace::Speed(two));
+        assert_eq!(replay_with(&["--rows-per-second", "2"]).unwrap(), Pace::RowsPerSecond(two));
+        assert!(replay_with(&["--rows-per-second", "2", "--speed", "2"]).is_err());
+    }
+
+    #[test]
+    fn mqtt_takes_the_disturbances_of_a_sensor_and_says_so_of_others() {
+        let parse = |disturbance: &str| Arguments::try_parse_from(["firmware-sim", "mqtt", "--asset", "fan", "--disturb", disturbance]);
+        for (name, kind) in Kind::NAMES {
+            assert_eq!(parse(&format!("{name}@1..2")).is_ok(), kind.is_of_sensor(), "{name}");
+        }
+        assert!(parse("bit-flip@1..2").unwrap_err().to_string().contains("stuck-axis, clipping, sample-rate-error"));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
 }

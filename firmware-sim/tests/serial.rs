@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hark_firmware_sim::replay::{Pace, Positive};
 use hark_firmware_sim::{ReplayConfig, SerialNode, SerialNodeConfig, Stop, replay_to_pty};
 use hark_protocol::node::{ANY_NODE, Ack, Body, Decoder, Frame, Kind, MAX_FRAME, encode};
 
@@ -91,4 +92,25 @@ fn a_recording_arrives_line_by_line() {
     assert_eq!(String::from_utf8(received).unwrap(), text);
     let report = replay.join().unwrap();
     assert_eq!((report.rows, report.stopped), (500, false));
+}
+
+#[test]
+fn a_recording_in_real_time_stops_between_two_rows_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("a.csv"), directory.path().join("logger"));
+    std::fs::write(&file, "ts,a\n1000,1\n4600,2\n").unwrap();
+    let (handle, stop) = Stop::new();
+    let (config, port) = (ReplayConfig { pace: Pace::Speed(Positive::new(1.0).unwrap()), ..ReplayConfig::new(&file) }, link.clone());
+    let replay = std::thread::spawn(move || replay_to_pty(&config, &port, stop).unwrap());
+    let begin = Instant::now();
+    while !link.exists() {
+        assert!(begin.elapsed() < DEADLINE);
+        std::thread::yield_now();
+    }
+    let mut received = [0; 12];
+    open(&link).read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"ts,a\n1000,1\n");
+    handle.ask();
+    let report = replay.join().unwrap();
+    assert_eq!((report.rows, report.stopped), (1, true));
 }
