@@ -62,7 +62,7 @@ struct MachineArguments {
     /// Speed and load change through a working day of so many seconds, instead of staying constant.
     #[arg(long, value_name = "SECONDS")]
     day: Option<f64>,
-    /// Everything random follows from it, except the node's boot id.
+    /// Everything random follows from it: machine, sensor, line.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -95,6 +95,10 @@ struct NodeArguments {
     /// Node id, above 0.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     node: u32,
+    /// Boot id, for the same bytes from the same seed. Without it each start draws a new one, as a node does; an agent that knows a boot id
+    /// takes its frames for repetitions.
+    #[arg(long, value_name = "ID")]
+    boot: Option<u32>,
     #[command(flatten)]
     machine: MachineArguments,
     /// Milliseconds between blocks of features.
@@ -235,6 +239,7 @@ fn node(arguments: NodeArguments, stop: Stop) -> Result<()> {
     let config = SerialNodeConfig {
         machine: machine(&arguments.machine)?,
         node: arguments.node,
+        boot: arguments.boot,
         seed: arguments.machine.seed,
         block_every: Duration::from_millis(arguments.every_ms),
         disturbances: arguments.disturb,

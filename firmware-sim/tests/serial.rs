@@ -1,7 +1,7 @@
 //! A node on a pseudo terminal: a reader that goes away and comes back loses nothing that fits the ring, and sees each frame's bytes whole.
 #![expect(clippy::disallowed_methods, reason = "tests start their own threads and join them")]
 #![expect(clippy::unwrap_used, reason = "tests")]
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -62,6 +62,32 @@ fn a_reader_that_restarts_loses_nothing() {
     assert_eq!(stats.dropped, 0);
     assert!(stats.received_bytes > 0);
     assert!(!link.exists(), "the name goes with the node");
+}
+
+/// Two nodes at a time, on a computer that is busy with both: what a node sends follows from seed and boot, not from when its thread gets its turn.
+#[test]
+fn the_same_seed_and_boot_give_the_same_bytes_on_a_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |name: &str, boot| {
+        let link = directory.path().join(name);
+        let node = SerialNode::spawn(SerialNodeConfig { boot: Some(boot), ..SerialNodeConfig::new(&link) }).unwrap();
+        (node, open(&link))
+    };
+    let nodes = [start("a", 5), start("b", 5), start("c", 6)];
+    let [a, b, c] = nodes.each_ref().map(|(_, port)| {
+        let mut bytes = vec![0; 3_000];
+        (&*port).read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    let kinds: BTreeSet<Kind> = frames(&a).iter().map(Frame::kind).collect();
+    assert_eq!(kinds, BTreeSet::from([Kind::Hello, Kind::Features, Kind::Status]));
+    assert!(a == b, "{:#?}\n{:#?}", frames(&a), frames(&b));
+    assert!(a != c);
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = Decoder::new();
+    bytes.iter().filter_map(|byte| decoder.push(*byte)).flatten().collect()
 }
 
 #[test]
