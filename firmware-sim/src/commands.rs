@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hark_firmware_sim::disturbance::Disturbance;
+use hark_firmware_sim::disturbance::{Disturbance, Kind};
 use hark_firmware_sim::machine::{Fault, Law, MachineConfig, Profile};
 use hark_firmware_sim::mqtt::Broker;
-use hark_firmware_sim::replay::{Shape, TimeText};
+use hark_firmware_sim::replay::{Pace, Positive, Shape, TimeText};
 use hark_firmware_sim::{
     MqttNode, MqttNodeConfig, NodeHandle, ReplayConfig, ReplayReport, SerialNode, SerialNodeConfig, Stop, StopHandle, replay_to_mqtt, replay_to_pty,
 };
@@ -56,13 +56,14 @@ struct MachineArguments {
     /// Seconds before damage begins.
     #[arg(long, default_value_t = 35.0, value_name = "SECONDS")]
     healthy: f64,
-    /// Seconds from then to failure.
+    /// Nominal life from then on, seconds: until failure if it runs all the time at nominal load. Without --day it runs at 80 % load; this
+    /// matters to the law `load-dependent` alone, by which 80 % load makes it almost twice as long. Stops of a --day add to it under every law.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     life: f64,
     /// Speed and load change through a working day of so many seconds, instead of staying constant.
     #[arg(long, value_name = "SECONDS")]
     day: Option<f64>,
-    /// Everything random follows from it, except the node's boot id.
+    /// Everything random follows from it: machine, sensor, line.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -95,6 +96,10 @@ struct NodeArguments {
     /// Node id, above 0.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     node: u32,
+    /// Boot id, for the same bytes from the same seed. Without it each start draws a new one, as a node does; an agent that knows a boot id
+    /// takes its frames for repetitions.
+    #[arg(long, value_name = "ID")]
+    boot: Option<u32>,
     #[command(flatten)]
     machine: MachineArguments,
     /// Milliseconds between blocks of features.
@@ -151,6 +156,20 @@ struct MqttArguments {
     /// Milliseconds between blocks.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(20..))]
     every_ms: u64,
+    /// Something wrong with the sensor: `stuck-axis`, `clipping` or `sample-rate-error`; may be given several times. What `node` knows beyond
+    /// these strikes a serial line or the node on it, and here is neither.
+    #[arg(long, value_name = "KIND@FROM..TO", value_parser = of_sensor)]
+    disturb: Vec<Disturbance>,
+}
+
+/// A disturbance of the sensor itself.
+fn of_sensor(text: &str) -> Result<Disturbance, String> {
+    let disturbance: Disturbance = text.parse().map_err(|error| format!("{error}"))?;
+    if disturbance.kind.is_of_sensor() {
+        return Ok(disturbance);
+    }
+    let kinds: Vec<_> = Kind::NAMES.into_iter().filter(|(_, kind)| kind.is_of_sensor()).map(|(name, _)| name).collect();
+    Err(format!("it strikes a serial line or its node; on MQTT there are {}", kinds.join(", ")))
 }
 
 #[derive(Debug, Args)]
@@ -174,12 +193,20 @@ struct ReplayArguments {
     /// Pass times on as RFC 3339 in UTC instead of as given.
     #[arg(long)]
     rfc3339: bool,
-    /// Recorded seconds per second; as fast as possible if absent.
-    #[arg(long)]
-    speed: Option<f64>,
+    /// Recorded seconds per second, above 0: 1 is real time with all its pauses, 60 a minute in a second. `max` is as fast as the other side
+    /// takes it, whatever the times say.
+    #[arg(long, default_value = "max", value_name = "NUMBER|max", value_parser = speed, allow_negative_numbers = true)]
+    speed: Pace,
     /// Rows per second, whatever their times say.
-    #[arg(long, conflicts_with = "speed")]
-    rows_per_second: Option<f64>,
+    #[arg(long, conflicts_with = "speed", value_name = "NUMBER", allow_negative_numbers = true)]
+    rows_per_second: Option<Positive>,
+}
+
+fn speed(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Fastest);
+    }
+    text.parse().map(Pace::Speed).map_err(|error| format!("{error}, or `max`"))
 }
 
 /// Runs a command until it ends or Ctrl-C.
@@ -213,6 +240,7 @@ fn node(arguments: NodeArguments, stop: Stop) -> Result<()> {
     let config = SerialNodeConfig {
         machine: machine(&arguments.machine)?,
         node: arguments.node,
+        boot: arguments.boot,
         seed: arguments.machine.seed,
         block_every: Duration::from_millis(arguments.every_ms),
         disturbances: arguments.disturb,
@@ -233,6 +261,7 @@ fn mqtt(arguments: MqttArguments, stop: Stop) -> Result<()> {
         waveform_point: arguments.point,
         waveform_samples: arguments.samples,
         block_every: Duration::from_millis(arguments.every_ms),
+        disturbances: arguments.disturb,
         ..MqttNodeConfig::new(broker(&arguments.broker)?, arguments.asset)
     };
     let handle = MqttNode::spawn(config).context("failed to start")?;
@@ -256,12 +285,12 @@ fn watch(handle: NodeHandle, mut stop: Stop) -> Result<()> {
 }
 
 fn replay(arguments: ReplayArguments, stop: Stop) -> Result<()> {
+    let pace = pace(&arguments);
     let config = ReplayConfig {
         file: arguments.file,
         time_column: arguments.time_column,
         time: if arguments.rfc3339 { TimeText::Rfc3339 } else { TimeText::Given },
-        speed: arguments.speed,
-        rows_per_second: arguments.rows_per_second,
+        pace,
     };
     let report = match (arguments.link, arguments.topic) {
         (Some(link), _) => replay_to_pty(&config, &link, stop)?,
@@ -272,6 +301,10 @@ fn replay(arguments: ReplayArguments, stop: Stop) -> Result<()> {
         (None, None) => bail!("either --link or --topic is needed"),
     };
     print_report(&report)
+}
+
+fn pace(arguments: &ReplayArguments) -> Pace {
+    arguments.rows_per_second.map_or(arguments.speed, Pace::RowsPerSecond)
 }
 
 #[expect(clippy::print_stdout, reason = "the result of the command, for a script to read")]
@@ -326,4 +359,46 @@ fn broker(arguments: &BrokerArguments) -> Result<Broker> {
         broker.credentials = Some((user.clone(), password.trim_end().to_owned()));
     }
     Ok(broker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replay_with(words: &[&str]) -> Result<Pace, clap::Error> {
+        let arguments = Arguments::try_parse_from([&["firmware-sim", "replay", "a.csv", "--link", "port"], words].concat())?;
+        let Command::Replay(arguments) = arguments.command else { panic!("{arguments:?}") };
+        Ok(pace(&arguments))
+    }
+
+    #[test]
+    fn a_speed_that_is_none_is_an_error_and_max_is_the_default() {
+        for bad in ["0", "-1", "nan", "inf", "fast"] {
+            for option in ["--speed", "--rows-per-second"] {
+                let error = replay_with(&[option, bad]).unwrap_err();
+                assert_eq!((error.exit_code(), error.kind()), (2, clap::error::ErrorKind::ValueValidation), "{option} {bad}");
+            }
+        }
+        let two = Positive::new(2.0).unwrap();
+        assert_eq!(replay_with(&[]).unwrap(), Pace::Fastest);
+        assert_eq!(replay_with(&["--speed", "max"]).unwrap(), Pace::Fastest);
+        assert_eq!(replay_with(&["--speed", "2"]).unwrap(), Pace::Speed(two));
+        assert_eq!(replay_with(&["--rows-per-second", "2"]).unwrap(), Pace::RowsPerSecond(two));
+        assert!(replay_with(&["--rows-per-second", "2", "--speed", "2"]).is_err());
+    }
+
+    #[test]
+    fn mqtt_takes_the_disturbances_of_a_sensor_and_says_so_of_others() {
+        let parse = |disturbance: &str| Arguments::try_parse_from(["firmware-sim", "mqtt", "--asset", "fan", "--disturb", disturbance]);
+        for (name, kind) in Kind::NAMES {
+            assert_eq!(parse(&format!("{name}@1..2")).is_ok(), kind.is_of_sensor(), "{name}");
+        }
+        assert!(parse("bit-flip@1..2").unwrap_err().to_string().contains("stuck-axis, clipping, sample-rate-error"));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
 }

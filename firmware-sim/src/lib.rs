@@ -4,8 +4,9 @@
 //!
 //! With feature `std` (default):
 //! - [`machine`]: the physics it measures, with a hidden damage and its laws.
+//! - [`sensor`]: what its converter makes of that.
 //! - [`disturbance`]: what goes wrong with sensor and line.
-//! - [`simulation`]: all three together in simulated time; the same seed gives the same bytes.
+//! - [`simulation`]: all of them together in simulated time; the same seed gives the same bytes.
 //! - [`serial`], [`mqtt`]: a node on a pseudo terminal, a machine behind a broker, each on its own thread.
 //! - [`replay`]: recorded files to either.
 #![cfg_attr(
@@ -26,6 +27,8 @@ pub mod machine;
 pub mod mqtt;
 #[cfg(feature = "std")]
 pub mod replay;
+#[cfg(feature = "std")]
+pub mod sensor;
 #[cfg(feature = "std")]
 pub mod serial;
 #[cfg(feature = "std")]

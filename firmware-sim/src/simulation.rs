@@ -8,11 +8,8 @@ use hark_protocol::node::BootReason;
 use crate::disturbance::{Disturbance, Kind, Line};
 use crate::firmware::{BLOCK_SAMPLES, Firmware, FirmwareConfig, RING_SAMPLES};
 use crate::machine::{Machine, MachineConfig};
+use crate::sensor::{RANGE_G, RATE_HZ, Sensor};
 
-/// Samples per second of the simulated sensor.
-pub const RATE_HZ: f64 = 26_667.0;
-/// Its range, g.
-pub const RANGE_G: f64 = 16.0;
 /// How far the clock jumps.
 const CLOCK_JUMP_US: u64 = 3_600_000_000;
 
@@ -75,14 +72,14 @@ impl NodeSimulation {
         self.machine.advance(Duration::from_micros(now_us.saturating_sub(self.last_block_us)).as_secs_f64());
         self.last_block_us = now_us;
         self.strike(now_us);
-        let faster = if self.is_active(Kind::SampleRateError, now_us) { 1.01 } else { 1.0 };
-        self.machine.write_block(&mut self.samples_g, RATE_HZ * faster);
+        let sensor = Sensor::at(Duration::from_micros(now_us), &self.config.disturbances);
+        self.machine.write_block(&mut self.samples_g, sensor.rate_hz);
         self.firmware.set_process_values(self.machine.process_values());
-        let (stuck, clipping) = (self.is_active(Kind::StuckAxis, now_us), self.is_active(Kind::Clipping, now_us));
         let node_us = self.node_us(now_us);
+        self.firmware.set_range(sensor.range_g as f32, node_us);
         for part in self.samples_g.chunks(RING_SAMPLES / 2) {
             for sample_g in part {
-                self.firmware.sample(if stuck { 1_234 } else { digitise(*sample_g, if clipping { 10.0 } else { 1.0 }) });
+                self.firmware.sample(sensor.digitise(*sample_g));
             }
             self.firmware.run(node_us);
         }
@@ -183,9 +180,4 @@ fn firmware_config(config: &SimulationConfig, restarts: u32, boot_reason: BootRe
         resend_after_us: config.resend_after.as_micros() as u64,
         simulated: true,
     }
-}
-
-/// A sample as the sensor's converter gives it; beyond its range it stays at the end.
-fn digitise(sample_g: f64, gain: f64) -> i16 {
-    libm::rint(gain * sample_g / RANGE_G * 32_768.0).clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }

@@ -109,6 +109,21 @@ fn a_batch_is_one_message_per_row() {
     assert_eq!(messages.try_iter().nth(1), Some(("plant/all".into(), expected.into())));
 }
 
+/// The block says the range it was taken with, and its peaks stand at the end of it.
+#[test]
+fn a_sensor_on_mqtt_clips_too() {
+    let (port, messages) = broker(None);
+    let disturbances = vec!["clipping@0..1e9".parse().unwrap()];
+    let config = MqttNodeConfig { waveform_samples: 1_024, disturbances, ..MqttNodeConfig::new(Broker::new("127.0.0.1", port, "test"), "fan-2") };
+    let _node = MqttNode::spawn(config).unwrap();
+    let (_, block) = std::iter::repeat_with(|| messages.recv_timeout(DEADLINE).unwrap()).find(|(topic, _)| topic.ends_with("/waveform")).unwrap();
+    let block: serde_json::Value = serde_json::from_str(&block).unwrap();
+    assert_eq!(block["scale"], 1.0 / 32_768.0);
+    let samples: Vec<i64> = block["samples"].as_array().unwrap().iter().map(|sample| sample.as_i64().unwrap()).collect();
+    let clipped = samples.iter().filter(|sample| **sample == i64::from(i16::MAX)).count();
+    assert!((300..700).contains(&clipped), "{clipped} of 1024: what goes up from gravity");
+}
+
 #[test]
 fn a_machine_publishes_scalars_and_raw_blocks() {
     let (port, messages) = broker(None);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hark_firmware_sim::firmware::{BLOCK_SAMPLES, Firmware, FirmwareConfig, OUTBOX_FRAMES, RING_SAMPLES};
+use hark_firmware_sim::firmware::{BLOCK_SAMPLES, Firmware, FirmwareConfig, OUTBOX_FRAMES, RING_SAMPLES, VIBRATION_CHANNEL};
 use hark_firmware_sim::machine::{Fault, Law, MachineConfig};
 use hark_firmware_sim::simulation::{NodeSimulation, SimulationConfig};
 use hark_protocol::node::{
-    ANY_NODE, Ack, Body, BootReason, Command, Decoder, Frame, Kind, MAX_FRAME, NodeEvent, SnapshotChunk, TimeSync, encode, offset_and_delay,
+    ANY_NODE, Ack, Body, BootReason, Command, Decoder, Features, Frame, Kind, MAX_FRAME, NodeEvent, Quantity, SnapshotChunk, TimeSync, encode,
+    offset_and_delay,
 };
 
 const BLOCK_US: u64 = 160_000;
@@ -70,6 +71,22 @@ impl Agent {
     fn of(&self, kind: Kind) -> impl Iterator<Item = &Frame> {
         self.frames.iter().filter(move |frame| frame.kind() == kind)
     }
+
+    fn events(&self, wanted: impl Fn(&NodeEvent) -> bool) -> usize {
+        self.of(Kind::Event).filter(|frame| matches!(&frame.body, Body::Event(event) if wanted(event))).count()
+    }
+
+    /// Time and values of each block of vibration.
+    fn vibration(&self) -> impl Iterator<Item = (u64, &Features)> {
+        self.of(Kind::Features).filter_map(|frame| match &frame.body {
+            Body::Features(features) if features.channel == VIBRATION_CHANNEL => Some((frame.time_us, features)),
+            _ => None,
+        })
+    }
+}
+
+fn value(features: &Features, quantity: Quantity) -> f64 {
+    features.values.iter().find(|value| value.quantity == quantity).unwrap().value.into()
 }
 
 /// Runs for `blocks` blocks with an agent that acknowledges after each; returns all bytes of the node.
@@ -125,8 +142,7 @@ fn a_bad_line_loses_nothing_that_fits_the_ring() {
     let (mut node, mut agent) = (NodeSimulation::new(config(&troubles)), Agent::default());
     run(&mut node, &mut agent, 0, 60);
     assert!(agent.bad > 0 && agent.repetitions > 0, "the line was bad: {} {}", agent.bad, agent.repetitions);
-    let times: Vec<_> =
-        agent.of(Kind::Features).filter(|frame| matches!(&frame.body, Body::Features(f) if f.channel == 0)).map(|f| f.time_us).collect();
+    let times: Vec<_> = agent.vibration().map(|(time_us, _)| time_us).collect();
     assert_eq!(times, (1..=60).map(|block| block * BLOCK_US).collect::<Vec<_>>());
     assert_eq!(node.firmware().dropped(), 0);
     assert_eq!(node.firmware().waiting(), 0);
@@ -170,16 +186,64 @@ fn a_brown_out_gives_a_new_boot_and_a_clock_jump_an_event() {
 
 #[test]
 fn a_stuck_axis_gives_an_event_instead_of_values() {
-    let (mut node, mut agent) = (NodeSimulation::new(config(&["stuck-axis@1..2", "clipping@2..3"])), Agent::default());
+    let (mut node, mut agent) = (NodeSimulation::new(config(&["stuck-axis@1..2"])), Agent::default());
     run(&mut node, &mut agent, 0, 20);
-    let events =
-        |wanted: fn(&NodeEvent) -> bool| agent.of(Kind::Event).filter(|frame| matches!(&frame.body, Body::Event(event) if wanted(event))).count();
-    assert!(events(|event| matches!(event, NodeEvent::Stuck { channel: 0 })) >= 4);
-    assert_eq!(
-        agent.of(Kind::Features).filter(|frame| matches!(&frame.body, Body::Features(f) if f.channel == 0)).count()
-            + events(|event| matches!(event, NodeEvent::Stuck { .. })),
-        20
-    );
+    let stuck = agent.events(|event| matches!(event, NodeEvent::Stuck { channel: 0 }));
+    assert!(stuck >= 4);
+    assert_eq!(agent.vibration().count() + stuck, 20);
+}
+
+#[test]
+fn clipping_cuts_peaks_off_and_is_told() {
+    let mut node = NodeSimulation::new(config(&["clipping@7..10"]));
+    let mut agent = Agent::default();
+    run(&mut node, &mut agent, 0, 60);
+    let clipped: Vec<u64> = agent
+        .of(Kind::Event)
+        .filter(|frame| matches!(frame.body, Body::Event(NodeEvent::Clipped { channel: 0, samples }) if samples > 10_000))
+        .map(|frame| frame.time_us)
+        .collect();
+    assert_eq!(clipped, (44..=60).map(|block| block * BLOCK_US).collect::<Vec<_>>(), "in each block from 7 s on and in none before");
+    let ranges: Vec<f32> =
+        agent.of(Kind::Hello).filter_map(|frame| if let Body::Hello(hello) = &frame.body { Some(hello.channels[0].range) } else { None }).collect();
+    assert_eq!(ranges, [16.0, 1.0]);
+    // The bearing's impacts grow all the time; only the range of the sensor can make them smaller. The filters need a block to settle.
+    let mean = |quantity, blocks: std::ops::RangeInclusive<u64>| {
+        let values: Vec<_> =
+            agent.vibration().filter(|(time_us, _)| blocks.contains(&(time_us / BLOCK_US))).map(|(_, features)| value(features, quantity)).collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    for (quantity, at_most) in [(Quantity::Crest, 0.8), (Quantity::PeakToPeak, 0.5), (Quantity::ARms, 0.7)] {
+        let (before, clipped) = (mean(quantity, 35..=43), mean(quantity, 46..=60));
+        assert!(clipped < at_most * before, "{quantity:?} {before} before and {clipped} clipped");
+    }
+}
+
+/// A sensor that samples 1 % faster than it says makes the shaft seem 1 % slower: the same acceleration, 1 % more velocity.
+#[test]
+fn a_wrong_sample_rate_shifts_frequencies() {
+    let velocities = |disturbances: &[&str]| {
+        let unbalanced = MachineConfig::watched(Fault::Unbalance, Law::Linear, Duration::ZERO, Duration::from_millis(200));
+        let mut node = NodeSimulation::new(SimulationConfig { machine: unbalanced, ..config(disturbances) });
+        let mut agent = Agent::default();
+        run(&mut node, &mut agent, 0, 12);
+        agent.vibration().skip(4).map(|(_, features)| value(features, Quantity::VRms) / value(features, Quantity::ARms)).collect::<Vec<_>>()
+    };
+    let (right, wrong) = (velocities(&[]), velocities(&["sample-rate-error@0..9"]));
+    assert_eq!(right.len(), 8);
+    for (right, wrong) in right.iter().zip(&wrong) {
+        let ratio = wrong / right;
+        assert!((1.006..1.014).contains(&ratio), "{ratio}");
+    }
+}
+
+#[test]
+fn a_babbling_node_fills_the_line_and_its_frames_still_arrive() {
+    let quiet = run(&mut NodeSimulation::new(config(&[])), &mut Agent::default(), 0, 20).len();
+    let (mut node, mut agent) = (NodeSimulation::new(config(&["babble@0..2"])), Agent::default());
+    let babbled = run(&mut node, &mut agent, 0, 20).len();
+    assert!(babbled > quiet + 12 * 200 && agent.bad >= 12, "{babbled} bytes instead of {quiet}, {} bad frames", agent.bad);
+    assert_eq!(agent.vibration().count(), 20);
 }
 
 #[test]

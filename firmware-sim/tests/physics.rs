@@ -2,8 +2,8 @@
 //!
 //! The table gives one seeded run each, so tolerances are wide where a value depends on the draw: velocity 5 %, RMS 12 %, crest and kurtosis 35 %.
 use hark_firmware_sim::firmware::vibration::{BLOCK_SAMPLES, Vibration};
-use hark_firmware_sim::machine::{BEARING_6205, Fault, Impacts, Law, Machine, MachineConfig, Noise, Signal};
-use hark_firmware_sim::simulation::RATE_HZ;
+use hark_firmware_sim::machine::{BEARING_6205, Fault, Impacts, Law, Machine, MachineConfig, Noise, Profile, Signal};
+use hark_firmware_sim::sensor::RATE_HZ;
 use hark_protocol::node::Quantity;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -91,6 +91,46 @@ fn the_firmware_agrees_with_plain_formulas() {
 #[test]
 fn a_sensor_that_stands_still_has_no_features() {
     assert_eq!(measure(&vec![1.0; BLOCK_SAMPLES], 1), None);
+}
+
+/// The remaining time is the truth that forecasts are compared with: at any moment of any life it is what passes until failure.
+#[test]
+fn the_remaining_time_is_the_time_that_remains() {
+    let (healthy, life, step_s) = (Duration::from_secs(20), Duration::from_secs(60), 0.02);
+    for law in Law::ALL {
+        for (profile, tolerance) in
+            [(MachineConfig::default().profile, 0.005), (Profile::Changing { speed_rpm: 1_797.0, period_s: 5.0 * 600.0 }, 0.02)]
+        {
+            let config = MachineConfig { profile, ..MachineConfig::watched(Fault::OuterRace, law, healthy, life) };
+            let mut machine = Machine::new(config, 5);
+            let mut told = Vec::new();
+            while !machine.failed() {
+                told.push(machine.node_time_to_failure().unwrap());
+                assert!(told.last() > Some(&0.0), "{law:?}: nothing remains, and it has not failed");
+                machine.advance(step_s);
+            }
+            assert_eq!((machine.damage(), machine.node_time_to_failure()), (1.0, Some(0.0)), "{law:?}");
+            let lived_s = step_s * told.len() as f64;
+            // A pace that wanders may be far from its mean over a short life.
+            let tolerance_s = lived_s * if law == Law::RandomSlope { 0.15 } else { tolerance };
+            for (index, told_s) in told.iter().enumerate() {
+                let remained_s = lived_s - step_s * index as f64;
+                assert!((told_s - remained_s).abs() <= tolerance_s, "{law:?} {profile:?}: {told_s} s told, {remained_s} s remained of {lived_s}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_wear_never_fails() {
+    let machine = |fault, speed_rpm, load| {
+        let watched = MachineConfig::watched(fault, Law::LoadDependent, Duration::from_secs(1), Duration::from_secs(1));
+        Machine::new(MachineConfig { profile: Profile::Constant { speed_rpm, load }, ..watched }, 1).node_time_to_failure()
+    };
+    assert_eq!(machine(Fault::None, 1_797.0, 1.0), None);
+    assert_eq!(machine(Fault::OuterRace, 0.0, 1.0), None);
+    assert_eq!(machine(Fault::OuterRace, 1_797.0, 0.0), None);
+    assert_eq!(machine(Fault::OuterRace, 1_797.0, 0.5), Some(9.0));
 }
 
 /// Indicator of each fault at the end of life over its value as new.

@@ -1,13 +1,14 @@
 //! A node on a pseudo terminal: a reader that goes away and comes back loses nothing that fits the ring, and sees each frame's bytes whole.
 #![expect(clippy::disallowed_methods, reason = "tests start their own threads and join them")]
 #![expect(clippy::unwrap_used, reason = "tests")]
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hark_firmware_sim::replay::{Pace, Positive};
 use hark_firmware_sim::{ReplayConfig, SerialNode, SerialNodeConfig, Stop, replay_to_pty};
 use hark_protocol::node::{ANY_NODE, Ack, Body, Decoder, Frame, Kind, MAX_FRAME, encode};
 
@@ -63,6 +64,32 @@ fn a_reader_that_restarts_loses_nothing() {
     assert!(!link.exists(), "the name goes with the node");
 }
 
+/// Two nodes at a time, on a computer that is busy with both: what a node sends follows from seed and boot, not from when its thread gets its turn.
+#[test]
+fn the_same_seed_and_boot_give_the_same_bytes_on_a_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |name: &str, boot| {
+        let link = directory.path().join(name);
+        let node = SerialNode::spawn(SerialNodeConfig { boot: Some(boot), ..SerialNodeConfig::new(&link) }).unwrap();
+        (node, open(&link))
+    };
+    let nodes = [start("a", 5), start("b", 5), start("c", 6)];
+    let [a, b, c] = nodes.each_ref().map(|(_, port)| {
+        let mut bytes = vec![0; 3_000];
+        (&*port).read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    let kinds: BTreeSet<Kind> = frames(&a).iter().map(Frame::kind).collect();
+    assert_eq!(kinds, BTreeSet::from([Kind::Hello, Kind::Features, Kind::Status]));
+    assert!(a == b, "{:#?}\n{:#?}", frames(&a), frames(&b));
+    assert!(a != c);
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = Decoder::new();
+    bytes.iter().filter_map(|byte| decoder.push(*byte)).flatten().collect()
+}
+
 #[test]
 fn a_name_that_is_no_link_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -91,4 +118,25 @@ fn a_recording_arrives_line_by_line() {
     assert_eq!(String::from_utf8(received).unwrap(), text);
     let report = replay.join().unwrap();
     assert_eq!((report.rows, report.stopped), (500, false));
+}
+
+#[test]
+fn a_recording_in_real_time_stops_between_two_rows_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("a.csv"), directory.path().join("logger"));
+    std::fs::write(&file, "ts,a\n1000,1\n4600,2\n").unwrap();
+    let (handle, stop) = Stop::new();
+    let (config, port) = (ReplayConfig { pace: Pace::Speed(Positive::new(1.0).unwrap()), ..ReplayConfig::new(&file) }, link.clone());
+    let replay = std::thread::spawn(move || replay_to_pty(&config, &port, stop).unwrap());
+    let begin = Instant::now();
+    while !link.exists() {
+        assert!(begin.elapsed() < DEADLINE);
+        std::thread::yield_now();
+    }
+    let mut received = [0; 12];
+    open(&link).read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"ts,a\n1000,1\n");
+    handle.ask();
+    let report = replay.join().unwrap();
+    assert_eq!((report.rows, report.stopped), (1, true));
 }

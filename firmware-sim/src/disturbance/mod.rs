@@ -13,7 +13,7 @@ pub enum Kind {
     BitFlip,
     /// A frame loses its end.
     Truncation,
-    /// Whole frames are lost.
+    /// Several whole frames in a row are lost.
     BurstLoss,
     /// A frame comes twice.
     Duplicate,
@@ -27,7 +27,7 @@ pub enum Kind {
     ClockJump,
     /// The sensor gives the same sample for ever.
     StuckAxis,
-    /// The sensor's range is a tenth of what it should be.
+    /// The sensor's range is set so small that gravity fills it: peaks are cut off.
     Clipping,
     /// The sensor samples 1 % faster than it says.
     SampleRateError,
@@ -55,6 +55,11 @@ impl Kind {
         ("babble", Self::Babble),
     ];
 
+    /// Whether it strikes the sensor itself, whatever carries its readings.
+    pub fn is_of_sensor(self) -> bool {
+        matches!(self, Self::StuckAxis | Self::Clipping | Self::SampleRateError)
+    }
+
     /// Whether it happens once, at its beginning, rather than as long as it lasts.
     pub fn is_moment(self) -> bool {
         matches!(self, Self::BrownOut | Self::ClockJump)
@@ -70,7 +75,7 @@ pub struct Disturbance {
     pub from: Duration,
     /// Until when.
     pub to: Duration,
-    /// Probability per frame, 0 to 1, for those that strike single frames.
+    /// Probability per frame, 0 to 1, for those that strike single frames; that a burst begins with it.
     pub chance: f64,
 }
 

@@ -126,6 +126,14 @@ impl Firmware {
         self.ring.push(raw);
     }
 
+    /// The sensor's range, g, for the samples that follow. A change is told by a hello, which names the range.
+    pub fn set_range(&mut self, range_g: f32, now_us: u64) {
+        if self.config.range_g != range_g {
+            self.config.range_g = range_g;
+            self.say_hello(now_us);
+        }
+    }
+
     /// The slow inputs were read.
     pub fn set_process_values(&mut self, values: ProcessValues) {
         self.process = values;
@@ -144,7 +152,7 @@ impl Firmware {
     /// One turn of the main loop: empties the ring, computes what is complete, queues frames. A block that ends in it has the time `now_us`.
     pub fn run(&mut self, now_us: u64) {
         while let Some(raw) = self.ring.pop() {
-            self.snapshot.record(raw, now_us);
+            self.snapshot.record(raw, now_us, self.scale());
             self.clipped += u32::from(raw == i16::MAX || raw == i16::MIN);
             if self.vibration.push(f32::from(raw) * self.scale()) {
                 self.finish_block(now_us);
@@ -274,7 +282,7 @@ impl Firmware {
     /// A snapshot uses at most half of the ring: it must not displace features.
     fn queue_snapshot_chunks(&mut self) {
         while self.outbox.len() < OUTBOX_FRAMES / 2 {
-            let Some((begin_us, chunk)) = self.snapshot.next_chunk(self.config.rate_hz, self.scale()) else { return };
+            let Some((begin_us, chunk)) = self.snapshot.next_chunk(self.config.rate_hz) else { return };
             self.keep(begin_us, Body::Snapshot(chunk));
         }
     }

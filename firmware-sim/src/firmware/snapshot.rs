@@ -13,12 +13,12 @@ pub struct Snapshot {
     next_chunk: u16,
 }
 
-/// What was asked for and when its first sample came.
+/// What was asked for, and when its first sample came, with the acceleration per raw unit at that time.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     id: u32,
     channel: u8,
-    begin_us: Option<u64>,
+    begin: Option<(u64, f32)>,
 }
 
 impl Default for Snapshot {
@@ -35,21 +35,22 @@ impl Snapshot {
         }
         self.samples.clear();
         self.next_chunk = 0;
-        self.request = Some(Request { id, channel, begin_us: None });
+        self.request = Some(Request { id, channel, begin: None });
         true
     }
 
     /// Takes a raw sample while recording.
-    pub fn record(&mut self, sample: i16, now_us: u64) {
+    pub fn record(&mut self, sample: i16, now_us: u64, scale: f32) {
         if let Some(request) = &mut self.request {
-            request.begin_us.get_or_insert(now_us);
+            request.begin.get_or_insert((now_us, scale));
             let _full_means_recorded = self.samples.push(sample);
         }
     }
 
     /// The next chunk of a recorded block with the time of the block's first sample; the last one frees the memory.
-    pub fn next_chunk(&mut self, rate_hz: f32, scale: f32) -> Option<(u64, SnapshotChunk)> {
-        let Request { id, channel, begin_us } = self.request?;
+    pub fn next_chunk(&mut self, rate_hz: f32) -> Option<(u64, SnapshotChunk)> {
+        let Request { id, channel, begin } = self.request?;
+        let (begin_us, scale) = begin?;
         if !self.samples.is_full() {
             return None;
         }
@@ -60,6 +61,6 @@ impl Snapshot {
         if self.next_chunk == chunks {
             self.request = None;
         }
-        Some((begin_us?, SnapshotChunk { id, channel, chunk, chunks, fs_hz: rate_hz, scale, samples }))
+        Some((begin_us, SnapshotChunk { id, channel, chunk, chunks, fs_hz: rate_hz, scale, samples }))
     }
 }

@@ -1,6 +1,9 @@
 //! The hidden damage of a machine, 0 (as new) to 1 (failed), and the laws by which it grows.
 //!
 //! Failure is defined by this state and by nothing that is measured: a forecast can be compared with it.
+//!
+//! Nominal life is what a machine lasts that runs all the time at nominal load (1.0). It wears only while it turns, so stops lengthen its life
+//! under every law; load does so under [`Law::LoadDependent`] alone, where 80 % load makes it almost twice as long.
 use super::noise::Noise;
 
 /// How damage follows the used-up share of life.
@@ -28,6 +31,14 @@ impl Law {
     /// All laws, for tests and help.
     pub const ALL: [Self; 8] =
         [Self::Exponential, Self::Linear, Self::TwoSlope, Self::Step, Self::Plateau, Self::DipBeforeFailure, Self::RandomSlope, Self::LoadDependent];
+
+    /// Seconds of nominal life used per second of turning at a load of 0 to 1 (1 is nominal); the mean where it is random.
+    pub fn pace(self, load: f64) -> f64 {
+        match self {
+            Self::LoadDependent => load * load * load,
+            _ => 1.0,
+        }
+    }
 
     /// Damage after the share `used` of life, both 0 to 1.
     fn damage(self, used: f64) -> f64 {
@@ -64,23 +75,27 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// A machine as new that fails after `life_s` seconds at nominal load.
+    /// A machine as new with a nominal life of `life_s` seconds.
     pub fn new(law: Law, life_s: f64) -> Self {
         Self { law, life_s, used: 0.0, pace: 1.0 }
     }
 
-    /// Uses `dt_s` seconds of life at a load of 0 to 1 (1 is nominal).
+    /// The machine turned for `dt_s` seconds at a load of 0 to 1 (1 is nominal).
     pub fn advance(&mut self, dt_s: f64, load: f64, noise: &mut Noise) {
         let pace = match self.law {
             Law::RandomSlope => {
-                // The pace returns to 1 on average, and stays within a third and three times.
-                self.pace = (self.pace + 0.1 * (1.0 - self.pace) + 0.25 * noise.gauss()).clamp(0.33, 3.0);
+                // The pace returns to 1. Bounds equally far from it keep that the mean.
+                self.pace = (self.pace + 0.1 * (1.0 - self.pace) + 0.25 * noise.gauss()).clamp(0.2, 1.8);
                 self.pace
             }
-            Law::LoadDependent => load * load * load,
-            _ => 1.0,
+            law => law.pace(load),
         };
         self.used = (self.used + pace * dt_s / self.life_s).min(1.0);
+    }
+
+    /// Seconds of nominal life that are left; 0 once it has failed, and only then.
+    pub fn life_left_s(&self) -> f64 {
+        (1.0 - self.used) * self.life_s
     }
 
     /// 0 as new, 1 failed.

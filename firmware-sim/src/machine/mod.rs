@@ -52,7 +52,7 @@ pub struct MachineConfig {
     pub law: Law,
     /// Seconds of machine time before damage begins.
     pub healthy_s: f64,
-    /// Seconds of machine time from then to failure.
+    /// Nominal life from then on, seconds of machine time (see [`damage`]).
     pub life_s: f64,
     /// Seconds of machine time per second of node time.
     pub acceleration: f64,
@@ -79,7 +79,8 @@ impl Default for MachineConfig {
 }
 
 impl MachineConfig {
-    /// A life that can be watched: healthy for `healthy`, failed `life` later, both of node time; 600 seconds of machine time pass in each.
+    /// A life that can be watched: healthy for `healthy`, then with a nominal life of `life`, both of node time; 600 seconds of machine time pass
+    /// in each second.
     pub fn watched(fault: Fault, law: Law, healthy: Duration, life: Duration) -> Self {
         let acceleration = 600.0;
         Self {
@@ -140,12 +141,19 @@ impl Machine {
 
     /// Whether it has failed by definition.
     pub fn failed(&self) -> bool {
-        self.damage() >= 1.0
+        self.damage.life_left_s() == 0.0
     }
 
-    /// Node seconds until failure at nominal pace; `None` without a fault.
+    /// Node seconds until failure if its profile goes on, loads and stops included: the truth that a forecast is compared with. `None` if it never
+    /// fails. Exact but for what is random: the load's 2 %, and the pace of [`Law::RandomSlope`], of which it is the mean.
     pub fn node_time_to_failure(&self) -> Option<f64> {
-        (self.config.fault != Fault::None).then(|| (self.config.healthy_s + self.config.life_s - self.time_s).max(0.0) / self.config.acceleration)
+        let MachineConfig { fault, law, profile, healthy_s, acceleration, .. } = self.config;
+        if fault == Fault::None {
+            return None;
+        }
+        let worn_from_s = self.time_s.max(healthy_s);
+        let worn_for_s = profile.time_to_wear(worn_from_s, self.damage.life_left_s(), |load| law.pace(load))?;
+        Some((worn_from_s - self.time_s + worn_for_s) / acceleration)
     }
 
     /// What the acceleration consists of at this moment.

@@ -49,6 +49,36 @@ impl Profile {
         }
     }
 
+    /// Seconds from `from_s` on until `life_s` seconds of nominal life are used, when a machine uses `pace` of them per second of turning at a
+    /// load; `None` if never.
+    pub fn time_to_wear(&self, from_s: f64, life_s: f64, pace: impl Fn(f64) -> f64) -> Option<f64> {
+        let wear = |speed: f64, load: f64| if speed > 0.0 { pace(load) } else { 0.0 };
+        let Self::Changing { period_s, .. } = *self else {
+            let (speed, load) = self.at(from_s);
+            let rate = wear(speed, load);
+            return (rate > 0.0).then(|| life_s / rate);
+        };
+        let ends = DAY.iter().skip(1).map(|next| next.begin).chain([1.0]);
+        let stretches: Vec<_> = DAY.iter().zip(ends).map(|(stretch, end)| (stretch.begin, end, wear(stretch.speed, stretch.load))).collect();
+        let day_s: f64 = period_s * stretches.iter().map(|(begin, end, rate)| rate * (end - begin)).sum::<f64>();
+        if day_s <= 0.0 {
+            return None;
+        }
+        // Whole days first, then what is left of this one, and the beginning of one more.
+        let days = (life_s / day_s).floor();
+        let (mut left_s, mut passed_s) = (life_s - days * day_s, days * period_s);
+        let share = (from_s / period_s).rem_euclid(1.0);
+        for (begin, end, rate) in stretches.iter().copied().chain(stretches.iter().map(|(begin, end, rate)| (begin + 1.0, end + 1.0, *rate))) {
+            let length_s = period_s * (end - begin.max(share)).max(0.0);
+            if left_s <= rate * length_s {
+                return Some(passed_s + if left_s > 0.0 { left_s / rate } else { 0.0 });
+            }
+            left_s -= rate * length_s;
+            passed_s += length_s;
+        }
+        Some(passed_s)
+    }
+
     /// Nominal speed, 1/min.
     pub fn nominal_rpm(&self) -> f64 {
         match *self {

@@ -9,9 +9,10 @@ pub use publisher::{Broker, Publisher, PublisherStats};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::disturbance::Disturbance;
 use crate::handle::{NodeHandle, SharedStats};
 use crate::machine::{Machine, MachineConfig};
-use crate::simulation::{RANGE_G, RATE_HZ};
+use crate::sensor::{RATE_HZ, Sensor};
 use crate::stop::Stop;
 
 /// A machine behind an MQTT broker.
@@ -37,6 +38,8 @@ pub struct MqttNodeConfig {
     pub waveform_samples: usize,
     /// Scalars and a block this often.
     pub block_every: Duration,
+    /// What goes wrong with the sensor. The others change nothing here ([`Kind::is_of_sensor`](crate::disturbance::Kind::is_of_sensor)).
+    pub disturbances: Vec<Disturbance>,
 }
 
 impl MqttNodeConfig {
@@ -53,6 +56,7 @@ impl MqttNodeConfig {
             waveform_point: "de-h".into(),
             waveform_samples: 8_192,
             block_every: Duration::from_millis(200),
+            disturbances: Vec::new(),
         }
     }
 
@@ -76,14 +80,17 @@ async fn run(config: MqttNodeConfig, mut stop: Stop, stats: SharedStats) -> io::
     let mut machine = Machine::new(config.machine, config.seed);
     let mut publisher = Publisher::new(config.broker.clone());
     let mut block_at = Instant::now() + config.block_every;
+    let mut simulated = Duration::ZERO;
     loop {
         tokio::select! {
             () = stop.asked() => break,
             () = publisher.turn() => {}
             () = sleep_until(block_at) => {
                 block_at += config.block_every;
+                simulated += config.block_every;
                 machine.advance(config.block_every.as_secs_f64());
-                for (topic, payload) in messages(&config, &mut machine, Timestamp::now()) {
+                let sensor = Sensor::at(simulated, &config.disturbances);
+                for (topic, payload) in messages(&config, &mut machine, sensor, Timestamp::now()) {
                     if publisher.has_room() {
                         publisher.publish(topic, payload).await;
                     } else {
@@ -100,7 +107,7 @@ async fn run(config: MqttNodeConfig, mut stop: Stop, stats: SharedStats) -> io::
 }
 
 /// What the sensors publish after one block.
-fn messages(config: &MqttNodeConfig, machine: &mut Machine, now: Timestamp) -> Vec<(String, String)> {
+fn messages(config: &MqttNodeConfig, machine: &mut Machine, sensor: Sensor, now: Timestamp) -> Vec<(String, String)> {
     let values = machine.process_values();
     let scalars = [("temperature", values.temperature_c), ("speed", values.speed_rpm), ("load", values.load_percent), ("current", values.current_a)];
     let ts = now.as_millisecond();
@@ -110,11 +117,10 @@ fn messages(config: &MqttNodeConfig, machine: &mut Machine, now: Timestamp) -> V
         .collect();
     if config.waveform_samples > 0 {
         let mut samples_g = vec![0.0; config.waveform_samples];
-        machine.write_block(&mut samples_g, RATE_HZ);
-        let scale = RANGE_G / 32_768.0;
-        let samples: Vec<i16> = samples_g.iter().map(|sample_g| libm::rint(sample_g / scale).clamp(-32_768.0, 32_767.0) as i16).collect();
+        machine.write_block(&mut samples_g, sensor.rate_hz);
+        let samples: Vec<i16> = samples_g.iter().map(|sample_g| sensor.digitise(*sample_g)).collect();
         let t0 = ts - (1_000.0 * config.waveform_samples as f64 / RATE_HZ) as i64;
-        let block = json!({ "t0": t0, "fs": RATE_HZ, "unit": "[g]", "scale": scale, "samples": samples });
+        let block = json!({ "t0": t0, "fs": RATE_HZ, "unit": "[g]", "scale": sensor.scale(), "samples": samples });
         messages.push((config.topic(&config.waveform_topic, &config.waveform_point), block.to_string()));
     }
     messages

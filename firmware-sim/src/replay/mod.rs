@@ -2,12 +2,14 @@
 //!
 //! Numbers are passed on as the text that stands in the file, so nothing is rounded on the way. Times are used for the pace, and passed on as
 //! they are or as RFC 3339.
+mod pace;
 mod recording;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use pace::{NotPositive, Pace, Positive};
 pub use recording::{Recording, RecordingError, Row};
 use tokio::time::{Instant, sleep_until};
 
@@ -15,8 +17,6 @@ use crate::mqtt::{Broker, Publisher};
 use crate::serial::Pty;
 use crate::stop::Stop;
 
-/// Longest wait between two rows; a recording's pauses are not waited for.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often the unread rest of a serial replay is looked at, and for how many looks in a row there must be none.
 const DRAIN_TURN: Duration = Duration::from_millis(10);
 const DRAIN_QUIET_TURNS: u32 = 50;
@@ -39,16 +39,14 @@ pub struct ReplayConfig {
     pub time_column: Option<String>,
     /// How it is passed on.
     pub time: TimeText,
-    /// Recorded seconds per second; `None` as fast as the other side takes it.
-    pub speed: Option<f64>,
-    /// Rows per second where the file has no time or the speed is to be even; goes before `speed`.
-    pub rows_per_second: Option<f64>,
+    /// How fast.
+    pub pace: Pace,
 }
 
 impl ReplayConfig {
     /// A file as fast as possible, times as given.
     pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), time_column: None, time: TimeText::Given, speed: None, rows_per_second: None }
+        Self { file: file.into(), time_column: None, time: TimeText::Given, pace: Pace::Fastest }
     }
 }
 
@@ -109,11 +107,11 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn to_pty(config: &ReplayConfig, mut recording: Recording, link: &std::path::Path, mut stop: Stop) -> Result<ReplayReport, ReplayError> {
     let pty = Pty::open(link)?;
     let mut report = ReplayReport::default();
-    let mut pace = Pace::new(config);
+    let mut turns = Turns::new(config.pace);
     let played = async {
         write_all(&pty, recording.header_line().as_bytes()).await?;
         while let Some(row) = recording.next_row()? {
-            pace.wait(row.time_s).await;
+            turns.wait(row.time_s).await;
             write_all(&pty, recording.line(&row).as_bytes()).await?;
             report.rows += 1;
             report.messages += 1;
@@ -156,10 +154,10 @@ async fn to_mqtt(
 ) -> Result<ReplayReport, ReplayError> {
     let mut publisher = Publisher::new(broker);
     let mut report = ReplayReport::default();
-    let mut pace = Pace::new(config);
+    let mut turns = Turns::new(config.pace);
     let played = async {
         while let Some(row) = recording.next_row()? {
-            pace.wait(row.time_s).await;
+            turns.wait(row.time_s).await;
             report.empty += recording.empty(&row);
             match shape {
                 Shape::Scalars => {
@@ -183,31 +181,25 @@ async fn to_mqtt(
     Ok(ReplayReport { stopped, messages: done.sent, acknowledged: done.acknowledged, refused: done.refused, ..report })
 }
 
-/// When the next row is due.
+/// Lets each row wait for its turn.
 #[derive(Debug)]
-struct Pace {
-    speed: Option<f64>,
-    row_every: Option<Duration>,
-    last_s: Option<f64>,
+struct Turns {
+    pace: Pace,
+    before_s: Option<f64>,
     due: Instant,
 }
 
-impl Pace {
-    fn new(config: &ReplayConfig) -> Self {
-        let positive = |value: Option<f64>| value.filter(|value| *value > 0.0);
-        let row_every = positive(config.rows_per_second).and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
-        Self { speed: positive(config.speed), row_every, last_s: None, due: Instant::now() }
+impl Turns {
+    fn new(pace: Pace) -> Self {
+        Self { pace, before_s: None, due: Instant::now() }
     }
 
+    /// May be cancelled, however long it takes.
     async fn wait(&mut self, time_s: Option<f64>) {
-        let pause = match (self.row_every, self.speed, time_s, self.last_s) {
-            (Some(row_every), ..) => row_every,
-            (None, Some(speed), Some(now_s), Some(last_s)) => Duration::try_from_secs_f64((now_s - last_s) / speed).unwrap_or_default(),
-            _ => Duration::ZERO,
-        };
-        self.last_s = time_s.or(self.last_s);
+        let pause = self.pace.pause(self.before_s, time_s);
+        self.before_s = time_s.or(self.before_s);
         if pause > Duration::ZERO {
-            self.due += pause.min(PAUSE_MAX);
+            self.due += pause;
             sleep_until(self.due).await;
         }
     }

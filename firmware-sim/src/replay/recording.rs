@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::{ReplayConfig, TimeText};
+use super::{Pace, ReplayConfig, TimeText};
 
 /// Names that a time column goes by.
 const TIME_NAMES: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
@@ -25,6 +25,9 @@ pub enum RecordingError {
     /// It is not CSV.
     #[error("failed to read a row")]
     Csv(#[from] csv::Error),
+    /// The pace needs a time and no column has one.
+    #[error("no column of the header is a time ({}); name one, or choose rows per second", TIME_NAMES.join(", "))]
+    NoTimeColumn,
     /// The named column does not exist.
     #[error("column `{0}` is not in the header")]
     NoColumn(String),
@@ -73,7 +76,11 @@ impl Recording {
             Some(name) => Some(named(name).ok_or_else(|| RecordingError::NoColumn(name.clone()))?),
             None => TIME_NAMES.into_iter().find_map(named),
         };
-        let time_needed = config.time == TimeText::Rfc3339 || (config.speed.is_some() && config.rows_per_second.is_none());
+        let paced_by_time = matches!(config.pace, Pace::Speed(_));
+        if paced_by_time && time_column.is_none() {
+            return Err(RecordingError::NoTimeColumn);
+        }
+        let time_needed = config.time == TimeText::Rfc3339 || paced_by_time;
         Ok(Self { reader, header, delimiter, time_column, time: config.time, time_needed, row: 0 })
     }
 
@@ -84,13 +91,12 @@ impl Recording {
             return Ok(None);
         }
         self.row += 1;
-        let Some(text) = self.time_column.and_then(|column| cells.get(column)) else {
-            return Ok(Some(Row { cells, time_s: None, time: None }));
-        };
-        let instant = parse_time(text);
-        if instant.is_none() && self.time_needed {
-            return Err(RecordingError::Time { row: self.row, text: text.into() });
+        let text = self.time_column.and_then(|column| cells.get(column));
+        let instant = text.and_then(parse_time);
+        if instant.is_none() && self.time_needed && self.time_column.is_some() {
+            return Err(RecordingError::Time { row: self.row, text: text.unwrap_or_default().into() });
         }
+        let Some(text) = text else { return Ok(Some(Row { cells, time_s: None, time: None })) };
         let time = match (self.time, instant) {
             (TimeText::Rfc3339, Some(instant)) => instant.to_string(),
             _ => text.to_owned(),
@@ -188,13 +194,18 @@ fn json_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::Positive;
 
-    fn recording(text: &str, change: impl FnOnce(&mut ReplayConfig)) -> Recording {
+    fn open(text: &str, change: impl FnOnce(&mut ReplayConfig)) -> Result<Recording, RecordingError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
         let mut config = ReplayConfig::new(file.path());
         change(&mut config);
-        Recording::open(&config).unwrap()
+        Recording::open(&config)
+    }
+
+    fn recording(text: &str, change: impl FnOnce(&mut ReplayConfig)) -> Recording {
+        open(text, change).unwrap()
     }
 
     #[test]
@@ -222,8 +233,10 @@ mod tests {
 
     #[test]
     fn a_time_that_the_pace_needs_must_be_one() {
-        let mut recording = recording("ts,v\nyesterday,1\n", |config| config.speed = Some(1.0));
-        assert!(matches!(recording.next_row(), Err(RecordingError::Time { row: 1, .. })));
+        let real_time = |config: &mut ReplayConfig| config.pace = Pace::Speed(Positive::new(1.0).unwrap());
+        assert!(matches!(open("ts,v\nyesterday,1\n", real_time).unwrap().next_row(), Err(RecordingError::Time { row: 1, .. })));
+        assert!(matches!(open("v,ts\n1\n", real_time).unwrap().next_row(), Err(RecordingError::Time { row: 1, .. })));
+        assert!(matches!(open("a,b\n1,2\n", real_time), Err(RecordingError::NoTimeColumn)));
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! A simulated node on a serial port: paced by the clock, heard through a [`Pty`].
+//!
+//! Its time goes in turns of fixed length, each begun when the clock says so: what it sends by itself follows from seed and boot id, however
+//! busy this computer is. Only answers to the agent, and what depends on its acknowledgements, have the time at which these came.
 mod pty;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use pty::Pty;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::disturbance::Disturbance;
 use crate::handle::{NodeHandle, SharedStats};
@@ -17,7 +20,7 @@ use crate::stop::Stop;
 
 /// Bytes in front of a full terminal buffer; the rest waits in the node's ring.
 const PENDING_BYTES: usize = 2_048;
-/// Resend times and self-tests are looked at this often.
+/// Between two turns, in which the node looks for what is due.
 const TURN: Duration = Duration::from_millis(20);
 /// A simulator that was held up for longer goes on from now instead of catching up.
 const LATE: Duration = Duration::from_secs(2);
@@ -29,7 +32,7 @@ pub struct SerialNodeConfig {
     pub machine: MachineConfig,
     /// Node id, unique on the gateway, above 0.
     pub node: u32,
-    /// Boot id; `None` draws a new one, as a node does. Only tests fix it: an agent takes frames of a known boot for repetitions.
+    /// Boot id; `None` draws a new one, as a node does. An agent takes frames of a boot that it knows for repetitions.
     pub boot: Option<u32>,
     /// Everything random but the boot id follows from it.
     pub seed: u64,
@@ -95,30 +98,37 @@ async fn run(config: SerialNodeConfig, pty: Pty, mut stop: Stop, stats: SharedSt
         disturbances: config.disturbances,
     });
     let start = Instant::now();
-    let mut block_at = start + block_every;
+    let (mut turn_at, mut block_at, mut now) = (start, start + block_every, start);
     let mut received = [0; 1_024];
     let mut pending = Vec::with_capacity(2 * PENDING_BYTES);
     loop {
+        let due = turn_at.min(block_at);
         tokio::select! {
             () = stop.asked() => return Ok(()),
-            () = sleep_until(block_at) => {
-                // The block ends when it was due, so that its time does not depend on how busy this computer is.
-                node.block(micros(block_at - start));
-                block_at += block_every;
-                if block_at + LATE < Instant::now() {
-                    block_at = Instant::now() + block_every;
+            () = sleep_until(due) => {
+                if due == block_at {
+                    node.block(micros(due - start));
+                    block_at += block_every;
+                    pty.unlock()?;
                 }
-                pty.unlock()?;
+                if due == turn_at {
+                    turn_at += TURN;
+                }
+                now = now.max(due);
+                node.transmit(micros(now - start), PENDING_BYTES, &mut pending);
+                if due + LATE < Instant::now() {
+                    (turn_at, block_at) = (Instant::now(), Instant::now() + block_every);
+                }
             }
             count = pty.read(&mut received) => {
                 let count = count?;
-                node.receive(&received[..count], micros(start.elapsed()));
+                now = now.max(Instant::now());
+                node.receive(&received[..count], micros(now - start));
+                node.transmit(micros(now - start), PENDING_BYTES, &mut pending);
                 stats.update(|stats| stats.received_bytes += count as u64);
             }
             count = pty.write(&pending), if !pending.is_empty() => drop(pending.drain(..count?)),
-            () = sleep(TURN) => {}
         }
-        node.transmit(micros(start.elapsed()), PENDING_BYTES, &mut pending);
         tell(&node, &stats);
     }
 }
