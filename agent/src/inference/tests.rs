@@ -315,7 +315,7 @@ fn an_asset_without_scored_points_is_never_healthy() {
 fn the_published_example_of_a_baseline_has_the_weights_that_are_written() {
     let mut engine = engine_with(|_| {});
     feed(&mut engine, 1, &machine(ROWS, ROWS));
-    let written = &engine.take_baselines()[0].1;
+    let written = engine.baselines().next().unwrap().1;
     let published: Baseline = serde_json::from_str(include_str!("../../../config/kafka/schemas/hark.baselines.v1.example.json")).unwrap();
     let sizes = |weights: &str| -> BTreeMap<String, usize> {
         let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(weights).unwrap();
