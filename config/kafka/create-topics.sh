@@ -40,5 +40,5 @@ while read -r name partitions settings; do
     --replication-factor "$replication" "${configs[@]}" "${durability[@]}" </dev/null
 done <"$(dirname "${BASH_SOURCE[0]}")/topics.txt"
 
-# A topic that existed may have other settings: the agent checks them when it connects, a person sees them here.
+# A topic that existed may have other settings: the agent checks names only, a person sees the settings here.
 "$tool" --bootstrap-server "$bootstrap" "${arguments[@]}" --describe --topic "${prefix//./\\.}.*" </dev/null | grep -F 'TopicId'
