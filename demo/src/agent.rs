@@ -89,9 +89,11 @@ impl Agent {
 
     /// SIGINT, then SIGKILL after a deadline. `wait` is given a timeout and a condition, and waits for it.
     pub fn stop(mut self, wait: &mut dyn FnMut(Duration, &mut dyn FnMut() -> bool) -> bool) -> Stopped {
-        // Not reaped before `exited` says so, thus the number cannot belong to a stranger.
-        let _ended_already = kill_process(Pid::from_child(&self.child), Signal::INT);
-        let mut status = None;
+        let mut status = self.exited();
+        if status.is_none() {
+            // Not reaped before `exited` says so, thus the number cannot belong to a stranger.
+            let _ended_meanwhile = kill_process(Pid::from_child(&self.child), Signal::INT);
+        }
         let by_itself = wait(STOPS_WITHIN, &mut || {
             status = self.exited();
             status.is_some()

@@ -5,10 +5,10 @@ use clap::Parser;
 
 /// See Hark at work in two minutes: sensors, agent, Kafka, predictions and alarms, all on this machine and with nothing installed.
 ///
-/// Three simulated machines live a fast life. Hark first learns what normal looks like (about 30 s), then scores every machine. In two of them a
+/// Three simulated machines live a fast life. Hark first learns what normal looks like (about 35 s), then scores every machine. In two of them a
 /// fault begins to grow: their score passes its limit, health falls, an alarm comes. The third one changes load all the time and must stay quiet.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "cargo demo --", version, max_term_width = 110, after_help = HELP)]
+#[command(name = "hark-demo", bin_name = "cargo demo --", version, max_term_width = 110, after_help = HELP)]
 pub struct Arguments {
     /// End by itself after so long, for example 90s or 2m, and print a summary
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -44,15 +44,16 @@ What runs:
   MQTT broker and Kafka are embedded stand-ins (rumqttd, librdkafka's mock cluster) unless --mqtt and --kafka name real ones.
 
 Examples:
-  cargo demo                               watch; q or Ctrl-C ends
+  cargo demo                               watch; q or Ctrl-C ends, Ctrl-C again ends at once
   cargo demo -- --for 90s                  the whole story, then a summary
   cargo demo -- --for 90s --json           the same for a program: summary on the last line
   cargo demo -- --kafka 127.0.0.1:9092     against a real Kafka
 
-Lost and duplicated are counted, not assumed: every record carries incarnation, lane and sequence number; what the agent's buffer accepted is
-compared with what a read_committed consumer got back.
+Lost and duplicated are counted, not assumed: every record carries incarnation, lane and sequence
+number; what the agent's buffer accepted is compared with what a read_committed consumer got back.
 
-Exit codes: 0 nothing lost, nothing twice, and (from 85 s on) the faulty machines alarmed and the healthy one did not; 1 otherwise; 2 wrong arguments.";
+Exit codes: 0 nothing lost, nothing twice, and (from 85 s on) the faulty machines alarmed and the
+healthy one did not; 1 otherwise, or ended at once and not counted; 2 wrong arguments.";
 
 /// `90s`, `2m`, `1500ms`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -98,6 +99,16 @@ mod tests {
         assert!(duration("soon").is_err() && duration("3 parsecs").is_err());
         assert!(address("127.0.0.1:9092").is_ok() && address("9092").is_err());
         assert!(prefix("demo.").is_ok() && prefix("hark.").is_err() && prefix("demo").is_err() && prefix("a b.").is_err());
+    }
+
+    #[test]
+    fn the_help_teaches_the_form_that_works() {
+        use clap::CommandFactory;
+        let alias = include_str!("../../.cargo/config.toml");
+        // An alias that ends in `--` would hand the person's own `--` to the demo.
+        assert!(alias.contains("demo = \"run -p hark-demo\"\n"), "{alias}");
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(help.contains("Usage: cargo demo -- [OPTIONS]") && help.contains("cargo demo -- --for 90s --json"), "{help}");
     }
 
     #[test]

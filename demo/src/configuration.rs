@@ -1,13 +1,11 @@
 //! The configuration that the demo writes for the agent: the same files that a plant writes, `hark.toml` and one file per machine.
-use std::{fmt::Write, fs, io, path::Path};
+use std::{ffi::OsStr, fmt::Write, fs, io, path::Path};
 
 use crate::{
     brokers::Address,
     machines::{ALARM_AFTER, BLOCK_EVERY, COMMISSIONING_ROWS, HELD_BACK_ROWS, MACHINES, Machine, SPEED_RPM, Way, topic_root},
 };
 
-/// Id of the gateway in all records.
-pub const GATEWAY: &str = "demo-gw-1";
 /// Points of a sensor node: id, unit, scored. Names and units are those of the node protocol.
 const NODE_POINTS: [(&str, &str, bool); 14] = [
     ("de-h.v_rms", "mm/s", true),
@@ -31,6 +29,8 @@ const MQTT_SCALARS: [(&str, &str, bool); 4] = [("temperature", "Cel", true), ("s
 /// What the files depend on.
 #[derive(Clone, Debug)]
 pub struct Settings<'a> {
+    /// Id of the gateway in all records.
+    pub gateway: &'a str,
     /// Bootstrap address of Kafka.
     pub kafka: &'a str,
     /// Before each topic name.
@@ -39,6 +39,15 @@ pub struct Settings<'a> {
     pub mqtt: &'a Address,
     /// Port of the status pages.
     pub http_port: u16,
+}
+
+/// Begin of the name of a demo's directory, and of the gateway in it.
+pub const DIRECTORY_PREFIX: &str = "hark-demo-";
+
+/// Id of the gateway of the demo in `directory`, with its random end: demos on one Kafka must not take each other's records for their own.
+pub fn gateway(directory: &Path) -> String {
+    let name = directory.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    format!("demo-{}", name.strip_prefix(DIRECTORY_PREFIX).unwrap_or(name))
 }
 
 /// Writes `hark.toml` and `assets/*.toml` into `directory`.
@@ -56,14 +65,14 @@ pub fn write(directory: &Path, settings: &Settings<'_>) -> io::Result<()> {
 }
 
 fn hark_toml(directory: &Path, settings: &Settings<'_>) -> String {
-    let Settings { kafka, prefix, mqtt, http_port } = settings;
+    let Settings { gateway, kafka, prefix, mqtt, http_port } = settings;
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
-    let (pid, root, host, port) = (std::process::id(), topic_root(), &mqtt.host, mqtt.port);
+    let (root, host, port) = (topic_root(gateway), &mqtt.host, mqtt.port);
     let accepted = "plaintext_accepted = \"demo with simulated readings\"";
     let mut text = format!(
         r#"# Written by the demo; config/hark.toml explains every key.
 [gateway]
-id = "{GATEWAY}"
+id = "{gateway}"
 origin = "simulated"
 heartbeat_every = "1s"
 
@@ -86,7 +95,7 @@ models = "{models}"
 name = "broker"
 host = "{host}"
 port = {port}
-client_id = "hark-demo-agent-{pid}"
+client_id = "hark-{gateway}-agent"
 session_expiry = "60s"
 {accepted}
 
@@ -175,12 +184,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_demo_has_a_gateway_of_its_own() {
+        let gateways = [0; 2].map(|_| gateway(tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir().unwrap().path()));
+        assert_ne!(gateways[0], gateways[1]);
+        assert!(gateways.iter().all(|gateway| gateway.starts_with("demo-") && !gateway.contains("hark") && gateway.len() > 8), "{gateways:?}");
+    }
+
+    #[test]
     fn the_agent_accepts_what_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let mqtt = Address { host: "broker.example".into(), port: 1_883 };
-        write(directory.path(), &Settings { kafka: "kafka.example:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 }).unwrap();
+        let gateway = gateway(directory.path());
+        write(directory.path(), &Settings { gateway: &gateway, kafka: "kafka.example:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 })
+            .unwrap();
         let config = hark::config::load(directory.path()).unwrap();
-        assert_eq!((&*config.gateway.id, config.gateway.origin), (GATEWAY, Origin::Simulated));
+        assert_eq!((&*config.gateway.id, config.gateway.origin), (&*gateway, Origin::Simulated));
         assert_eq!(config.kafka.unwrap().topic_prefix, "demo.");
         assert!(config.models.join("stage-a/manifest.toml").exists());
         assert_eq!(config.serial.len(), 2);

@@ -107,7 +107,7 @@ impl Machine {
     ///
     /// # Errors
     /// When a pseudo terminal or a thread cannot be had.
-    pub fn start(&self, directory: &Path, broker: &Address, seed: u64) -> io::Result<NodeHandle> {
+    pub fn start(&self, directory: &Path, broker: &Address, gateway: &str, seed: u64) -> io::Result<NodeHandle> {
         let seed = self.seed(seed);
         match self.way {
             Way::Serial { node } => {
@@ -115,13 +115,13 @@ impl Machine {
                 SerialNode::spawn(SerialNodeConfig { machine: self.physics(), node, seed, block_every: BLOCK_EVERY, ..SerialNodeConfig::new(link) })
             }
             Way::Mqtt => {
-                let client_id = format!("hark-demo-sensors-{}", std::process::id());
-                let broker = Broker::new(&broker.host, broker.port, client_id);
+                let broker = Broker::new(&broker.host, broker.port, format!("hark-{gateway}-sensors"));
+                let root = topic_root(gateway);
                 let config = MqttNodeConfig {
                     machine: self.physics(),
                     seed,
-                    topic: format!("{}/{{asset}}/{{point}}", topic_root()),
-                    waveform_topic: format!("{}/{{asset}}/{{point}}/waveform", topic_root()),
+                    topic: format!("{root}/{{asset}}/{{point}}"),
+                    waveform_topic: format!("{root}/{{asset}}/{{point}}/waveform"),
                     area: AREA.into(),
                     block_every: BLOCK_EVERY,
                     ..MqttNodeConfig::new(broker, self.asset)
@@ -153,6 +153,6 @@ impl Machine {
 }
 
 /// First levels of the MQTT topics: of this run alone, since a real broker may serve others.
-pub fn topic_root() -> String {
-    format!("hark-demo-{}/{AREA}", std::process::id())
+pub fn topic_root(gateway: &str) -> String {
+    format!("hark-{gateway}/{AREA}")
 }

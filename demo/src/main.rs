@@ -8,6 +8,7 @@ mod ledger;
 mod machines;
 mod metrics;
 mod plain;
+mod pulse;
 mod readback;
 #[cfg(test)]
 mod rehearsal;
@@ -33,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     arguments::Arguments,
     readback::lock,
-    screen::Screen,
+    screen::{Asked, Screen},
     stage::{Ended, Stage},
 };
 
@@ -44,7 +45,11 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok(ended) => report(&arguments, &ended),
+        Ok(Some(ended)) => report(&arguments, &ended),
+        Ok(None) => {
+            eprintln!("ended at once: everything is stopped, and nothing was counted");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("the demo could not run: {error:#}");
             ExitCode::FAILURE
@@ -52,27 +57,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<Ended> {
-    let interrupt = Arc::new(Stop::default());
-    // Dropped at the end: its task ends with it.
-    let _signals = listen_for_signals(&interrupt)?;
+/// `None`: asked twice for the end, and therefore at once.
+fn run(arguments: &Arguments) -> Result<Option<Ended>> {
+    let (interrupt, hurry) = (Arc::new(Stop::default()), Arc::new(Stop::default()));
+    // Dropped at the end: its tasks end with it.
+    let _signals = listen_for_signals(&interrupt, &hurry)?;
     let live = !arguments.plain && Screen::terminal_can();
     if !live {
         say(&format!("Hark demo: three simulated machines. {}", if arguments.run_for.is_some() { "It ends by itself." } else { "Ctrl-C ends it." }))?;
     }
     let mut stage = Stage::start(arguments)?;
     if !live {
-        say(&format!("{}\nagent: process {}, files in {}", stage.brokers, stage.agent_pid(), stage.directory().display()))?;
+        say(&format!(
+            "{}\nagent: process {}, gateway {}, files in {}",
+            stage.brokers,
+            stage.agent_pid(),
+            stage.gateway,
+            stage.directory().display()
+        ))?;
     }
     let mut screen = if live { Screen::live(stage.brokers.clone(), arguments.run_for)? } else { Screen::plain() };
     let mut faults = Vec::new();
     loop {
         let over = {
             let mut scene = lock(&stage.scene);
-            let over = arguments.run_for.is_some_and(|limit| scene.started.elapsed() >= limit);
+            let over = arguments.run_for.is_some_and(|limit| scene.elapsed() >= limit);
             over | screen.show(&mut scene)?
         };
-        if over || screen.wait(&interrupt) {
+        if over || screen.wait(&interrupt).is_some() {
             break;
         }
         if let Some(problem) = stage.broken() {
@@ -80,17 +92,23 @@ fn run(arguments: &Arguments) -> Result<Ended> {
             break;
         }
     }
+    // Whatever asked for the end, the next signal asks for it at once.
+    interrupt.request();
     let scene = stage.scene.clone();
-    let nobody = Stop::default();
     let mut wait = |timeout: Duration, condition: &mut dyn FnMut() -> bool| {
+        let mut held = false;
         brokers::wait_until(timeout, || {
-            // Who has closed the output is still owed a clean stop. Further keys and signals cannot make it faster.
+            // Who has closed the output is still owed a clean stop.
             let _ = screen.show(&mut lock(&scene));
-            let _ = screen.wait(&nobody);
-            condition()
-        })
+            if screen.wait(&hurry) == Some(Asked::Interrupt) {
+                hurry.request();
+            }
+            held = condition();
+            held || hurry.requested()
+        });
+        held
     };
-    let ended = stage.stop(&mut wait, faults, arguments.keep);
+    let ended = stage.stop(&mut wait, &hurry, faults, arguments.keep);
     let _ = screen.show(&mut lock(&scene));
     Ok(ended)
 }
@@ -115,16 +133,20 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// SIGINT, SIGTERM and SIGHUP ask for a clean end.
-fn listen_for_signals(interrupt: &Arc<Stop>) -> Result<tokio::runtime::Runtime> {
+/// SIGINT, SIGTERM and SIGHUP ask for a clean end, and the second of them for one at once.
+fn listen_for_signals(interrupt: &Arc<Stop>, hurry: &Arc<Stop>) -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("signals").enable_all().build()?;
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let _inside = runtime.enter();
         let mut signal = signal(kind).context("failed to listen for signals")?;
-        let interrupt = interrupt.clone();
+        let (interrupt, hurry) = (interrupt.clone(), hurry.clone());
         runtime.spawn(async move {
-            signal.recv().await;
-            interrupt.request();
+            while signal.recv().await.is_some() {
+                if interrupt.requested() {
+                    hurry.request();
+                }
+                interrupt.request();
+            }
         });
     }
     Ok(runtime)

@@ -6,7 +6,10 @@ use std::{
 
 use hark_protocol::topics::LaneName;
 
-use crate::scene::{MachineScene, Scene, Standing};
+use crate::{
+    pulse::Scrape,
+    scene::{MachineScene, Scene, Standing},
+};
 
 /// Between two blocks.
 const BLOCK_EVERY: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ impl Plain {
         }
         if Instant::now() >= self.block_due {
             self.block_due += BLOCK_EVERY;
-            writeln!(out, "[{:>5.1} s] status", scene.started.elapsed().as_secs_f64())?;
+            writeln!(out, "[{:>5.1} s] status", scene.elapsed().as_secs_f64())?;
             for line in status(scene) {
                 writeln!(out, "    {line}")?;
             }
@@ -46,8 +49,8 @@ impl Plain {
 /// The present state, a line per machine and three for the way to Kafka.
 pub fn status(scene: &Scene) -> Vec<String> {
     let mut lines: Vec<String> = scene.machines.iter().map(machine).collect();
-    lines.extend(data_path(scene));
-    lines.extend(scene.problem.iter().map(|problem| format!("problem: {problem}")));
+    lines.extend(data_path(scene, Instant::now()));
+    lines.extend(scene.problem.iter().map(|problem| format!("problem: Kafka {problem}")));
     lines
 }
 
@@ -63,18 +66,28 @@ fn machine(machine: &MachineScene) -> String {
 }
 
 /// Three lines: flow, buffer, Kafka.
-pub fn data_path(scene: &Scene) -> [String; 3] {
-    let scrape = scene.metrics.clone().unwrap_or_default();
-    let link = scene.link.as_deref().unwrap_or("not reached yet");
-    let memory_mib = scrape.resident_bytes >> 20;
+pub fn data_path(scene: &Scene, now: Instant) -> [String; 3] {
+    let scrape = scene.pulse.last().cloned().unwrap_or_default();
     let waiting = LaneName::ALL.map(|lane| format!("{lane} {}", scrape.waiting[lane as usize])).join(", ");
     let [readings, predictions, alarms, events] = ["readings.v1", "predictions.v1", "alarms.v1", "events.v1"].map(|topic| scene.count(topic));
     let states: u64 = ["assets.v1", "gateways.v1", "baselines.v1"].map(|topic| scene.count(topic)).iter().sum();
     [
-        format!("sensors > {:.0} readings/s > agent ({memory_mib} MiB) > Kafka {link}", scene.readings_per_s),
+        flow(scene, &scrape, now),
         format!("waiting in the buffer: {waiting}"),
         format!("in Kafka: readings {readings}, predictions {predictions}, alarms {alarms}, events {events}, states {states}"),
     ]
+}
+
+/// From the sensors to Kafka, as far as it is known: an agent that says nothing is not said to be well.
+fn flow(scene: &Scene, scrape: &Scrape, now: Instant) -> String {
+    if scene.agent_ended {
+        return "sensors > agent ended > Kafka".to_owned();
+    }
+    if let Some(silent) = scene.pulse.silent(now) {
+        return format!("sensors > agent silent for {} s > Kafka unknown", silent.as_secs());
+    }
+    let (readings_per_s, memory_mib, link) = (scene.pulse.readings_per_s(), scrape.resident_bytes >> 20, scene.pulse.link(now));
+    format!("sensors > {readings_per_s:.0} readings/s > agent ({memory_mib} MiB) > Kafka {link}")
 }
 
 /// Health as a number, or that it is unknown.
@@ -104,6 +117,27 @@ mod tests {
     use hark_protocol::topics::Phase;
 
     use super::*;
+
+    #[test]
+    fn the_flow_is_told_as_far_as_it_is_known() {
+        let begin = Instant::now();
+        let mut scene = Scene::new(begin);
+        let flow = |scene: &Scene, after_s| data_path(scene, begin + Duration::from_secs(after_s))[0].clone();
+        assert_eq!(flow(&scene, 1), "sensors > 0 readings/s > agent (0 MiB) > Kafka not reached yet");
+        for (at_s, readings) in [(1, 180), (2, 360)] {
+            let scrape = Scrape { readings, connected: true, resident_bytes: 52 << 20, ..Scrape::default() };
+            scene.scraped(scrape, begin + Duration::from_secs(at_s));
+        }
+        assert_eq!(flow(&scene, 4), "sensors > 180 readings/s > agent (52 MiB) > Kafka connected");
+        assert_eq!(flow(&scene, 5), "sensors > agent silent for 3 s > Kafka unknown");
+        let away = Scrape { readings: 540, waiting: [9, 0, 0, 0], resident_bytes: 52 << 20, ..Scrape::default() };
+        scene.scraped(away, begin + Duration::from_secs(3));
+        assert_eq!(flow(&scene, 4), "sensors > 180 readings/s > agent (52 MiB) > Kafka away for 2 s");
+        scene.agent_ended = true;
+        assert_eq!(flow(&scene, 9), "sensors > agent ended > Kafka");
+        let notes: Vec<_> = scene.take_notes().into_iter().map(|note| note.text).collect();
+        assert_eq!(notes, ["gateway: Kafka connected", "gateway: Kafka away, records wait in the buffer"]);
+    }
 
     #[test]
     fn a_machine_is_told_in_words() {

@@ -15,12 +15,14 @@ use rdkafka::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{brokers::wait_until, configuration::GATEWAY, ledger::Stretch, scene::Scene, stage::Wait};
+use crate::{brokers::wait_until, ledger::Stretch, scene::Scene, stage::Wait};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 /// To read what is left when everything else has stopped.
 const END_WITHIN: Duration = Duration::from_secs(20);
+/// For the thread to end when asked.
+const JOINS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The consumer's thread. It ends when this is dropped.
 #[derive(Debug)]
@@ -32,16 +34,16 @@ pub struct Readback {
 
 impl Readback {
     /// Begins to read at the present end of every topic: on the embedded Kafka that is the beginning, on a real one what earlier runs left is passed
-    /// over. Start it before the agent.
+    /// over. Only records of `gateway` count: others may write there too. Start it before the agent.
     ///
     /// # Errors
     /// When a topic is absent or Kafka does not answer.
-    pub fn start(bootstrap: &str, prefix: &str, scene: Arc<Mutex<Scene>>) -> Result<Self> {
+    pub fn start(bootstrap: &str, prefix: &str, gateway: &str, scene: Arc<Mutex<Scene>>) -> Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("client.id", "hark-demo-readback")
             // Nothing is committed and nothing balanced; the client wants a name all the same.
-            .set("group.id", format!("hark-demo-readback-{}", std::process::id()))
+            .set("group.id", format!("hark-{gateway}-readback"))
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "50")
@@ -57,7 +59,8 @@ impl Readback {
         let starts = starts?;
         consumer.assign(&starts)?;
         let (stop, to_end) = (Arc::new(Stop::default()), Arc::new(Stop::default()));
-        let reader = Reader { consumer, starts, prefix: prefix.to_owned(), scene, stop: stop.clone(), to_end: to_end.clone() };
+        let reader =
+            Reader { consumer, starts, prefix: prefix.to_owned(), gateway: gateway.to_owned(), scene, stop: stop.clone(), to_end: to_end.clone() };
         let thread = thread::Builder::new().name("readback".into()).spawn(move || reader.run())?;
         Ok(Self { to_end, stop, thread: Some(thread) })
     }
@@ -75,6 +78,7 @@ struct Reader {
     consumer: BaseConsumer,
     starts: TopicPartitionList,
     prefix: String,
+    gateway: String,
     scene: Arc<Mutex<Scene>>,
     stop: Arc<Stop>,
     to_end: Arc<Stop>,
@@ -101,9 +105,16 @@ impl Reader {
     fn turn(&self) {
         match self.consumer.poll(POLL) {
             None => {}
-            Some(Ok(message)) => take(&message, &self.prefix, &mut lock(&self.scene)),
+            Some(Ok(message)) => {
+                let mut scene = lock(&self.scene);
+                scene.problem = None;
+                take(&message, &self.prefix, &self.gateway, &mut scene);
+            }
             // The client connects again by itself; a person should know that it has to.
-            Some(Err(error)) => lock(&self.scene).problem = Some(format!("reading back from Kafka: {error}")),
+            Some(Err(error)) => {
+                let why = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+                lock(&self.scene).problem = Some(format!("cannot be read back at present: {why}"));
+            }
         }
     }
 
@@ -127,7 +138,9 @@ impl Reader {
 impl Drop for Readback {
     fn drop(&mut self) {
         self.stop.request();
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // A question that Kafka does not answer lasts longer; then the thread ends with the process.
+        if wait_until(JOINS_WITHIN, || thread.is_finished()) {
             let _its_panic_was_printed = thread.join();
         }
     }
@@ -157,18 +170,18 @@ fn present_ends(consumer: &BaseConsumer, prefix: &str) -> Result<TopicPartitionL
 }
 
 /// Counts a record by its headers and shows its content.
-fn take(message: &BorrowedMessage<'_>, prefix: &str, scene: &mut Scene) {
+fn take(message: &BorrowedMessage<'_>, prefix: &str, gateway: &str, scene: &mut Scene) {
     let header = |key: &str| {
         let found = message.headers()?.iter().find(|header| header.key == key)?;
         std::str::from_utf8(found.value?).ok().map(str::to_owned)
     };
-    if header("gw").as_deref() != Some(GATEWAY) {
+    if header("gw").as_deref() != Some(gateway) {
         return;
     }
     let Some(topic) = TOPICS.into_iter().find(|topic| topic.full_name(prefix) == message.topic()) else { return };
     let lane = header("lane").and_then(|lane| LaneName::ALL.into_iter().find(|known| known.as_str() == lane));
     if let (Some(lane), Some(incarnation), Some(seq)) = (lane, header("inc"), header("seq").and_then(|seq| seq.parse().ok())) {
-        let stretch = Stretch { gateway: GATEWAY.into(), incarnation, lane };
+        let stretch = Stretch { gateway: gateway.to_owned(), incarnation, lane };
         if !scene.ledger.take(stretch, seq) {
             return;
         }
@@ -177,7 +190,7 @@ fn take(message: &BorrowedMessage<'_>, prefix: &str, scene: &mut Scene) {
     if let Some(value) = message.payload().filter(|_| topic != topics::READINGS)
         && let Err(error) = show(topic, value, scene)
     {
-        scene.problem = Some(format!("a record of {} cannot be read: {error}", topic.name));
+        scene.unreadable(format!("a record of {} cannot be read: {error}", topic.name));
     }
 }
 
@@ -201,7 +214,7 @@ fn show(topic: Topic, value: &[u8], scene: &mut Scene) -> Result<(), serde_json:
             let record: CompactedRecord<topics::Asset> = compacted(value)?;
             scene.asset(record.subject.asset.as_deref().unwrap_or_default(), &record.body);
         }
-        topics::GATEWAYS => scene.heartbeat(&compacted::<topics::Gateway>(value)?.body),
+        topics::GATEWAYS => drop(compacted::<topics::Gateway>(value)?),
         _ => {}
     }
     Ok(())
@@ -228,6 +241,7 @@ mod tests {
     use crate::brokers::Kafka;
 
     const PREFIX: &str = "demo.";
+    const GATEWAY: &str = "demo-1";
 
     fn send(producer: &BaseProducer, gateway: &str, lane: &str, key: &str, seq: &str) {
         let text = [("gw", gateway), ("inc", "a"), ("lane", lane), ("seq", seq)];
@@ -241,21 +255,35 @@ mod tests {
     fn duplicates_and_holes_are_found_in_what_kafka_gives_back() {
         let kafka = Kafka::embedded(PREFIX).unwrap();
         let scene = Arc::new(Mutex::new(Scene::new(Instant::now())));
-        let mut readback = Readback::start(&kafka.bootstrap, PREFIX, scene.clone()).unwrap();
+        let mut readback = Readback::start(&kafka.bootstrap, PREFIX, GATEWAY, scene.clone()).unwrap();
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
         for (key, seq) in [("a", "1"), ("b", "2"), ("c", "2"), ("a", "4"), ("b", "7"), ("b", "7"), ("b", "7")] {
             send(&producer, GATEWAY, "inputs", key, seq);
         }
         send(&producer, GATEWAY, "alarms", "a", "1");
-        send(&producer, "another-gateway", "inputs", "a", "3");
+        send(&producer, "demo-2", "inputs", "a", "3");
         producer.flush(ANSWERS_WITHIN).unwrap();
 
         assert!(readback.read_to_end(&mut |timeout, condition| wait_until(timeout, condition)));
         let scene = lock(&scene);
-        assert_eq!(scene.problem, None);
+        assert_eq!((&scene.problem, &scene.unreadable), (&None, &None));
         assert_eq!((scene.ledger.delivered(), scene.ledger.duplicates(), scene.ledger.holes()), (5, 3, 3));
         assert_eq!((scene.ledger.delivered_in(LaneName::Inputs), scene.count("readings.v1")), (4, 5));
         let inputs = Stretch { gateway: GATEWAY.into(), incarnation: "a".into(), lane: LaneName::Inputs };
         assert_eq!(scene.ledger.missing(&inputs, 9), 5);
+    }
+
+    /// A problem is one until the next message.
+    #[test]
+    fn what_could_not_be_read_back_is_forgotten_when_messages_come_again() {
+        let kafka = Kafka::embedded(PREFIX).unwrap();
+        let scene = Arc::new(Mutex::new(Scene::new(Instant::now())));
+        let _readback = Readback::start(&kafka.bootstrap, PREFIX, GATEWAY, scene.clone()).unwrap();
+        lock(&scene).problem = Some("cannot be read back at present".to_owned());
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
+        send(&producer, GATEWAY, "inputs", "a", "1");
+        producer.flush(ANSWERS_WITHIN).unwrap();
+        assert!(wait_until(ANSWERS_WITHIN, || lock(&scene).ledger.delivered() == 1));
+        assert_eq!(lock(&scene).problem, None);
     }
 }

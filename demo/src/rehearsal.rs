@@ -32,7 +32,11 @@ struct Outcome {
 fn rehearse(machine: &Machine, seed: u64, length: Duration) -> Outcome {
     let directory = tempfile::tempdir().unwrap();
     let mqtt = Address { host: "127.0.0.1".into(), port: 1_883 };
-    configuration::write(directory.path(), &Settings { kafka: "127.0.0.1:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 }).unwrap();
+    configuration::write(
+        directory.path(),
+        &Settings { gateway: "demo-rehearsal", kafka: "127.0.0.1:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 },
+    )
+    .unwrap();
     let config = hark::config::load(directory.path()).unwrap();
     let mut engine = Engine::new(&config.assets, &config.models).unwrap();
     let mut node = NodeSimulation::new(SimulationConfig {

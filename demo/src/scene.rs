@@ -4,18 +4,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hark_protocol::topics::{Alarm, AlarmState, Asset, Event, Gateway, LaneName, Phase, Prediction};
+use hark_protocol::topics::{Alarm, AlarmState, Asset, Event, Phase, Prediction};
 
 use crate::{
     ledger::Ledger,
     machines::{MACHINES, Machine},
-    metrics::Metrics,
+    pulse::{Link, Pulse, Scrape},
 };
 
 /// Scores kept per machine for the sparkline.
 const HISTORY: usize = 240;
-/// Answers of `/metrics` that the rate is taken over: commits come in steps.
-const RECENT: usize = 6;
 /// Changes kept until they are printed.
 const NOTES: usize = 256;
 
@@ -23,7 +21,7 @@ const NOTES: usize = 256;
 #[derive(Debug)]
 pub struct Scene {
     /// When the agent was started.
-    pub started: Instant,
+    started: Instant,
     /// In the order of [`MACHINES`].
     pub machines: Vec<MachineScene>,
     /// What came back.
@@ -34,18 +32,16 @@ pub struct Scene {
     pub alarms: u64,
     /// Records that gap events name.
     pub gap_records: u64,
-    /// State of the agent's way to Kafka, as its last heartbeat says.
-    pub link: Option<String>,
-    /// The last good answer of `/metrics`.
-    pub metrics: Option<Scrape>,
-    /// Readings accepted per second over the last answers.
-    pub readings_per_s: f64,
-    /// When those answers came, and the readings accepted by then.
-    recent: VecDeque<(Instant, u64)>,
+    /// The agent's answers to `/metrics`.
+    pub pulse: Pulse,
+    /// The agent has ended, whoever ended it.
+    pub agent_ended: bool,
     /// Largest event time seen, milliseconds since 1970: the machines' "now".
     pub now_ms: i64,
-    /// A problem that the person should know.
+    /// Why nothing can be read back at present.
     pub problem: Option<String>,
+    /// The first record that could not be read.
+    pub unreadable: Option<String>,
     /// What is being ended, while everything stops.
     pub stopping: Option<&'static str>,
     notes: VecDeque<Note>,
@@ -58,37 +54,6 @@ pub struct Note {
     pub at: Duration,
     /// One sentence.
     pub text: String,
-}
-
-/// One answer of `/metrics`.
-#[derive(Clone, Debug, Default)]
-pub struct Scrape {
-    /// Readings durably appended.
-    pub readings: u64,
-    /// Records durably appended, by lane.
-    pub appended: [u64; LaneName::ALL.len()],
-    /// Records that Kafka has not acknowledged, by lane.
-    pub waiting: [u64; LaneName::ALL.len()],
-    /// Resident memory of the agent, bytes.
-    pub resident_bytes: u64,
-}
-
-impl Scrape {
-    /// Reads a page.
-    pub fn of(page: &Metrics) -> Self {
-        let by_lane = |name: &str| LaneName::ALL.map(|lane| page.get(&format!("{name}{{lane=\"{lane}\"}}")));
-        Self {
-            readings: page.sum("hark_source_readings_accepted_total"),
-            appended: by_lane("hark_buffer_appended_total"),
-            waiting: by_lane("hark_buffer_records"),
-            resident_bytes: page.get("hark_process_resident_memory_bytes"),
-        }
-    }
-
-    /// Records that Kafka has not acknowledged.
-    pub fn waiting_in_all(&self) -> u64 {
-        self.waiting.iter().sum()
-    }
 }
 
 /// What is known of one machine.
@@ -203,15 +168,30 @@ impl Scene {
             topics: BTreeMap::new(),
             alarms: 0,
             gap_records: 0,
-            link: None,
-            metrics: None,
-            readings_per_s: 0.0,
-            recent: VecDeque::with_capacity(RECENT),
+            pulse: Pulse::new(started),
+            agent_ended: false,
             now_ms: 0,
             problem: None,
+            unreadable: None,
             stopping: None,
             notes: VecDeque::new(),
         }
+    }
+
+    /// The agent is about to start.
+    pub fn start(&mut self, now: Instant) {
+        (self.started, self.pulse) = (now, Pulse::new(now));
+    }
+
+    /// Since the agent was started.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Everything stops, and at present `what`.
+    pub fn stopping(&mut self, what: &'static str) {
+        self.stopping = Some(what);
+        self.note(format!("stopping: {what}"));
     }
 
     /// Changes since the last call.
@@ -222,14 +202,6 @@ impl Scene {
     /// Different records of `topic` that came back.
     pub fn count(&self, topic: &str) -> u64 {
         self.topics.get(topic).copied().unwrap_or(0)
-    }
-
-    /// A heartbeat came back.
-    pub fn heartbeat(&mut self, gateway: &Gateway) {
-        let before = self.link.replace(gateway.link.to_string());
-        if before.as_deref() != Some(&gateway.link) {
-            self.note(format!("gateway: Kafka {}", gateway.link));
-        }
     }
 
     /// An event came back.
@@ -252,7 +224,7 @@ impl Scene {
     /// A prediction came back.
     pub fn prediction(&mut self, id: &str, prediction: &Prediction) {
         self.phase(id, prediction.phase);
-        let at_s = self.started.elapsed().as_secs_f64();
+        let at_s = self.elapsed().as_secs_f64();
         let Some(machine) = self.machine(id) else { return };
         machine.health = prediction.health;
         (machine.score, machine.limit) = (prediction.score, prediction.limit);
@@ -279,7 +251,7 @@ impl Scene {
 
     /// A change of an alarm came back.
     pub fn alarm(&mut self, id: &str, alarm: Alarm) {
-        let at_s = self.started.elapsed().as_secs_f64();
+        let at_s = self.elapsed().as_secs_f64();
         let raised = alarm.state == AlarmState::ActiveUnacknowledged;
         let text = if raised {
             self.alarms += 1;
@@ -299,18 +271,26 @@ impl Scene {
 
     /// `/metrics` answered.
     pub fn scraped(&mut self, scrape: Scrape, at: Instant) {
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
+        let before = self.pulse.link(at);
+        self.pulse.take(scrape, at);
+        match (before, self.pulse.link(at)) {
+            (Link::NotReached, Link::Connected) => self.note("gateway: Kafka connected".to_owned()),
+            (Link::Away(_), Link::Connected) => self.note("gateway: Kafka connected again".to_owned()),
+            (Link::Connected, Link::Away(_)) => self.note("gateway: Kafka away, records wait in the buffer".to_owned()),
+            _ => {}
         }
-        self.recent.push_back((at, scrape.readings));
-        if let (Some((first_at, first)), true) = (self.recent.front(), self.recent.len() > 1) {
-            self.readings_per_s = scrape.readings.saturating_sub(*first) as f64 / (at - *first_at).as_secs_f64().max(0.001);
+    }
+
+    /// A record came that cannot be read.
+    pub fn unreadable(&mut self, text: String) {
+        if self.unreadable.is_none() {
+            self.note(text.clone());
+            self.unreadable = Some(text);
         }
-        self.metrics = Some(scrape);
     }
 
     fn phase(&mut self, id: &str, phase: Phase) {
-        let at_s = self.started.elapsed().as_secs_f64();
+        let at_s = self.elapsed().as_secs_f64();
         let Some(machine) = self.machine(id) else { return };
         if machine.phase.replace(phase) == Some(phase) {
             return;
@@ -333,7 +313,7 @@ impl Scene {
         if self.notes.len() == NOTES {
             self.notes.pop_front();
         }
-        self.notes.push_back(Note { at: self.started.elapsed(), text });
+        self.notes.push_back(Note { at: self.elapsed(), text });
     }
 }
 

@@ -10,6 +10,15 @@ use ratatui::DefaultTerminal;
 
 use crate::{plain::Plain, scene::Scene, view};
 
+/// What a key or a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The end: q, Esc, a signal, or a terminal that is gone.
+    End,
+    /// The end, by Ctrl-C on the keyboard.
+    Interrupt,
+}
+
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
 
@@ -67,25 +76,25 @@ impl Screen {
         }
     }
 
-    /// Waits until the next picture is due; true when a key or a signal asks for the end.
-    pub fn wait(&mut self, interrupt: &Stop) -> bool {
+    /// Waits until the next picture is due, or until a key or `signal` asks for something.
+    pub fn wait(&mut self, signal: &Stop) -> Option<Asked> {
         if matches!(self, Self::Plain(_)) {
-            return interrupt.wait(FRAME);
+            return signal.wait(FRAME).then_some(Asked::End);
         }
         let due = Instant::now() + FRAME;
         loop {
-            if interrupt.requested() {
-                return true;
+            if signal.requested() {
+                return Some(Asked::End);
             }
             match event::poll(due.saturating_duration_since(Instant::now())) {
-                Ok(true) => match event::read() {
-                    Ok(event) if asks_for_end(&event) => return true,
-                    Ok(_) => {}
-                    Err(_) => return true,
+                Ok(true) => match event::read().map(|event| asked_by(&event)) {
+                    Ok(None) => {}
+                    Ok(asked) => return asked,
+                    Err(_) => return Some(Asked::End),
                 },
-                Ok(false) => return false,
+                Ok(false) => return None,
                 // A terminal that cannot be read is gone.
-                Err(_) => return true,
+                Err(_) => return Some(Asked::End),
             }
         }
     }
@@ -97,14 +106,12 @@ impl Drop for Live {
     }
 }
 
-fn asks_for_end(event: &Event) -> bool {
-    let Event::Key(key) = event else { return false };
-    if key.kind != KeyEventKind::Press {
-        return false;
-    }
+fn asked_by(event: &Event) -> Option<Asked> {
+    let Event::Key(key) = event else { return None };
     match key.code {
-        KeyCode::Char('q' | 'Q') | KeyCode::Esc => true,
-        KeyCode::Char('c') => key.modifiers.contains(KeyModifiers::CONTROL),
-        _ => false,
+        _ if key.kind != KeyEventKind::Press => None,
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Some(Asked::End),
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Asked::Interrupt),
+        _ => None,
     }
 }

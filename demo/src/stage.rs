@@ -16,23 +16,22 @@ use crate::{
     agent::{self, Agent},
     arguments::Arguments,
     brokers::{self, Kafka, Mqtt},
-    configuration::{self, GATEWAY, Settings},
+    configuration::{self, DIRECTORY_PREFIX, Settings},
     ledger::Stretch,
     machines::MACHINES,
     metrics::Metrics,
+    pulse::Scrape,
     readback::{Readback, lock},
-    scene::{Scene, Scrape},
+    scene::Scene,
     summary::{Accepted, Course, Summary},
 };
 
 /// Between two looks at `/metrics`.
-const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+const SCRAPE_EVERY: Duration = Duration::from_millis(400);
 /// For the buffer to empty after the sensors stopped.
 const EMPTIES_WITHIN: Duration = Duration::from_secs(20);
-/// Two looks this far apart that show the same say that nothing is under way: longer than the agent's longest wait for a commit.
-const SETTLED_AFTER: Duration = Duration::from_millis(700);
 
-/// Waits for a condition under a timeout and goes on showing meanwhile; true if it held in time.
+/// Waits for a condition under a timeout and goes on showing meanwhile; true if it held in time. Waits no longer once a person is in a hurry.
 pub type Wait<'a> = dyn FnMut(Duration, &mut dyn FnMut() -> bool) -> bool + 'a;
 
 /// All that runs. Dropping it stops it, without a summary.
@@ -41,6 +40,8 @@ pub struct Stage {
     pub scene: Arc<Mutex<Scene>>,
     /// One line: which brokers.
     pub brokers: String,
+    /// Id of the gateway, of this run alone.
+    pub gateway: String,
     // In the order of dropping.
     nodes: Vec<NodeHandle>,
     agent: Option<Agent>,
@@ -49,7 +50,6 @@ pub struct Stage {
     kafka: Kafka,
     mqtt: Mqtt,
     directory: TempDir,
-    http_port: u16,
 }
 
 /// What is left when everything has stopped.
@@ -68,23 +68,25 @@ impl Stage {
     /// # Errors
     /// What could not be started; all that was started before is stopped again.
     pub fn start(arguments: &Arguments) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("hark-demo-").tempdir().context("failed to create a temporary directory")?;
+        let directory = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir().context("failed to create a temporary directory")?;
         let prefix = &arguments.prefix;
         let kafka = arguments.kafka.as_ref().map_or_else(|| Kafka::embedded(prefix), |bootstrap| Kafka::real(bootstrap, prefix))?;
         let mqtt = arguments.mqtt.as_ref().map_or_else(Mqtt::embedded, |address| Mqtt::real(address))?;
         let http_port = brokers::free_port()?;
-        configuration::write(directory.path(), &Settings { kafka: &kafka.bootstrap, prefix, mqtt: &mqtt.address, http_port })?;
+        let gateway = configuration::gateway(directory.path());
+        let settings = Settings { gateway: &gateway, kafka: &kafka.bootstrap, prefix, mqtt: &mqtt.address, http_port };
+        configuration::write(directory.path(), &settings)?;
 
         let scene = Arc::new(Mutex::new(Scene::new(Instant::now())));
-        let readback = Readback::start(&kafka.bootstrap, prefix, scene.clone())?;
+        let readback = Readback::start(&kafka.bootstrap, prefix, &gateway, scene.clone())?;
         // Sensors before the agent, as in a plant: the agent finds its ports, and what they said before it came is repeated to it.
-        let start_node = |machine: crate::machines::Machine| machine.start(directory.path(), &mqtt.address, arguments.seed);
+        let start_node = |machine: crate::machines::Machine| machine.start(directory.path(), &mqtt.address, &gateway, arguments.seed);
         let nodes = MACHINES.into_iter().map(start_node).collect::<io::Result<Vec<_>>>().context("failed to start a simulated sensor")?;
-        lock(&scene).started = Instant::now();
+        lock(&scene).start(Instant::now());
         let agent = Agent::start(directory.path())?;
         let watch = Watch::start(http_port, scene.clone())?;
         let brokers = format!("Kafka: {}; MQTT: {}", kafka.describe(), mqtt.describe());
-        Ok(Self { scene, brokers, nodes, agent: Some(agent), watch: Some(watch), readback, kafka, mqtt, directory, http_port })
+        Ok(Self { scene, brokers, gateway, nodes, agent: Some(agent), watch: Some(watch), readback, kafka, mqtt, directory })
     }
 
     /// The directory with configuration, buffer and log.
@@ -105,12 +107,18 @@ impl Stage {
         }
         let agent = self.agent.as_mut()?;
         let status = agent.exited()?;
+        lock(&self.scene).agent_ended = true;
         Some(format!("the agent ended early ({status}); its last words:\n{}", agent.last_words()))
     }
 
     /// Stops sensors, agent, consumer and brokers, in this order, and counts. `faults` are what is known to be wrong already.
-    pub fn stop(mut self, wait: &mut Wait<'_>, mut faults: Vec<String>, keep: bool) -> Ended {
-        let seconds = lock(&self.scene).started.elapsed().as_secs_f64();
+    /// `None` when a person is in a `hurry`: then all is stopped, the agent killed, and nothing counted.
+    pub fn stop(mut self, wait: &mut Wait<'_>, hurry: &Stop, mut faults: Vec<String>, keep: bool) -> Option<Ended> {
+        let (seconds, agent_ended_early) = {
+            let scene = lock(&self.scene);
+            (scene.elapsed().as_secs_f64(), scene.agent_ended)
+        };
+        self.directory.disable_cleanup(keep);
         self.say("sensors");
         for (node, machine) in self.nodes.drain(..).zip(MACHINES) {
             if let Err(error) = node.stop() {
@@ -118,23 +126,30 @@ impl Stage {
             }
         }
         self.say("the buffer empties into Kafka");
-        drop(self.watch.take());
-        let metrics = self.settle(wait).or_else(|| lock(&self.scene).metrics.clone());
-
+        self.settle(wait);
+        if hurry.requested() {
+            return None;
+        }
         self.say("the agent");
         let mut log = PathBuf::new();
         if let Some(agent) = self.agent.take() {
             log = agent.log().to_owned();
             let stopped = agent.stop(wait);
+            lock(&self.scene).agent_ended = true;
             if !stopped.clean && faults.is_empty() {
                 let status = stopped.status.map_or_else(|| "no exit status".to_owned(), |status| status.to_string());
                 faults.push(format!("the agent did not stop cleanly: {status}"));
             }
         }
+        drop(self.watch.take());
+        if hurry.requested() {
+            return None;
+        }
         self.say("counting what came back");
         let buffer = match agent::accepted(self.directory.path()) {
             Ok(lanes) => {
-                Some(lanes.into_iter().map(|(incarnation, lane, last)| (Stretch { gateway: GATEWAY.into(), incarnation, lane }, last)).collect())
+                let gateway = &self.gateway;
+                Some(lanes.into_iter().map(|(incarnation, lane, last)| (Stretch { gateway: gateway.clone(), incarnation, lane }, last)).collect())
             }
             Err(error) => {
                 faults.push(format!("{error:#}"));
@@ -144,41 +159,37 @@ impl Stage {
         if !self.readback.read_to_end(wait) {
             faults.push("not everything in Kafka could be read back in time".to_owned());
         }
-        let course = Course { seconds, embedded_kafka: self.kafka.embedded, embedded_mqtt: self.mqtt.embedded, faults };
-        let summary = Summary::of(&lock(&self.scene), &Accepted { buffer, metrics }, course);
+        if hurry.requested() {
+            return None;
+        }
+        let course = Course { seconds, embedded_kafka: self.kafka.embedded, embedded_mqtt: self.mqtt.embedded, agent_ended_early, faults };
+        let summary = {
+            let scene = lock(&self.scene);
+            Summary::of(&scene, &Accepted { buffer, metrics: scene.pulse.last().cloned() }, course)
+        };
         let kept = keep || !summary.faults.is_empty();
         if kept {
             self.directory.disable_cleanup(true);
         }
-        Ended { summary, log, kept }
+        Some(Ended { summary, log, kept })
     }
 
-    /// Waits until nothing more is appended and nothing waits for Kafka; gives the last look at the counters.
-    fn settle(&self, wait: &mut Wait<'_>) -> Option<Scrape> {
-        let mut last: Option<(Scrape, Instant)> = None;
+    /// Waits until nothing more is appended and nothing waits for Kafka. An agent that has ended or says nothing will not get there.
+    fn settle(&mut self, wait: &mut Wait<'_>) {
+        let Self { scene, agent, .. } = self;
         wait(EMPTIES_WITHIN, &mut || {
-            let Some(scrape) = Metrics::read(self.http_port).as_ref().map(Scrape::of) else {
-                // An agent that does not answer will not settle either.
-                return last.is_none() && lock(&self.scene).metrics.is_none();
-            };
-            let since = match &last {
-                Some((before, since)) if before.appended == scrape.appended => *since,
-                _ => Instant::now(),
-            };
-            let settled = scrape.waiting_in_all() == 0 && since.elapsed() >= SETTLED_AFTER;
-            lock(&self.scene).scraped(scrape.clone(), Instant::now());
-            last = Some((scrape, since));
-            settled
+            let ended = agent.as_mut().is_none_or(|agent| agent.exited().is_some());
+            let pulse = &lock(scene).pulse;
+            ended || pulse.silent(Instant::now()).is_some() || pulse.settled()
         });
-        last.map(|(scrape, _)| scrape)
     }
 
     fn say(&self, what: &'static str) {
-        lock(&self.scene).stopping = Some(what);
+        lock(&self.scene).stopping(what);
     }
 }
 
-/// Looks at `/metrics` once a second, on its own thread. It ends when this is dropped.
+/// Looks at `/metrics` again and again, on its own thread. It ends when this is dropped.
 struct Watch {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,

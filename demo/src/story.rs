@@ -7,7 +7,10 @@ use crate::{
 /// Two sentences or three: now, and next.
 pub fn legend(scene: &Scene) -> String {
     if let Some(what) = scene.stopping {
-        return format!("Stopping: {what}. The sensors end first, then the agent empties its buffer, then everything that came back is counted.");
+        return format!(
+            "Stopping: {what}. The sensors end first, then the agent empties its buffer, then everything that came back is counted. Ctrl-C ends at once, \
+             without counting."
+        );
     }
     let of = |standing: Standing| names(scene, |machine_standing, _| machine_standing == standing);
     let (alarms, warnings, learning) = (of(Standing::Alarm), of(Standing::Warning), of(Standing::Learning));

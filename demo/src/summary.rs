@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::{
     ledger::Stretch,
     machines::Fate,
-    scene::{MachineScene, Scene, Scrape},
+    pulse::Scrape,
+    scene::{MachineScene, Scene},
 };
 
 /// From this running time on, faulty machines must have alarmed.
@@ -91,6 +92,8 @@ pub struct Course {
     pub embedded_kafka: bool,
     /// MQTT was the embedded stand-in.
     pub embedded_mqtt: bool,
+    /// The agent ended before it was asked to.
+    pub agent_ended_early: bool,
     /// What went wrong on the way.
     pub faults: Vec<String>,
 }
@@ -115,16 +118,20 @@ impl Summary {
             embedded_mqtt: course.embedded_mqtt,
             faults: course.faults,
         };
-        summary.judge(accepted);
+        summary.faults.extend(scene.unreadable.clone());
+        summary.judge(accepted, course.agent_ended_early);
         summary
     }
 
-    fn judge(&mut self, accepted: &Accepted) {
+    fn judge(&mut self, accepted: &Accepted, agent_ended_early: bool) {
         if accepted.buffer.is_none() && accepted.metrics.is_none() {
             self.faults.push("what the agent accepted could not be found out".to_owned());
         }
-        if self.lost > 0 {
-            self.faults.push(format!("{} records were lost", self.lost));
+        match self.lost {
+            0 => {}
+            // What the buffer has accepted it still has: the next start of that agent would send it.
+            lost if agent_ended_early => self.faults.push(format!("{lost} records did not come back: the agent ended before it had sent them")),
+            lost => self.faults.push(format!("{lost} records were lost")),
         }
         if self.duplicated > 0 {
             self.faults.push(format!("{} records came twice", self.duplicated));

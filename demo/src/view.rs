@@ -1,5 +1,5 @@
 //! The live view: a box per machine, the way to Kafka, and a legend. State is said in words and signs; colour only repeats it.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hark_protocol::topics::AlarmState;
 use ratatui::{
@@ -13,6 +13,7 @@ use ratatui::{
 use crate::{
     machines::{COMMISSIONING_ROWS, Fate, Way},
     plain,
+    pulse::Link,
     scene::{MachineScene, Scene, Standing},
     story,
 };
@@ -41,7 +42,7 @@ pub fn draw(frame: &mut Frame<'_>, scene: &Scene, brokers: &str, run_for: Option
 
 fn header(scene: &Scene, width: u16, run_for: Option<Duration>) -> Line<'static> {
     let clock = |seconds: u64| format!("{}:{:02}", seconds / 60, seconds % 60);
-    let elapsed = clock(scene.started.elapsed().as_secs());
+    let elapsed = clock(scene.elapsed().as_secs());
     let of = run_for.map(|limit| format!(" of {}", clock(limit.as_secs()))).unwrap_or_default();
     let right = format!("{elapsed}{of}   q ends ");
     let left = " Hark demo: simulated machines, real agent";
@@ -145,12 +146,22 @@ const EIGHTHS: [&str; 8] = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "�
 
 fn draw_path(frame: &mut Frame<'_>, scene: &Scene, brokers: &str, area: Rect) {
     let counted = format!(" {} missing, {} twice ", scene.ledger.holes(), scene.ledger.duplicates());
-    let stand_ins = if brokers.contains("stand-in") { " Way to Kafka (embedded stand-ins) " } else { " Way to Kafka " };
-    let frame_box = Block::bordered().title(Line::from(stand_ins).bold()).title(Line::from(counted).right_aligned());
-    let mut lines: Vec<Line<'_>> = plain::data_path(scene).into_iter().map(|line| Line::from(format!(" {line}"))).collect();
-    if let Some(problem) = &scene.problem {
-        lines[0] = Line::from(format!(" problem: {problem}")).fg(Color::Red);
+    let way = match (brokers.contains("Kafka: embedded"), brokers.contains("MQTT: embedded")) {
+        (true, true) => " Way to Kafka (embedded stand-ins) ",
+        (true, false) => " Way to Kafka (an embedded stand-in) ",
+        (false, true) => " Way to Kafka (MQTT is an embedded stand-in) ",
+        (false, false) => " Way to Kafka ",
+    };
+    let frame_box = Block::bordered().title(Line::from(way).bold()).title(Line::from(counted).right_aligned());
+    let now = Instant::now();
+    let [mut flow, buffer, mut kafka] = plain::data_path(scene, now).map(|line| Line::from(format!(" {line}")));
+    if !scene.agent_ended && (scene.pulse.silent(now).is_some() || matches!(scene.pulse.link(now), Link::Away(_))) {
+        flow = flow.fg(Color::Red);
     }
+    if let Some(problem) = &scene.problem {
+        kafka = Line::from(format!(" in Kafka: {problem}")).fg(Color::Red);
+    }
+    let lines = vec![flow, buffer, kafka];
     frame.render_widget(Paragraph::new(lines).block(frame_box), area);
 }
 
@@ -191,8 +202,7 @@ fn colour(standing: Standing) -> Color {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
+    use crate::pulse::Scrape;
     use hark_protocol::topics::Phase;
     use ratatui::{Terminal, backend::TestBackend};
 
@@ -200,7 +210,7 @@ mod tests {
 
     fn picture(scene: &Scene, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, scene, "embedded stand-in", Some(Duration::from_secs(90)))).unwrap();
+        terminal.draw(|frame| draw(frame, scene, "Kafka: embedded stand-in; MQTT: embedded stand-in", Some(Duration::from_secs(90)))).unwrap();
         let buffer = terminal.backend().buffer();
         (0..height).map(|y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>() + "\n").collect()
     }
@@ -217,9 +227,38 @@ mod tests {
     #[test]
     fn a_small_terminal_shows_every_machine_the_way_and_the_legend() {
         let picture = picture(&scored(), 80, 24);
-        for expected in
-            ["pump-1", "fan-7", "motor-3", "running normally", "health  97", "score 0.90 of 1.50", "limit", "in Kafka:", "Normal running", "of 1:30"]
-        {
+        for expected in [
+            "pump-1",
+            "fan-7",
+            "(embedded stand-ins)",
+            "motor-3",
+            "running normally",
+            "health  97",
+            "score 0.90 of 1.50",
+            "limit",
+            "in Kafka:",
+            "Normal running",
+            "of 1:30",
+        ] {
+            assert!(picture.contains(expected), "{expected} in\n{picture}");
+        }
+    }
+
+    #[test]
+    fn an_outage_is_shown_where_it_is() {
+        let mut scene = scored();
+        let mut at = Instant::now();
+        let mut answer = |waiting| {
+            at += Duration::from_secs(2);
+            let scrape = Scrape { connected: true, waiting: [waiting, 0, 0, 0], ..Scrape::default() };
+            scene.scraped(scrape, at);
+        };
+        for waiting in [0, 20, 40] {
+            answer(waiting);
+        }
+        scene.problem = Some("cannot be read back at present".to_owned());
+        let picture = picture(&scene, 80, 24);
+        for expected in ["Kafka away for ", "inputs 40", "in Kafka: cannot be read back"] {
             assert!(picture.contains(expected), "{expected} in\n{picture}");
         }
     }
