@@ -1,0 +1,83 @@
+//! From the files as written to a [`Config`] that cannot be wrong. Every fault is reported, not only the first.
+mod asset;
+mod faults;
+mod gateway;
+mod mqtt;
+mod payload;
+mod serial;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hark_protocol::topics::Name;
+
+pub use self::faults::ConfigError;
+use self::{asset::check_asset, faults::Faults, gateway::check_gateway};
+use super::{
+    Asset, Config,
+    file::{AssetFile, HarkFile},
+};
+
+/// Loads `dir/hark.toml` and `dir/assets/*.toml`. Relative paths in them are relative to `dir`.
+///
+/// # Errors
+/// [`ConfigError`] with every fault found.
+pub fn load(dir: &Path) -> Result<Config, ConfigError> {
+    let mut faults = Faults::default();
+    let file = dir.join("hark.toml");
+    let hark: Option<HarkFile> = parse(&file, &mut faults);
+    let mut assets = BTreeMap::new();
+    for path in asset_files(&dir.join("assets"), &mut faults) {
+        let Some(raw) = parse::<AssetFile>(&path, &mut faults) else { continue };
+        faults.file = path.display().to_string();
+        let asset = check_asset(raw, &mut faults);
+        let id = asset.id.clone();
+        if assets.insert(id.clone(), asset).is_some() {
+            faults.add("id", format!("`{id}` is the id of another file too; ids are unique in the fleet"));
+        }
+    }
+    faults.file = file.display().to_string();
+    let config = hark.map(|raw| check_gateway(raw, dir, assets, &mut faults));
+    match config {
+        Some(config) if faults.found.is_empty() => Ok(config),
+        _ => Err(ConfigError { faults: faults.found }),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, faults: &mut Faults) -> Option<T> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            faults.found.push(format!("{}: cannot be read: {error}", path.display()));
+            return None;
+        }
+    };
+    toml::from_str(&text)
+        .map_err(|error| faults.found.push(format!("{}: {}", path.display(), error.to_string().trim_end().replace('\n', "\n    "))))
+        .ok()
+}
+
+fn asset_files(dir: &Path, faults: &mut Faults) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            faults.found.push(format!("{}: cannot be listed: {error}; it holds one file per machine", dir.display()));
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+fn known_asset(key: &str, asset: Option<String>, assets: &BTreeMap<Name, Asset>, faults: &mut Faults) -> Option<Name> {
+    let id = asset?;
+    if !assets.contains_key(id.as_str()) {
+        faults.add(&format!("{key}.asset"), format!("`{id}` has no file in assets/"));
+    }
+    Some(id.into())
+}
