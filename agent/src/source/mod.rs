@@ -8,5 +8,5 @@ pub mod mqtt;
 pub mod node;
 pub mod registry;
 pub mod serial;
-mod template;
+pub mod template;
 mod waveform;
