@@ -1,26 +1,30 @@
 //! `assets/*.toml`: one machine, its points and waveforms.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
 
-use super::faults::Faults;
+use super::faults::{DAY, Faults};
 use crate::{
     config::{
         AlarmSettings, Asset, Bearing, Commissioning, Point, Waveform,
-        file::{AssetFile, PointTable, WaveformTable},
+        file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
     signal::{FEATURES, feature_unit},
+    source::decode::lines::TIME_COLUMNS,
 };
+
+const GRID: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+/// The slowest of readings, a person's round, comes once a month.
+const STALE_AFTER_MOST: Duration = Duration::from_secs(31 * DAY.as_secs());
+const UP_TO_A_DAY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 
 pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     // The raw tables in their debug form hold every key with its default, so the hash changes with any of them and with nothing else.
     let hash: Name = Sha256::digest(format!("{raw:?}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
-    let grid = faults.duration("grid", &raw.grid);
-    if grid < Duration::from_millis(10) {
-        faults.add("grid", "must be at least 10ms");
-    }
-    let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text));
+    let grid = faults.duration("grid", &raw.grid, GRID);
+    // A value must last for one row at least.
+    let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
     let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, faults)).collect();
     let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, faults)).collect();
     for waveform in &waveforms {
@@ -32,11 +36,8 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
             }
         }
     }
-    for (i, point) in points.iter().enumerate() {
-        if points[..i].iter().any(|other| other.id == point.id) {
-            faults.add("point.id", format!("`{}` stands twice", point.id));
-        }
-    }
+    refuse_clashes(&points, &waveforms, faults);
+    waveforms.iter().for_each(|waveform| check_speed_point(waveform, &points, faults));
     let rows = raw.commissioning.rows;
     let held_back = raw.commissioning.held_back.unwrap_or(rows * 15 / 100);
     if held_back < 30 || rows < held_back + 100 {
@@ -50,11 +51,11 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         class: raw.class.map(Into::into),
         grid,
         stale_after,
-        predict_every: faults.duration("predict_every", &raw.predict_every),
+        predict_every: faults.duration("predict_every", &raw.predict_every, UP_TO_A_DAY),
         commissioning: Commissioning { rows, held_back },
         alarm: AlarmSettings {
-            on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay),
-            off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay),
+            on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay, UP_TO_A_DAY),
+            off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),
         },
         points,
         waveforms,
@@ -68,6 +69,9 @@ fn check_point(raw: PointTable, faults: &mut Faults) -> Point {
     {
         faults.add("point.range", format!("of `{}` must be [low, high] with low below high", raw.id));
     }
+    if raw.map.values().any(|number| !number.is_finite()) {
+        faults.add("point.map", format!("of `{}` must give finite numbers", raw.id));
+    }
     Point { id: faults.name("point.id", &raw.id), unit: raw.unit.into(), column: raw.column, range: raw.range, map: raw.map, scored: raw.scored }
 }
 
@@ -75,7 +79,10 @@ fn check_waveform(raw: WaveformTable, faults: &mut Faults) -> Waveform {
     if !matches!(raw.unit.as_str(), "[g]" | "g" | "m/s2") {
         faults.add("waveform.unit", format!("`{}` of `{}` is no acceleration; use `[g]` or `m/s2`", raw.unit, raw.id));
     }
-    let bearing = raw.bearing.map(|b| Bearing { elements: b.elements, element_mm: b.element_mm, pitch_mm: b.pitch_mm, contact_deg: b.contact_deg });
+    let bearing = raw.bearing.map(|bearing| check_bearing(&raw.id, &bearing, faults));
+    if raw.speed_rpm.is_some_and(|rpm| !(rpm.is_finite() && rpm > 0.0)) {
+        faults.add("waveform.speed_rpm", format!("of `{}` must be above 0", raw.id));
+    }
     let features = raw.features.unwrap_or_else(|| default_features(bearing.is_some()));
     for feature in &features {
         if !FEATURES.contains(&feature.as_str()) {
@@ -86,7 +93,7 @@ fn check_waveform(raw: WaveformTable, faults: &mut Faults) -> Waveform {
         }
     }
     let band = raw.envelope_band_hz.unwrap_or((2_000.0, 5_000.0));
-    if !(band.0 > 0.0 && band.0 < band.1) {
+    if !(band.0 > 0.0 && band.0 < band.1 && band.1.is_finite()) {
         faults.add("waveform.envelope_band_hz", "must be [low, high] with 0 < low < high");
     }
     Waveform {
@@ -97,6 +104,72 @@ fn check_waveform(raw: WaveformTable, faults: &mut Faults) -> Waveform {
         speed_point: raw.speed_point.map(Into::into),
         bearing,
         envelope_band_hz: band,
+    }
+}
+
+fn check_bearing(waveform: &str, raw: &BearingTable, faults: &mut Faults) -> Bearing {
+    let BearingTable { elements, element_mm, pitch_mm, contact_deg } = *raw;
+    let mut refuse = |key: &str, what: String| faults.add(&format!("waveform.bearing.{key}"), format!("of `{waveform}` {what}"));
+    let is_length = |mm: f64| mm.is_finite() && mm > 0.0;
+    if elements < 3 {
+        refuse("elements", format!("is {elements}; expected at least 3 rolling elements"));
+    }
+    for (key, mm) in [("element_mm", element_mm), ("pitch_mm", pitch_mm)] {
+        if !is_length(mm) {
+            refuse(key, format!("is {mm}; expected a diameter in mm above 0"));
+        }
+    }
+    if is_length(element_mm) && is_length(pitch_mm) {
+        if element_mm >= pitch_mm {
+            refuse("element_mm", format!("is {element_mm}; expected less than the pitch diameter of {pitch_mm}"));
+        } else if f64::from(elements) * element_mm > std::f64::consts::PI * pitch_mm {
+            refuse("elements", format!("is {elements}; so many of {element_mm} mm have no room on a pitch diameter of {pitch_mm} mm"));
+        }
+    }
+    if !(0.0..90.0).contains(&contact_deg) {
+        refuse("contact_deg", format!("is {contact_deg}; expected 0 up to, not including, 90 degrees"));
+    }
+    Bearing { elements, element_mm, pitch_mm, contact_deg }
+}
+
+/// A shaft speed is read as a number per minute or per second, by its unit.
+fn check_speed_point(waveform: &Waveform, points: &[Point], faults: &mut Faults) {
+    const KEY: &str = "waveform.speed_point";
+    let Some(id) = &waveform.speed_point else { return };
+    match points.iter().find(|point| point.id == *id) {
+        None => faults.add(KEY, format!("`{id}` of `{}` is no point of this asset; expected the id of one", waveform.id)),
+        Some(point) if !matches!(&*point.unit, "/min" | "Hz") => {
+            faults.add(KEY, format!("`{id}` of `{}` has unit `{}`; expected `/min` or `Hz`", waveform.id, point.unit));
+        }
+        Some(_) => {}
+    }
+}
+
+/// Sources find a point by its id or its column, so none may be that of another.
+fn refuse_clashes(points: &[Point], waveforms: &[Waveform], faults: &mut Faults) {
+    for (i, waveform) in waveforms.iter().enumerate() {
+        if waveforms[..i].iter().any(|other| other.id == waveform.id) {
+            faults.add("waveform.id", format!("`{}` stands twice", waveform.id));
+        }
+    }
+    for (i, point) in points.iter().enumerate() {
+        if points[..i].iter().any(|other| other.id == point.id) {
+            faults.add("point.id", format!("`{}` stands twice", point.id));
+        }
+        let Some(column) = point.column.as_deref() else { continue };
+        if column.is_empty() || TIME_COLUMNS.contains(&column) {
+            faults.add("point.column", format!("`{column}` of `{}` names no point: it stands for a column to leave out or for the time", point.id));
+        }
+        let others = points.iter().enumerate().filter(|(j, _)| *j != i);
+        for (j, other) in others {
+            // Of two equal columns the later one is told.
+            if &*other.id == column || (j < i && other.column.as_deref() == Some(column)) {
+                faults.add(
+                    "point.column",
+                    format!("`{column}` of `{}` is the id or column of `{}` too; expected a name of its own", point.id, other.id),
+                );
+            }
+        }
     }
 }
 

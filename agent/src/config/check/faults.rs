@@ -1,7 +1,12 @@
 //! Faults of a configuration, collected; and the words that many keys share: durations, sizes, names.
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::Path, time::Duration};
 
 use hark_protocol::topics::Name;
+
+use crate::config::Config;
+
+/// A day.
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// All faults of a configuration directory.
 #[derive(Debug)]
@@ -19,11 +24,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Takes note of faults on the way through the files.
 #[derive(Default)]
 pub(super) struct Faults {
     /// File that is being looked at.
     pub(super) file: String,
-    pub(super) found: Vec<String>,
+    found: Vec<String>,
+    /// A file could not be read: what it holds is not known, so nothing is said about names that it may define.
+    pub(super) unread: bool,
 }
 
 impl Faults {
@@ -31,18 +39,29 @@ impl Faults {
         self.found.push(format!("{}: {key}: {what}", self.file));
     }
 
-    pub(super) fn duration(&mut self, key: &str, text: &str) -> Duration {
-        match text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok()) {
-            Some(duration) => duration,
-            // The friendly format has no days in a signed duration; a plant writes `7d`.
-            None => match text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
-                Some(days) => Duration::from_secs(u64::from(days) * 86_400),
-                None => {
-                    self.add(key, format!("`{text}` is no duration; write for example `250ms`, `30s`, `15m`, `7d`"));
-                    Duration::ZERO
-                }
-            },
+    /// A file that gives nothing to check.
+    pub(super) fn unread(&mut self, path: &Path, what: impl fmt::Display) {
+        self.unread = true;
+        self.found.push(format!("{}: {what}", path.display()));
+    }
+
+    pub(super) fn into_result(self, config: Option<Config>) -> Result<Config, ConfigError> {
+        match config {
+            Some(config) if self.found.is_empty() => Ok(config),
+            _ => Err(ConfigError { faults: self.found }),
         }
+    }
+
+    /// A duration; the ends of `range` are allowed.
+    pub(super) fn duration(&mut self, key: &str, text: &str, range: RangeInclusive<Duration>) -> Duration {
+        let Some(duration) = parse_duration(text) else {
+            self.add(key, format!("`{text}` is no duration; write for example `250ms`, `30s`, `15m`, `7d`"));
+            return *range.start();
+        };
+        if !range.contains(&duration) {
+            self.add(key, format!("`{text}` is out of range; expected {} to {}", written(*range.start()), written(*range.end())));
+        }
+        duration
     }
 
     pub(super) fn bytes(&mut self, key: &str, text: &str) -> u64 {
@@ -69,5 +88,23 @@ impl Faults {
             self.add(key, format!("`{text}` is no name; use 1 to 120 of letters, digits, `-`, `_`, `.`"));
         }
         text.into()
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    // The friendly format has no days in a signed duration; a plant writes `7d`.
+    let days = || text.strip_suffix('d')?.trim().parse::<u32>().ok().map(|days| DAY * days);
+    text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).or_else(days)
+}
+
+/// As a plant writes it: in the largest unit that needs no fraction.
+fn written(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    match unit {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0s".to_owned(),
+        None => format!("{ms}ms"),
     }
 }
