@@ -1,13 +1,21 @@
 //! Every file in `config/` that the agent reads is one that it accepts, and the README's steps to one more machine work as they stand there.
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
+use hark::config::SerialFormat;
+
 #[test]
 fn the_shipped_configuration_has_no_fault() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-    let config = hark::config::load(&dir).unwrap_or_else(|faults| panic!("{faults}"));
+    let config = hark::config::load_to_run(&dir).unwrap_or_else(|faults| panic!("{faults}"));
     let files = std::fs::read_dir(dir.join("assets")).expect("config/assets is there").count();
     assert_eq!(config.assets.len(), files);
     assert!(!config.mqtt.is_empty() && !config.serial.is_empty());
+    let channels = config.serial.iter().find_map(|port| match &port.format {
+        SerialFormat::Node { nodes } => nodes.values().next().map(|node| &node.channels[..]),
+        _ => None,
+    });
+    // As the node of firmware-sim numbers them: its vibration sensor is channel 0, its process values are channel 1.
+    assert_eq!(channels, Some(&["de-h".to_owned(), String::new()][..]));
 }
 
 /// `plant/` is made here as the README's installation makes it; all that follows is what the README says.

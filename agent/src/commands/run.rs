@@ -21,7 +21,7 @@ pub struct RunArgs {
 /// Runs until a signal.
 pub fn main(args: &RunArgs) -> ExitCode {
     start_logging();
-    let config = match config::load(&args.config.config) {
+    let config = match config::load_to_run(&args.config.config) {
         Ok(config) => config,
         Err(faults) => {
             error!("{faults}");

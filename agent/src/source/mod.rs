@@ -9,5 +9,5 @@ pub mod node;
 mod node_line;
 pub mod registry;
 pub mod serial;
-mod template;
+pub mod template;
 mod waveform;

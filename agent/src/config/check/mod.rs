@@ -1,0 +1,109 @@
+//! From the files as written to a [`Config`] that cannot be wrong. Every fault is reported, not only the first.
+mod asset;
+mod faults;
+mod gateway;
+mod mqtt;
+mod payload;
+mod serial;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hark_protocol::topics::Name;
+
+pub use self::faults::ConfigError;
+use self::{asset::check_asset, faults::Faults, gateway::check_gateway};
+use super::{
+    Asset, Config,
+    file::{AssetFile, HarkFile},
+};
+
+/// Loads `dir/hark.toml` and `dir/assets/*.toml`. Relative paths in them are relative to `dir`.
+///
+/// # Errors
+/// [`ConfigError`] with every fault found.
+pub fn load(dir: &Path) -> Result<Config, ConfigError> {
+    let mut faults = Faults::default();
+    let config = read(dir, &mut faults);
+    faults.into_result(config)
+}
+
+/// The same for `hark run`, which would do nothing without a machine or without a source; `hark replay` brings its own readings.
+///
+/// # Errors
+/// [`ConfigError`] with every fault found.
+pub fn load_to_run(dir: &Path) -> Result<Config, ConfigError> {
+    let mut faults = Faults::default();
+    let config = read(dir, &mut faults);
+    if let Some(config) = &config {
+        if config.assets.is_empty() && !faults.unread {
+            faults.file = dir.join("assets").display().to_string();
+            faults.add("*.toml", "there is none; expected one file per machine, at least one");
+        }
+        if config.mqtt.is_empty() && config.serial.is_empty() {
+            faults.file = dir.join("hark.toml").display().to_string();
+            faults.add("mqtt, serial", "there is no source; expected at least one `[[mqtt]]` or `[[serial]]`");
+        }
+    }
+    faults.into_result(config)
+}
+
+fn read(dir: &Path, faults: &mut Faults) -> Option<Config> {
+    let file = dir.join("hark.toml");
+    let hark: Option<HarkFile> = parse(&file, faults);
+    let mut assets = BTreeMap::new();
+    for path in asset_files(&dir.join("assets"), faults) {
+        let Some(raw) = parse::<AssetFile>(&path, faults) else { continue };
+        faults.file = path.display().to_string();
+        let asset = check_asset(raw, faults);
+        let id = asset.id.clone();
+        if assets.insert(id.clone(), asset).is_some() {
+            faults.add("id", format!("`{id}` is the id of another file too; ids are unique in the fleet"));
+        }
+    }
+    faults.file = file.display().to_string();
+    hark.map(|raw| check_gateway(raw, dir, assets, faults))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, faults: &mut Faults) -> Option<T> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            faults.unread(path, format!("cannot be read: {error}"));
+            return None;
+        }
+    };
+    toml::from_str(&text).map_err(|error| faults.unread(path, error.to_string().trim_end().replace('\n', "\n    "))).ok()
+}
+
+fn asset_files(dir: &Path, faults: &mut Faults) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            faults.unread(dir, format!("cannot be listed: {error}; it holds one file per machine"));
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+fn known_asset(key: &str, asset: Option<String>, assets: &BTreeMap<Name, Asset>, faults: &mut Faults) -> Option<Name> {
+    let id = asset?;
+    if !assets.contains_key(id.as_str()) && !faults.unread {
+        faults.add(&format!("{key}.asset"), format!("`{id}` has no file in assets/"));
+    }
+    Some(id.into())
+}
+
+/// The names by which sources may call a point of `asset`.
+fn takes(asset: &Asset, name: &str) -> bool {
+    asset.points.iter().any(|point| &*point.id == name || point.column.as_deref() == Some(name))
+}

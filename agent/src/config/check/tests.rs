@@ -1,0 +1,244 @@
+//! What is refused, one wrong key at a time: each case begins with a configuration without fault.
+use std::fs;
+
+use super::*;
+
+const GATEWAY: &str = "[gateway]\nid = \"gw\"\n";
+const ASSET: &str = "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\ncolumn = \"Q\"\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n\
+[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\n";
+
+/// Loads a gateway file and asset files `a0.toml`, `a1.toml` ….
+fn load_texts(load: fn(&Path) -> Result<Config, ConfigError>, hark: &str, assets: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("assets")).unwrap();
+    fs::write(dir.path().join("hark.toml"), hark).unwrap();
+    for (i, text) in assets.iter().enumerate() {
+        fs::write(dir.path().join(format!("assets/a{i}.toml")), text).unwrap();
+    }
+    load(dir.path()).map_or_else(|error| error.faults, |_| Vec::new())
+}
+
+#[track_caller]
+fn check(hark: &str, asset: &str, expected: &[&str]) {
+    let faults = load_texts(load, hark, &[asset]);
+    let all = expected.len() == faults.len() && expected.iter().zip(&faults).all(|(expected, fault)| fault.contains(expected));
+    assert!(all, "expected {expected:#?}\n of {hark}{asset}\n but got {faults:#?}");
+}
+
+/// `tables` after the gateway's own in `hark.toml`.
+#[track_caller]
+fn check_hark(tables: &str, expected: &[&str]) {
+    check(&format!("{GATEWAY}{tables}"), ASSET, expected);
+}
+
+/// The asset with `before` replaced.
+#[track_caller]
+fn check_asset_with(before: &str, after: &str, expected: &[&str]) {
+    assert!(ASSET.contains(before), "{before}");
+    check(GATEWAY, &ASSET.replacen(before, after, 1), expected);
+}
+
+fn mqtt(name: &str, topics: &str) -> String {
+    format!("[[mqtt]]\nname = \"{name}\"\nhost = \"localhost\"\n{topics}")
+}
+
+fn topic(template: &str, keys: &str) -> String {
+    format!("[[mqtt.topic]]\ntemplate = \"{template}\"\n{keys}\n")
+}
+
+fn serial(name: &str, keys: &str) -> String {
+    format!("[[serial]]\nname = \"{name}\"\npath = \"/dev/{name}\"\n{keys}\n")
+}
+
+fn csv(columns: &str) -> String {
+    serial("port", &format!("format = \"csv\"\nasset = \"pump\"\ncolumns = {columns}"))
+}
+
+const VALUE: &str = "payload = { value = \"/value\" }";
+const JSON: &str = "format = \"json\"\nasset = \"pump\"\npayload = { values = \"\" }";
+const PLANT: &str = "plant/{asset}/{point}";
+
+#[test]
+fn sources_have_names_clients_and_ports_of_their_own() {
+    let topic = topic(PLANT, VALUE);
+    check_hark(&[mqtt("a", &topic), mqtt("b", &topic), serial("c", JSON), serial("d", JSON)].concat(), &[]);
+    let names = [mqtt("a", &topic), serial("b", JSON), serial("a", JSON)].concat();
+    check_hark(&names, &["hark.toml: serial[1].name: `a` is that of mqtt[0] too; expected a name"]);
+    let twice = format!("client_id = \"hark\"\n{topic}");
+    check_hark(&[mqtt("a", &twice), mqtt("b", &twice)].concat(), &["mqtt[1].client_id: `hark` at `localhost:1883` is that of mqtt[0] too"]);
+    let port = serial("b", JSON).replace("/dev/b", "/dev/a");
+    check_hark(&[serial("a", JSON), port].concat(), &["serial[1].path: `/dev/a` is that of serial[0] too"]);
+}
+
+#[test]
+fn templates_give_valid_filters() {
+    for (template, expected) in [
+        ("", "is empty"),
+        ("plant/{asset}/{point}/#/x", "has `#` before its end"),
+        ("{asset}/{asset}/{point}", "captures `{asset}` twice"),
+        ("plant-{asset}/{asset}/{point}", "has a capture beside other characters in `plant-{asset}`"),
+        ("plant/a+/{asset}/{point}", "has a wildcard beside other characters"),
+        ("a\\u0000b/{asset}/{point}", "holds a NUL"),
+    ] {
+        let named = format!("asset = \"pump\"\npoint = \"flow\"\n{VALUE}");
+        check_hark(
+            &mqtt("a", &topic(template, &named)),
+            &[&format!("hark.toml: mqtt[0].topic[0].template: `{template}` {expected}").replace("\\u0000", "\\0")],
+        );
+    }
+}
+
+#[test]
+fn templates_of_a_broker_do_not_overlap() {
+    let (general, special) = (topic(PLANT, VALUE), topic("plant/pump/{point}", &format!("asset = \"pump\"\n{VALUE}")));
+    let expected = "mqtt[0].topic[1].template: `plant/pump/{point}` overlaps with `plant/{asset}/{point}` of topic[0]";
+    check_hark(&mqtt("a", &format!("{general}{special}")), &[expected]);
+    check_hark(&[mqtt("a", &general), mqtt("b", &special)].concat(), &[]);
+    let waveform = topic("plant/{asset}/{point}/waveform", "payload = { waveform = true }");
+    check_hark(&mqtt("a", &format!("{general}{waveform}")), &[]);
+}
+
+#[test]
+fn points_that_sources_name_are_there() {
+    for (template, keys, expected) in [
+        ("plant/{asset}", "point = \"Q\"\npayload = { value = \"/value\" }", None),
+        (
+            "plant/{asset}",
+            "point = \"colour\"\npayload = { value = \"/value\" }",
+            Some("topic[0].point: `colour` is not known to any asset; expected the id"),
+        ),
+        ("plant/x", "asset = \"pump\"\npoint = \"colour\"\npayload = { value = \"/v\" }", Some("topic[0].point: `colour` is not known to `pump`")),
+        ("plant/x", "asset = \"fan\"\npoint = \"flow\"\npayload = { value = \"/v\" }", Some("topic[0].asset: `fan` has no file")),
+        ("plant/x", "asset = \"pump\"\npoint = \"de-h\"\npayload = { waveform = true }", None),
+        ("plant/x", "asset = \"pump\"\npoint = \"flow\"\npayload = { waveform = true }", Some("expected the id of a `[[waveform]]`")),
+    ] {
+        check_hark(&mqtt("a", &topic(template, keys)), &expected.into_iter().collect::<Vec<_>>());
+    }
+    for (columns, expected) in [
+        ("[\"ts\", \"Q\", \"\", \"speed\", \"de-h.v_rms\"]", &[][..]),
+        ("[\"ts\", \"flow\", \"colour\"]", &["serial[0].columns: `colour` is no point of `pump`; expected the id or column"]),
+        ("[\"ts\", \"flow\", \"flow\"]", &["`flow` stands twice"]),
+        ("[\"ts\", \"time\", \"flow\"]", &["several columns for the time"]),
+        ("[\"ts\", \"\"]", &["names no point; expected at least one of `pump`"]),
+    ] {
+        check_hark(&csv(columns), expected);
+    }
+    let node = |channels: &str| serial("port", &format!("format = \"node\"\n[[serial.node]]\nid = 7\nasset = \"pump\"\nchannels = {channels}"));
+    check_hark(&node("[\"de-h\", \"\"]"), &[]);
+    check_hark(&node("[\"nde-h\"]"), &["serial[0].node.channels: `nde-h` of node 7 is no beginning of a point"]);
+    check_hark(&node("[]"), &["of node 7 are empty"]);
+    check_hark(&serial("port", "format = \"json\""), &["names no asset", "names no point"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_said_to_lack_what_it_holds() {
+    let hark = format!("{GATEWAY}{}", mqtt("a", &topic("plant/{asset}", &format!("point = \"flow\"\n{VALUE}"))));
+    assert!(matches!(&load_texts(load_to_run, &hark, &["id = pump"])[..], [fault] if fault.contains("a0.toml: TOML parse error")));
+}
+
+#[test]
+fn points_of_an_asset_do_not_clash() {
+    for (column, expected) in [
+        ("speed", "a0.toml: point.column: `speed` of `flow` is the id or column of `speed` too"),
+        ("de-h.v_rms", "`de-h.v_rms` of `flow` is the id or column of `de-h.v_rms` too"),
+        ("", "`` of `flow` names no point"),
+        ("ts", "`ts` of `flow` names no point"),
+    ] {
+        check_asset_with("\"Q\"", &format!("\"{column}\""), &[expected]);
+    }
+    check_asset_with("id = \"speed\"", "id = \"speed\"\ncolumn = \"Q\"", &["`Q` of `speed` is the id or column of `flow` too"]);
+    check_asset_with("\"Q\"", "\"flow\"", &[]);
+    check_asset_with("[[waveform]]", "[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\n[[waveform]]", &["waveform.id: `de-h` stands twice"]);
+}
+
+#[test]
+fn waveforms_are_of_an_acceleration_on_a_possible_bearing() {
+    let with = |key: &str, expected: &[&str]| check_asset_with("unit = \"[g]\"", &format!("unit = \"[g]\"\n{key}"), expected);
+    check_asset_with("unit = \"[g]\"", "unit = \"g\"", &[]);
+    check_asset_with("unit = \"[g]\"", "unit = \"m/s2\"", &[]);
+    check_asset_with("unit = \"[g]\"", "unit = \"mm/s\"", &["waveform.unit: `mm/s` of `de-h` is no acceleration; use `[g]` or `m/s2`"]);
+    with("speed_point = \"speed\"", &[]);
+    with("speed_point = \"rpm\"", &["waveform.speed_point: `rpm` of `de-h` is no point of this asset"]);
+    with("speed_point = \"flow\"", &["`flow` of `de-h` has unit `l/min`; expected `/min` or `Hz`"]);
+    with("speed_rpm = 0", &["waveform.speed_rpm: of `de-h` must be above 0"]);
+    with("envelope_band_hz = [2000, inf]", &["waveform.envelope_band_hz"]);
+    for (bearing, expected) in [
+        ("elements = 9, element_mm = 7.94, pitch_mm = 39.04", &[][..]),
+        ("elements = 2, element_mm = 7.94, pitch_mm = 39.04", &["waveform.bearing.elements: of `de-h` is 2; expected at least 3"]),
+        (
+            "elements = 9, element_mm = 39.04, pitch_mm = 7.94",
+            &["bearing.element_mm: of `de-h` is 39.04; expected less than the pitch diameter of 7.94"],
+        ),
+        ("elements = 9, element_mm = 8, pitch_mm = 8", &["expected less than the pitch diameter"]),
+        ("elements = 90, element_mm = 7.94, pitch_mm = 39.04", &["have no room"]),
+        ("elements = 9, element_mm = nan, pitch_mm = 39.04", &["bearing.element_mm: of `de-h` is NaN"]),
+        ("elements = 9, element_mm = -1, pitch_mm = inf", &["bearing.element_mm: of `de-h` is -1", "bearing.pitch_mm: of `de-h` is inf"]),
+        ("elements = 9, element_mm = 7.94, pitch_mm = 39.04, contact_deg = 90", &["bearing.contact_deg: of `de-h` is 90"]),
+    ] {
+        with(&format!("bearing = {{ {bearing} }}"), expected);
+    }
+}
+
+#[test]
+fn durations_are_within_sensible_ranges() {
+    for (every, expected) in [
+        ("1s", &[][..]),
+        ("1h", &[]),
+        ("0s", &["gateway.heartbeat_every: `0s` is out of range; expected 1s to 1h"]),
+        ("61m", &["expected 1s to 1h"]),
+        ("often", &["gateway.heartbeat_every: `often` is no duration"]),
+    ] {
+        check_hark(&format!("heartbeat_every = \"{every}\""), expected);
+    }
+    check_hark("[buffer]\ncommit_max_delay = \"0s\"", &["buffer.commit_max_delay: `0s` is out of range; expected 1ms to 10s"]);
+    let session = |expiry: &str| mqtt("a", &format!("session_expiry = \"{expiry}\"\n{}", topic(PLANT, VALUE)));
+    check_hark(&session("0s"), &["mqtt[0].session_expiry: `0s` is out of range; expected 10s to 365d"]);
+    check_hark(&session("7d"), &[]);
+    for (keys, expected) in [
+        ("grid = \"10ms\"\nstale_after = \"10ms\"\npredict_every = \"0s\"", &[][..]),
+        ("grid = \"1d\"", &[]),
+        ("grid = \"9ms\"", &["a0.toml: grid: `9ms` is out of range; expected 10ms to 1d"]),
+        ("grid = \"2d\"", &["grid: `2d` is out of range"]),
+        ("grid = \"fast\"", &["grid: `fast` is no duration"]),
+        ("stale_after = \"500ms\"", &["stale_after: `500ms` is out of range; expected 1s to 31d"]),
+        ("predict_every = \"25h\"", &["predict_every: `25h` is out of range; expected 0s to 1d"]),
+        ("alarm = { on_delay = \"2d\", off_delay = \"-1s\" }", &["alarm.on_delay: `2d` is out of range", "alarm.off_delay: `-1s` is no duration"]),
+    ] {
+        check_asset_with("id = \"pump\"\n", &format!("id = \"pump\"\n{keys}\n"), expected);
+    }
+}
+
+#[test]
+fn running_needs_a_machine_and_a_source_and_replaying_does_not() {
+    let source = format!("{GATEWAY}{}", mqtt("a", &topic(PLANT, VALUE)));
+    assert_eq!(load_texts(load_to_run, &source, &[ASSET]), [""; 0]);
+    assert_eq!(load_texts(load, GATEWAY, &[]), [""; 0]);
+    let faults = load_texts(load_to_run, GATEWAY, &[]);
+    assert!(faults.len() == 2 && faults[0].contains("assets: *.toml: there is none; expected one file"), "{faults:?}");
+    assert!(faults[1].contains("hark.toml: mqtt, serial: there is no source; expected at least one"), "{faults:?}");
+}
+
+#[test]
+fn kafka_brokers_are_hosts_with_ports() {
+    const ACCEPTED: &str = "plaintext_accepted = \"own VLAN\"";
+    for (brokers, more, expected) in [
+        ("localhost:9092, 127.0.0.1:9093,[::1]:9094", "", &[][..]),
+        ("", "", &["hark.toml: kafka.brokers: is empty; expected `host:port`"]),
+        (" ", ACCEPTED, &["kafka.brokers: is empty"]),
+        ("localhost", "", &["kafka.brokers: `localhost` is no broker; expected `host:port`"]),
+        ("a:9092,b,c:x,:1,d:0,::1:9092", ACCEPTED, &["`b` is no", "`c:x` is no", "`:1` is no", "`d:0` is no", "`::1:9092` is no"]),
+        ("localhost:9092,", "", &["`` is no broker"]),
+        ("localhost:9092, kafka:9092", "", &["plain text to `kafka` is refused"]),
+        ("kafka:9092", ACCEPTED, &[]),
+        ("kafka:9092", "plaintext_accepted = \" \"", &["plain text to `kafka` is refused"]),
+    ] {
+        check_hark(&format!("[kafka]\nbrokers = \"{brokers}\"\n{more}"), expected);
+    }
+    check_hark(&mqtt("a", &topic(PLANT, VALUE)).replace("localhost", ""), &["mqtt[0].host: is empty"]);
+}
+
+#[test]
+fn an_unknown_key_is_a_fault() {
+    check_hark("colour = 1", &["hark.toml: TOML parse error"]);
+    check_asset_with("id = \"pump\"\n", "id = \"pump\"\ncolour = 1\n", &["unknown field `colour`"]);
+}
