@@ -1,5 +1,6 @@
 //! The demo as a process: however it ends, it ends soon, says why, and leaves nothing running.
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "a deadline for another program")]
 use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
