@@ -16,13 +16,13 @@ pub fn legend(scene: &Scene) -> String {
     let (alarms, warnings, learning) = (of(Standing::Alarm), of(Standing::Warning), of(Standing::Learning));
     let quiet_faults = names(scene, |standing, fate| matches!(fate, Fate::Fault { .. }) && standing >= Standing::Returned);
     if scene.machines.iter().all(|machine| machine.standing() == Standing::Waiting) {
-        return "Starting: the agent opens its buffer and finds sensors, MQTT and Kafka. Next: it learns what normal looks like, for about 30 s."
+        return "Starting: the agent opens its buffer and finds sensors, MQTT and Kafka. Next: it learns what normal looks like, for about 35 s."
             .to_owned();
     }
     if !learning.is_empty() && alarms.is_empty() && warnings.is_empty() {
         return format!(
             "Learning what normal looks like: {learning}. Nothing is scored yet, since nobody told the agent anything about these machines. Next: a limit \
-             from the last third of these rows, then scores."
+             from the last of these rows, then scores."
         );
     }
     if !alarms.is_empty() {
