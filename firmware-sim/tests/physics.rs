@@ -1,6 +1,7 @@
 //! The simulated signals give the reference values of domain reference section 8, measured by the node's own firmware.
 //!
 //! The table gives one seeded run each, so tolerances are wide where a value depends on the draw: velocity 5 %, RMS 12 %, crest and kurtosis 35 %.
+//! The envelope line varies most from draw to draw: the median of nine is compared, within 50 %.
 use hark_firmware_sim::firmware::vibration::{BLOCK_SAMPLES, Vibration};
 use hark_firmware_sim::machine::{BEARING_6205, Fault, Impacts, Law, Machine, MachineConfig, Noise, Profile, Signal};
 use hark_firmware_sim::sensor::RATE_HZ;
@@ -26,8 +27,12 @@ fn measure(samples_g: &[f64], blocks: usize) -> Option<Features> {
 
 /// Features of the second of two blocks, after the filters have settled, and the same by plain formulas.
 fn features(signal: Signal) -> (Features, Vec<f64>) {
+    features_of_draw(signal, 7)
+}
+
+fn features_of_draw(signal: Signal, seed: u64) -> (Features, Vec<f64>) {
     let mut samples_g = vec![0.0; 2 * BLOCK_SAMPLES];
-    signal.write(&mut samples_g, RATE_HZ, &mut Noise::new(7, 3));
+    signal.write(&mut samples_g, RATE_HZ, &mut Noise::new(seed, 3));
     let measured = measure(&samples_g, 2).expect("a moving machine has features");
     (measured, samples_g.split_off(BLOCK_SAMPLES))
 }
@@ -53,23 +58,23 @@ fn near(measured: &Features, name: &str, expected: f64, tolerance: f64) {
 #[test]
 fn the_reference_table_is_reproduced() {
     let table = [
-        ("healthy", healthy(), [0.81, 0.027, 4.1, 2.8]),
-        ("outer race 0.2 g", outer_race(0.2, 0.01), [0.81, 0.042, 6.0, 7.2]),
-        ("outer race 2 g", outer_race(2.0, 0.01), [0.86, 0.33, 6.8, 14.4]),
-        ("outer race 8 g", outer_race(8.0, 0.02), [1.40, 1.32, 7.0, 14.5]),
-        ("unbalance 6 mm/s", Signal { velocity_mm_s: [6.0, 0.0, 0.0], ..healthy() }, [6.02, 0.118, 2.2, 1.7]),
+        ("healthy", healthy(), [0.81, 0.027, 4.1, 2.8, 3.0]),
+        ("outer race 0.2 g", outer_race(0.2, 0.01), [0.81, 0.042, 6.0, 7.2, 54.0]),
+        ("outer race 2 g", outer_race(2.0, 0.01), [0.86, 0.33, 6.8, 14.4, 62.0]),
+        ("outer race 8 g", outer_race(8.0, 0.02), [1.40, 1.32, 7.0, 14.5, 47.0]),
+        ("unbalance 6 mm/s", Signal { velocity_mm_s: [6.0, 0.0, 0.0], ..healthy() }, [6.02, 0.118, 2.2, 1.7, 3.0]),
     ];
-    for (case, signal, [v_rms, a_rms, crest, kurtosis]) in table {
+    for (case, signal, [v_rms, a_rms, crest, kurtosis, bpfo]) in table {
         let (measured, _) = features(signal);
         near(&measured, "v_rms", v_rms, 0.05);
         near(&measured, "a_rms", a_rms, 0.12);
         near(&measured, "crest", crest, 0.35);
         near(&measured, "kurtosis", kurtosis, 0.35);
+        let mut lines: Vec<f64> = (1..=9).map(|seed| features_of_draw(signal, seed).0["env.bpfo"]).collect();
+        lines.sort_by(f64::total_cmp);
+        near(&Features::from([("env.bpfo", lines[4])]), "env.bpfo", bpfo, 0.5);
         if case.starts_with("outer") {
-            assert!(measured["env.bpfo"] > 15.0, "{case}");
             assert!(measured["env.bpfi"] < 0.5 * measured["env.bpfo"], "{case}");
-        } else {
-            assert!(measured["env.bpfo"] < 5.0, "{case}");
         }
     }
 }

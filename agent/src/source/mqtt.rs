@@ -331,6 +331,10 @@ impl Decode {
         let topic = std::str::from_utf8(&publish.topic).map_err(|_| DecodeError::NotUtf8)?;
         let matched = self.templates.iter().find_map(|template| Some((template, template.captures(topic)?)));
         let (template, captures) = matched.ok_or(DecodeError::WrongShape)?;
+        if publish.qos == QoS::AtMostOnce {
+            // Nobody sends it again: what the source says of its guarantee does not hold for these.
+            self.counters.count("message", "qos_0", 1);
+        }
         if publish.retain {
             // The last known value is not a fresh one; its own time says when it was measured, and without one it is uncertain.
             self.counters.count("message", "retained", 1);

@@ -51,7 +51,7 @@ The file needs a header. Columns are matched with the asset's points by `column`
 ts, time, timestamp or datetime (ISO 8601, without a zone UTC, or a number since 1970 in s, ms, us or ns), or from --period.
 A cell that is empty or no number is a bad value, never zero.
 
-  hark replay --config config --asset pump-1 --input june.csv --commission may.csv > june.jsonl
+  hark replay --config /etc/hark --asset pump-2 --input june.csv --commission may.csv > june.jsonl
 
 While it runs it keeps a few MiB in the directory for temporary files (TMPDIR).
 
