@@ -332,7 +332,10 @@ impl Decode {
         let context =
             Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
         for sample in json::decode(&publish.payload, &template.topic.shape)? {
-            self.intake.take(sample, context, now, &self.counters, entries);
+            match sample {
+                Ok(sample) => self.intake.take(sample, context, now, &self.counters, entries),
+                Err(error) => self.counters.rejected(error),
+            }
         }
         Ok(())
     }
