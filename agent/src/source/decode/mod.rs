@@ -1,4 +1,6 @@
 //! From bytes to values: pure functions, one file per format. What cannot be decoded is an error with a name, for the counters.
+#[cfg(test)]
+mod fuzz_tests;
 pub mod json;
 pub mod line_reader;
 pub mod lines;
