@@ -113,9 +113,9 @@ fn a_recording_arrives_line_by_line() {
         assert!(begin.elapsed() < DEADLINE);
         std::thread::yield_now();
     }
-    let mut received = vec![0; text.len()];
+    let mut received = vec![0; text.len() + 1];
     open(&link).read_exact(&mut received).unwrap();
-    assert_eq!(String::from_utf8(received).unwrap(), text);
+    assert_eq!(String::from_utf8(received).unwrap(), format!("\n{text}"));
     let report = replay.join().unwrap();
     assert_eq!((report.rows, report.stopped), (500, false));
 }

@@ -27,11 +27,11 @@ fn garbage_on_serial_lines_is_counted_and_holds_nobody_up() -> Result<()> {
     wait_until("all ports to be open", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(3.0)))?;
 
     let send = |pty: &Pty, bytes: &[u8]| send(&runtime, pty, bytes);
-    send(&lines, b"2026-01-01T00:00:00Z;12.5\n\xff\xfe\x00garbage\n1;2;3\n2026-01-01T00:00:01Z;NaN\n2026-01-01T00:00:02Z;RUN\n")?;
+    send(&lines, b"\n2026-01-01T00:00:00Z;12.5\n\xff\xfe\x00garbage\n1;2;3\n2026-01-01T00:00:01Z;NaN\n2026-01-01T00:00:02Z;RUN\n")?;
     send(&lines, b"1970-01-01T00:00:00Z;1\n2106-01-01T00:00:00Z;2\nnoon;3\n2026-01-01T00:00:03Z;1e9\n")?;
     send(&lines, &vec![b'x'; 70_000])?;
     send(&lines, b"\n2026-01-01T00:00:04Z;13.5\n")?;
-    send(&json, b"{\"ts\": 1767225600, \"flow\": 5}\n{half\n[1,2]\n{\"ts\": 1767225601, \"colour\": 5}\n{\"flow\": null}\n")?;
+    send(&json, b"\n{\"ts\": 1767225600, \"flow\": 5}\n{half\n[1,2]\n{\"ts\": 1767225601, \"colour\": 5}\n{\"flow\": null}\n")?;
     let (good, stranger, mut wrong_crc) = (frame(7, 1)?, frame(9, 1)?, frame(7, 2)?);
     let middle = wrong_crc.len() / 2;
     wrong_crc[middle] ^= 0x40;
@@ -88,20 +88,51 @@ fn a_serial_device_that_disappears_is_taken_up_again() -> Result<()> {
     agent.start()?;
     let connected = |ports: f64| wait_until("the ports", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(ports)));
     connected(3.0)?;
-    send(&runtime, &lines, b"2026-01-01T00:00:00Z;12.5\n2026-01-01T00:00:01Z;1")?;
+    send(&runtime, &lines, b"\n2026-01-01T00:00:00Z;12.5\n2026-01-01T00:00:01Z;1")?;
     wait_until("the whole line", SOON, || accepted(&agent, "lines") == Some(1.0))?;
 
     drop(lines);
     connected(2.0)?;
-    send(&runtime, &json, b"{\"ts\": 1767225600, \"flow\": 5}\n")?;
+    send(&runtime, &json, b"\n{\"ts\": 1767225600, \"flow\": 5}\n")?;
     wait_until("the neighbour's line", SOON, || accepted(&agent, "json") == Some(1.0))?;
     let half_line = "hark_source_cause_total{source=\"lines\",group=\"rejected\",cause=\"half_line\"}";
     ensure!(agent.metrics()?.get(half_line) == Some(1.0), "{:?}", agent.metrics());
 
     let lines = open("pty-lines")?;
     connected(3.0)?;
-    send(&runtime, &lines, b"2026-01-01T00:00:02Z;13.5\n")?;
+    send(&runtime, &lines, b"\n2026-01-01T00:00:02Z;13.5\n")?;
     wait_until("the line after the return", SOON, || accepted(&agent, "lines") == Some(2.0))?;
+    agent.stop().map(drop)
+}
+
+/// A logger that names its columns itself: the rest of a line that began before the port was opened is no value, a banner is no header, columns in
+/// another order after a replug are taken in that order, and any line end is one.
+#[test]
+fn a_logger_that_comes_and_goes_never_gives_a_wrong_value() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let open = || Pty::open(&dir.path().join("pty-logger")).context("failed to open the port");
+    let port = "[[serial]]\nname = \"logger\"\npath = \"pty-logger\"\nformat = \"csv\"\nasset = \"pump\"\nseparator = \";\"\n";
+    // Ranges that do not overlap: a value that is not its own point's is bad.
+    let asset = "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\nrange = [0.0, 10.0]\n[[point]]\nid = \"pressure\"\nunit = \"bar\"\nrange = [100.0, 200.0]\n";
+    let mut agent = Agent::configure(PROGRAM, dir.path(), "gw-logger", port, &[("pump".into(), asset.into())])?;
+
+    // Before the agent opens the port, so that it finds the rest of a line there.
+    let logger = open()?;
+    send(&runtime, &logger, b"23.5;2.5\r\nlogger v1.2; ready\r\nflow;pressure\r\n1;101\r\n2;102\r\n")?;
+    agent.start()?;
+    wait_until("two lines", SOON, || accepted(&agent, "logger") == Some(4.0)).with_context(|| format!("{:?}", agent.metrics()))?;
+    drop(logger);
+    wait_until("the port to be gone", SOON, || agent.metrics().is_ok_and(|m| m.sum("hark_source_connected") == Some(0.0)))?;
+
+    let logger = open()?;
+    send(&runtime, &logger, b"\r103;3\rpressure;flow\r104;4\r105;5\r")?;
+    wait_until("two lines more", SOON, || accepted(&agent, "logger") == Some(8.0)).with_context(|| format!("{:?}", agent.metrics()))?;
+    let metrics = agent.metrics()?;
+    let cause = |group: &str, cause: &str| metrics.get(&format!("hark_source_cause_total{{source=\"logger\",group=\"{group}\",cause=\"{cause}\"}}"));
+    ensure!(cause("rejected", "half_line") == Some(1.0) && cause("rejected", "no_header") == Some(2.0), "{metrics:?}");
+    ensure!(cause("quality", "out_of_range").is_none(), "{metrics:?}");
     agent.stop().map(drop)
 }
 

@@ -230,7 +230,7 @@ pub struct CsvLines {
     pub separator: u8,
     /// Decimal sign is a comma.
     pub decimal_comma: bool,
-    /// Columns in order: a point id, `ts` for the time, empty for none. `None`: the first line is a header.
+    /// Columns in order: a point id, `ts` for the time, empty for none. `None`: a header names them.
     pub columns: Option<Vec<String>>,
     /// Unit of the time column.
     pub time_unit: TimeUnit,

@@ -39,6 +39,17 @@ pub enum BlockUnit {
     MetresPerSecondSquared,
 }
 
+impl BlockUnit {
+    /// The unit called `name` in UCUM; `g` is taken for gravity, since nobody means grams. `None` for any other.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "[g]" | "g" => Some(Self::G),
+            "m/s2" => Some(Self::MetresPerSecondSquared),
+            _ => None,
+        }
+    }
+}
+
 /// Computes features; keeps plans and scratch memory of the last block length.
 #[derive(Debug, Default)]
 pub struct Features {

@@ -341,11 +341,16 @@ impl Decode {
         }
         let context =
             Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
-        for mut sample in json::decode(&publish.payload, &template.topic.shape)? {
-            if publish.retain && sample.time.is_none() {
-                sample.quality = sample.quality.max(Quality::Uncertain);
+        for sample in json::decode(&publish.payload, &template.topic.shape)? {
+            match sample {
+                Ok(mut sample) => {
+                    if publish.retain && sample.time.is_none() {
+                        sample.quality = sample.quality.max(Quality::Uncertain);
+                    }
+                    self.intake.take(sample, context, now, &self.counters, entries);
+                }
+                Err(error) => self.counters.rejected(error),
             }
-            self.intake.take(sample, context, now, &self.counters, entries);
         }
         Ok(())
     }

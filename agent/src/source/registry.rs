@@ -1,6 +1,6 @@
 //! Which points exist, and what a decoded value becomes: the step from a source's words to a [`Reading`] in the log.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -95,6 +95,11 @@ impl Intake {
     /// What the readings of this gateway come from.
     pub fn origin(&self) -> Origin {
         self.registry.origin
+    }
+
+    /// Names by which the points of `asset` may be called: ids and columns.
+    pub fn names(&self, asset: &str) -> BTreeSet<String> {
+        self.registry.assets.get(asset).map(|asset| asset.points.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.

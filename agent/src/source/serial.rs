@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     counters::SourceCounters,
-    decode::{DecodeError, Sample, json, lines::LineDecoder},
+    decode::{DecodeError, json, line_reader::LineReader, lines::LineDecoder},
     node_line::{Durable, NodeLine, Taken},
     registry::{Context, Intake},
 };
@@ -30,8 +30,8 @@ use crate::{
     config::{Serial, SerialFormat, Shape},
 };
 
-/// Longest line taken; a longer one is garbage or another baud rate.
-const MAX_LINE_BYTES: usize = 64 << 10;
+/// A port that says nothing for so long after it was opened is between two lines: at 1200 baud, ten bytes of a line take 83 ms.
+const SILENCE: Duration = Duration::from_millis(100);
 /// Acknowledgements waiting for the port.
 const ACKS: usize = 4_096;
 /// Between clock comparisons with nodes.
@@ -61,7 +61,7 @@ impl SerialSource {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut speech = Speech::new(&self.config.format);
+        let mut speech = Speech::new(&self.config.format, &self.intake);
         let (acks_tx, mut acks) = mpsc::channel(ACKS);
         let mut absent_logged = false;
         while !stop.is_cancelled() {
@@ -108,6 +108,9 @@ impl SerialSource {
         acks_tx: &mpsc::Sender<Durable>,
         acks: &mut mpsc::Receiver<Durable>,
     ) -> Ended {
+        if let Speech::Lines(lines) = speech {
+            lines.opened(port).await;
+        }
         let mut bytes = vec![0_u8; 4_096];
         let mut compare = tokio::time::interval(COMPARE_EVERY);
         compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -226,15 +229,16 @@ enum Speech {
 }
 
 impl Speech {
-    fn new(format: &SerialFormat) -> Self {
+    fn new(format: &SerialFormat, intake: &Intake) -> Self {
         match format {
             SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone()))),
             SerialFormat::Csv(csv) => {
-                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder: LineFormat::Csv(LineDecoder::new(csv.clone())) }))
+                let decoder = LineFormat::Csv(LineDecoder::new(csv.clone(), intake.names(&csv.asset)));
+                Self::Lines(Box::new(Lines { reader: LineReader::default(), decoder }))
             }
             SerialFormat::Json { asset, shape } => {
                 let decoder = LineFormat::Json { asset: asset.as_deref().map(str::to_owned), shape: shape.clone() };
-                Self::Lines(Box::new(Lines { line: Vec::new(), too_long: false, decoder }))
+                Self::Lines(Box::new(Lines { reader: LineReader::default(), decoder }))
             }
         }
     }
@@ -259,11 +263,9 @@ impl Speech {
         match self {
             Self::Node(line) => line.interrupted(),
             Self::Lines(lines) => {
-                if !lines.line.is_empty() {
-                    counters.count("rejected", "half_line", 1);
+                if let Err(error) = lines.reader.closed() {
+                    counters.rejected(error);
                 }
-                lines.line.clear();
-                lines.too_long = false;
             }
         }
     }
@@ -271,8 +273,7 @@ impl Speech {
 
 /// A port with one message a line.
 struct Lines {
-    line: Vec<u8>,
-    too_long: bool,
+    reader: LineReader,
     decoder: LineFormat,
 }
 
@@ -282,36 +283,38 @@ enum LineFormat {
 }
 
 impl Lines {
+    /// Waits for the first byte, to see whether it begins a line. Time is not compared but waited for, and the port is looked at before the timer:
+    /// on a busy gateway a line may be taken for half, never half of one for a line.
+    async fn opened(&mut self, port: &SerialStream) {
+        let silent = tokio::time::timeout(SILENCE, port.readable()).await.is_err();
+        self.reader.opened(silent);
+        if let LineFormat::Csv(decoder) = &mut self.decoder {
+            decoder.reset();
+        }
+    }
+
     fn take(&mut self, bytes: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
         for &byte in bytes {
-            match byte {
-                b'\n' => self.end_of_line(now, intake, counters, taken),
-                _ if self.line.len() >= MAX_LINE_BYTES => self.too_long = true,
-                _ => self.line.push(byte),
+            match self.reader.push(byte) {
+                None => {}
+                Some(Err(error)) => counters.rejected(error),
+                Some(Ok(line)) => self.line(&line, now, intake, counters, taken),
             }
         }
     }
 
-    fn end_of_line(&mut self, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
-        let line = std::mem::take(&mut self.line);
-        if std::mem::take(&mut self.too_long) {
-            return counters.rejected(DecodeError::TooLarge);
-        }
-        let text = line.trim_ascii();
-        if text.is_empty() {
-            return;
-        }
+    fn line(&mut self, line: &[u8], now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
         counters.messages.fetch_add(1, Ordering::Relaxed);
-        let (decoded, asset): (Result<Vec<Sample>, _>, _) = match &mut self.decoder {
-            LineFormat::Csv(decoder) => (decoder.decode(text), None),
-            LineFormat::Json { asset, shape } => (json::decode(text, shape), asset.as_deref()),
+        let (decoded, asset) = match &mut self.decoder {
+            LineFormat::Csv(decoder) => (decoder.decode(line).map(|samples| samples.into_iter().map(Ok).collect()), None),
+            LineFormat::Json { asset, shape } => (json::decode(line, shape), asset.as_deref()),
         };
-        match decoded {
-            Ok(samples) => {
-                let context = Context { asset, point: None };
-                samples.into_iter().for_each(|sample| intake.take(sample, context, now, counters, &mut taken.inputs));
+        let context = Context { asset, point: None };
+        for sample in decoded.unwrap_or_else(|error| vec![Err(error)]) {
+            match sample {
+                Ok(sample) => intake.take(sample, context, now, counters, &mut taken.inputs),
+                Err(error) => counters.rejected(error),
             }
-            Err(error) => counters.rejected(error),
         }
     }
 }

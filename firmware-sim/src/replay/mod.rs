@@ -87,7 +87,7 @@ pub enum ReplayError {
     Io(#[from] io::Error),
 }
 
-/// Plays a file to a pseudo terminal named `link`, header first, and returns when a reader has taken everything or `stop` is asked.
+/// Plays a file to a pseudo terminal named `link`, after an empty line header first, and returns when a reader has taken everything or `stop` is asked.
 pub fn replay_to_pty(config: &ReplayConfig, link: &std::path::Path, stop: Stop) -> Result<ReplayReport, ReplayError> {
     let recording = Recording::open(config)?;
     runtime()?.block_on(to_pty(config, recording, link, stop))
@@ -109,6 +109,8 @@ async fn to_pty(config: &ReplayConfig, mut recording: Recording, link: &std::pat
     let mut report = ReplayReport::default();
     let mut turns = Turns::new(config.pace);
     let played = async {
+        // A reader that opens the port in the middle of a line passes over the rest of it; this is the rest, and nothing is lost.
+        write_all(&pty, b"\n").await?;
         write_all(&pty, recording.header_line().as_bytes()).await?;
         while let Some(row) = recording.next_row()? {
             turns.wait(row.time_s).await;

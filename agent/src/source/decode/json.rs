@@ -3,28 +3,35 @@ use hark_protocol::topics::Quality;
 use serde_json::Value as Json;
 
 use super::{Block, DecodeError, Sample, Value, time};
-use crate::config::Shape;
+use crate::{config::Shape, signal::BlockUnit};
 
 /// Largest block that is taken, samples: 4 MiB of floats, far above what fits a message.
 const MAX_SAMPLES: usize = 1 << 19;
+/// Longest word taken for a text without quotes.
+const MAX_WORD_BYTES: usize = 64;
 
-/// Decodes a payload. A payload that is a bare number needs no shape.
+/// What a payload says; an element of an array that says nothing leaves its error in its place.
+pub type Samples = Vec<Result<Sample, DecodeError>>;
+
+/// Decodes a payload. A payload that is a bare number or word needs no shape.
 ///
 /// # Errors
 /// [`DecodeError`] when nothing of the payload can be used; single values that cannot are in the result as missing or as text.
-pub fn decode(payload: &[u8], shape: &Shape) -> Result<Vec<Sample>, DecodeError> {
+pub fn decode(payload: &[u8], shape: &Shape) -> Result<Samples, DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim_end_matches('\0').trim();
     // Home-made senders publish what their language prints.
     let document: Json = match serde_json::from_str(text) {
         Ok(document) => document,
-        Err(_) => bare_word(text).ok_or(DecodeError::NotJson)?,
+        Err(_) => bare_word(text, shape).ok_or(DecodeError::NotJson)?,
     };
     let mut samples = Vec::new();
     match &shape.array {
         Some(pointer) => {
             let items = document.pointer(pointer).and_then(Json::as_array).ok_or(DecodeError::WrongShape)?;
             for item in items {
-                one(item, &document, shape, &mut samples)?;
+                if let Err(error) = one(item, &document, shape, &mut samples) {
+                    samples.push(Err(error));
+                }
             }
         }
         None => one(&document, &document, shape, &mut samples)?,
@@ -32,15 +39,29 @@ pub fn decode(payload: &[u8], shape: &Shape) -> Result<Vec<Sample>, DecodeError>
     Ok(samples)
 }
 
-/// `NaN`, `inf` and a number with a decimal comma are not JSON, but they are what some devices send.
-fn bare_word(text: &str) -> Option<Json> {
+/// `NaN`, `inf`, a number with a decimal comma and, where the payload is one value, `RUN` are not JSON, but they are what some devices send.
+fn bare_word(text: &str, shape: &Shape) -> Option<Json> {
     match text.to_ascii_lowercase().as_str() {
         "nan" | "inf" | "-inf" | "+inf" | "infinity" | "-infinity" => Some(Json::String(text.to_owned())),
-        _ => text.replacen(',', ".", 1).parse::<f64>().ok().map(Json::from),
+        _ => match text.replacen(',', ".", 1).parse::<f64>() {
+            Ok(number) => Some(Json::from(number)),
+            Err(_) => (is_word(text) && is_one_value(shape)).then(|| Json::String(text.to_owned())),
+        },
     }
 }
 
-fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -> Result<(), DecodeError> {
+fn is_word(text: &str) -> bool {
+    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// The payload is a value and nothing else.
+fn is_one_value(shape: &Shape) -> bool {
+    let others = [&shape.array, &shape.asset, &shape.point, &shape.values, &shape.time, &shape.quality, &shape.sequence];
+    !shape.waveform && shape.value.as_deref().unwrap_or_default().is_empty() && others.into_iter().all(Option::is_none)
+}
+
+/// Adds what `item` says; nothing where it is an error.
+fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Samples) -> Result<(), DecodeError> {
     // A field may stand in the array's element or once for the whole message.
     let find = |pointer: &Option<String>| pointer.as_deref().and_then(|p| item.pointer(p).or_else(|| document.pointer(p)));
     let text = |pointer: &Option<String>| find(pointer).and_then(|v| v.as_str().map(str::to_owned));
@@ -55,7 +76,7 @@ fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -
     if let Some(pointer) = &shape.values {
         let values = item.pointer(pointer).and_then(Json::as_object).ok_or(DecodeError::WrongShape)?;
         let points = values.iter().filter(|(key, _)| !shape.names(pointer, key));
-        samples.extend(points.map(|(point, value)| Sample { point: Some(point.clone()), value: scalar(value), ..sample.clone() }));
+        samples.extend(points.map(|(point, value)| Ok(Sample { point: Some(point.clone()), value: scalar(value), ..sample.clone() })));
         return Ok(());
     }
     let pointer = shape.value.as_deref().unwrap_or_default();
@@ -65,14 +86,14 @@ fn one(item: &Json, document: &Json, shape: &Shape, samples: &mut Vec<Sample>) -
         // Features say something about the whole block, and are known with its last sample: that is their time.
         let last = |t0| time::from_json(t0, &shape.time_unit).map(|first| block.end(first)).ok_or(());
         let time = value.get("t0").map(last).or(sample.time);
-        samples.push(Sample { value: Value::Block(block), time, ..sample });
+        samples.push(Ok(Sample { value: Value::Block(block), time, ..sample }));
         return Ok(());
     }
     let value = match value {
         Json::Object(_) | Json::Array(_) => return Err(DecodeError::WrongShape),
         other => scalar(other),
     };
-    samples.push(Sample { value, ..sample });
+    samples.push(Ok(Sample { value, ..sample }));
     Ok(())
 }
 
@@ -88,7 +109,10 @@ fn scalar(value: &Json) -> Value {
 fn block(value: &Json) -> Option<Block> {
     let fs_hz = value.get("fs")?.as_f64().filter(|fs| fs.is_finite() && *fs > 0.0)?;
     let scale = value.get("scale").map_or(Some(1.0), Json::as_f64)?;
-    let unit = value.get("unit").and_then(Json::as_str).unwrap_or("[g]").to_owned();
+    let unit = match value.get("unit") {
+        None | Some(Json::Null) => None,
+        Some(name) => Some(BlockUnit::named(name.as_str()?)?),
+    };
     let counts = value.get("samples")?.as_array().filter(|s| !s.is_empty() && s.len() <= MAX_SAMPLES)?;
     let samples: Vec<f64> = counts.iter().map(|count| Some(count.as_f64()? * scale).filter(|v| v.is_finite())).collect::<Option<_>>()?;
     Some(Block { fs_hz, unit, samples })
@@ -126,6 +150,11 @@ mod tests {
     use super::*;
     use crate::config::TimeUnit;
 
+    /// All of a payload, each a sample.
+    fn decode(payload: &[u8], shape: &Shape) -> Result<Vec<Sample>, DecodeError> {
+        super::decode(payload, shape)?.into_iter().collect()
+    }
+
     fn scalar_shape() -> Shape {
         Shape { value: Some("/value".into()), time: Some("/ts".into()), time_unit: TimeUnit::Ms, ..Shape::default() }
     }
@@ -146,6 +175,15 @@ mod tests {
         assert_eq!(first(b"32.5\0"), Ok(Value::Number(32.5)));
         assert!(matches!(first(b"NaN"), Ok(Value::Number(v)) if v.is_nan()));
         assert_eq!(first(b"\"RUN\""), Ok(Value::Text("RUN".into())));
+        assert_eq!(first(b"RUN"), Ok(Value::Text("RUN".into())));
+        assert_eq!(first(b"speed_1-low.er\r\n"), Ok(Value::Text("speed_1-low.er".into())));
+        assert_eq!(first("Geöffnet".as_bytes()), Ok(Value::Text("Geöffnet".into())));
+        assert_eq!(first(b"two words"), Err(DecodeError::NotJson));
+        assert_eq!(first(b"RUN;STOP"), Err(DecodeError::NotJson));
+        assert_eq!(first(b""), Err(DecodeError::NotJson));
+        assert_eq!(first(&[b'x'; MAX_WORD_BYTES]), Ok(Value::Text("x".repeat(MAX_WORD_BYTES))));
+        assert_eq!(first(&[b'x'; MAX_WORD_BYTES + 1]), Err(DecodeError::NotJson));
+        assert_eq!(decode(b"RUN", &scalar_shape()), Err(DecodeError::NotJson), "an object is expected");
         assert_eq!(first(b"true"), Ok(Value::Number(1.0)));
         assert_eq!(first(b"null"), Ok(Value::Missing));
         assert_eq!(first(b"{}"), Err(DecodeError::WrongShape));
@@ -174,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_element_costs_the_others_nothing() {
+        let shape = Shape { array: Some(String::new()), point: Some("/id".into()), value: Some("/v".into()), ..Shape::default() };
+        let samples = super::decode(br#"[{"id":"a","v":1},{"id":"b"},7,{"id":"c","v":[3]},{"id":"d","v":4}]"#, &shape).unwrap();
+        let values: Vec<_> = samples.into_iter().map(|sample| sample.map(|s| s.value)).collect();
+        let bad = Err(DecodeError::WrongShape);
+        assert_eq!(values, [Ok(Value::Number(1.0)), bad.clone(), bad.clone(), bad, Ok(Value::Number(4.0))]);
+    }
+
+    #[test]
     fn the_time_beside_the_points_is_no_point() {
         let shape = Shape { values: Some(String::new()), time: Some("/ts".into()), ..Shape::default() };
         let samples = decode(br#"{"ts":1650006388943,"vib":1.5}"#, &shape).unwrap();
@@ -184,7 +231,7 @@ mod tests {
     fn a_waveform_block() {
         let shape = Shape { waveform: true, time_unit: TimeUnit::Ms, ..Shape::default() };
         let samples = decode(br#"{"t0":1650006388943,"fs":1000,"unit":"[g]","scale":0.5,"samples":[1,-2,4]}"#, &shape).unwrap();
-        assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: "[g]".into(), samples: vec![0.5, -1.0, 2.0] }));
+        assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: Some(BlockUnit::G), samples: vec![0.5, -1.0, 2.0] }));
         assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_946, "three samples of a millisecond after the first");
         for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
             assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");
@@ -208,8 +255,8 @@ mod tests {
         #[test]
         fn no_payload_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..300), waveform: bool) {
             let shape = Shape { waveform, ..scalar_shape() };
-            let _ = decode(&payload, &shape);
-            let _ = decode(&payload, &Shape::default());
+            let _ = super::decode(&payload, &shape);
+            let _ = super::decode(&payload, &Shape::default());
         }
 
         #[test]

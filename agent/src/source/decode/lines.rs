@@ -1,4 +1,6 @@
 //! Lines of separated values, from a serial port.
+use std::collections::BTreeSet;
+
 use hark_protocol::topics::Quality;
 
 use super::{DecodeError, Sample, Value, time};
@@ -26,13 +28,21 @@ pub fn value(cell: &str, decimal_comma: bool) -> Value {
 #[derive(Clone, Debug)]
 pub struct LineDecoder {
     format: CsvLines,
+    /// Names that a header can have for the points of the asset.
+    known: BTreeSet<String>,
     columns: Option<Vec<String>>,
 }
 
 impl LineDecoder {
-    /// A decoder that waits for a header unless the format names its columns.
-    pub fn new(format: CsvLines) -> Self {
-        Self { columns: format.columns.clone(), format }
+    /// A decoder that waits for a header unless the format names its columns. `known` are the names of the asset's points, by which a header is told
+    /// from a banner and from values.
+    pub fn new(format: CsvLines, known: BTreeSet<String>) -> Self {
+        Self { columns: format.columns.clone(), known, format }
+    }
+
+    /// Forgets the header: whoever speaks next may have another one.
+    pub fn reset(&mut self) {
+        self.columns.clone_from(&self.format.columns);
     }
 
     /// Decodes one line without its line end. A header line gives no samples.
@@ -43,8 +53,7 @@ impl LineDecoder {
         let line = std::str::from_utf8(line).map_err(|_| DecodeError::NotUtf8)?.trim();
         let cells: Vec<&str> = line.split(char::from(self.format.separator)).map(str::trim).collect();
         if self.is_header(&cells) {
-            self.columns = Some(cells.iter().map(|&cell| cell.to_owned()).collect());
-            return Ok(Vec::new());
+            return self.take_header(&cells).map(|()| Vec::new());
         }
         let columns = self.columns.as_ref().ok_or(DecodeError::NoHeader)?;
         if cells.len() != columns.len() {
@@ -53,7 +62,7 @@ impl LineDecoder {
         let mut line_time = None;
         let mut samples = Vec::with_capacity(cells.len());
         for (column, cell) in columns.iter().zip(cells) {
-            if TIME_COLUMNS.contains(&column.as_str()) {
+            if TIME_COLUMNS.iter().any(|name| column.eq_ignore_ascii_case(name)) {
                 line_time = Some(time::from_text(cell, &self.format.time_unit).ok_or(()));
             } else if !column.is_empty() {
                 samples.push(Sample {
@@ -70,13 +79,21 @@ impl LineDecoder {
         Ok(samples)
     }
 
-    /// A header has no number in it; a line of values has at least one, or a time.
+    /// A header names a point, perhaps beside columns that nobody asked for, and has no value in it. It may come at any time: the sender started
+    /// again, or is another one. A banner names no point.
     fn is_header(&self, cells: &[&str]) -> bool {
-        if let Some(columns) = &self.columns {
-            return cells.iter().eq(columns.iter());
-        }
-        cells.len() > 1
-            && cells.iter().all(|cell| number(cell, self.format.decimal_comma).is_none() && time::from_text(cell, &self.format.time_unit).is_none())
+        let is_value = |cell: &str| number(cell, self.format.decimal_comma).is_some() || time::from_text(cell, &self.format.time_unit).is_some();
+        cells.iter().any(|&cell| self.known.contains(cell)) && !cells.iter().any(|cell| is_value(cell))
+    }
+
+    /// The configuration has the last word: a header that contradicts it is counted, since one of the two is wrong.
+    fn take_header(&mut self, cells: &[&str]) -> Result<(), DecodeError> {
+        let Some(configured) = &self.format.columns else {
+            self.columns = Some(cells.iter().map(|&cell| cell.to_owned()).collect());
+            return Ok(());
+        };
+        let agrees = configured.len() == cells.len() && configured.iter().zip(cells).all(|(column, cell)| column.is_empty() || column == cell);
+        if agrees { Ok(()) } else { Err(DecodeError::WrongColumns) }
     }
 }
 
@@ -88,13 +105,19 @@ mod tests {
     use crate::config::TimeUnit;
 
     fn decoder(columns: Option<&[&str]>) -> LineDecoder {
-        LineDecoder::new(CsvLines {
+        let format = CsvLines {
             asset: "pump".into(),
             separator: b';',
             decimal_comma: true,
             columns: columns.map(|c| c.iter().map(|&name| name.to_owned()).collect()),
             time_unit: TimeUnit::Auto,
-        })
+        };
+        LineDecoder::new(format, ["a", "b"].map(str::to_owned).into())
+    }
+
+    fn points(lines: &mut LineDecoder, line: &str) -> Result<Vec<(String, Value)>, DecodeError> {
+        let samples = lines.decode(line.as_bytes())?;
+        Ok(samples.into_iter().map(|sample| (sample.point.unwrap(), sample.value)).collect())
     }
 
     #[test]
@@ -108,6 +131,35 @@ mod tests {
         assert_eq!(samples[0].time.unwrap().unwrap().to_string(), "2020-01-01T00:00:00.000000Z");
         assert_eq!(lines.decode(b"1;2"), Err(DecodeError::WrongColumns));
         assert_eq!(lines.decode(b"ts;a;b"), Ok(vec![]), "the sender started again");
+    }
+
+    #[test]
+    fn a_header_may_change_at_any_time() {
+        let mut lines = decoder(None);
+        points(&mut lines, "a;b").unwrap();
+        points(&mut lines, "b;a;colour").unwrap();
+        let [a, b] = [("a", 200.0), ("b", 100.0)].map(|(point, value)| (point.to_owned(), Value::Number(value)));
+        assert_eq!(points(&mut lines, "100;200;3").unwrap()[..2], [b, a]);
+        lines.reset();
+        assert_eq!(points(&mut lines, "100;200;3"), Err(DecodeError::NoHeader), "another sender has another header");
+    }
+
+    #[test]
+    fn a_banner_is_no_header() {
+        let mut lines = decoder(None);
+        assert_eq!(points(&mut lines, "logger v1.2; ready"), Err(DecodeError::NoHeader));
+        assert_eq!(points(&mut lines, "Time;a"), Ok(vec![]));
+        assert_eq!(points(&mut lines, "logger v1.2; ready; set"), Err(DecodeError::WrongColumns));
+        assert_eq!(points(&mut lines, "2020-01-01 00:00:00;1,5").unwrap().len(), 1);
+        assert_eq!(points(&mut decoder(None), "a"), Ok(vec![]), "one column is enough");
+    }
+
+    #[test]
+    fn a_header_does_not_overrule_configured_columns() {
+        let mut lines = decoder(Some(&["ts", "a", "", "b"]));
+        assert_eq!(points(&mut lines, "ts;a;colour;b"), Ok(vec![]));
+        assert_eq!(points(&mut lines, "ts;b;colour;a"), Err(DecodeError::WrongColumns));
+        assert_eq!(points(&mut lines, "2020-01-01 00:00:00;1;2;3").unwrap()[0], ("a".to_owned(), Value::Number(1.0)));
     }
 
     #[test]

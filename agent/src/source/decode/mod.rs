@@ -1,9 +1,14 @@
 //! From bytes to values: pure functions, one file per format. What cannot be decoded is an error with a name, for the counters.
+#[cfg(test)]
+mod fuzz_tests;
 pub mod json;
+pub mod line_reader;
 pub mod lines;
 pub mod time;
 
 use hark_protocol::topics::{Quality, Timestamp};
+
+use crate::signal::BlockUnit;
 
 /// A value as the source gave it, not yet matched with the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +45,8 @@ pub enum Value {
 pub struct Block {
     /// Sampling rate, Hz, positive.
     pub fs_hz: f64,
-    /// UCUM unit of a sample.
-    pub unit: String,
+    /// Unit of a sample, where the block says so.
+    pub unit: Option<BlockUnit>,
     /// The samples, all finite.
     pub samples: Vec<f64>,
 }
@@ -69,6 +74,9 @@ pub enum DecodeError {
     /// A line does not have the configured number of values.
     #[error("line has another number of values than configured")]
     WrongColumns,
+    /// The beginning or the end of a line is missing: the port was opened or lost in the middle of it.
+    #[error("line is not whole")]
+    HalfLine,
     /// Values came before the header that names them.
     #[error("line came before a header")]
     NoHeader,
@@ -85,6 +93,7 @@ impl DecodeError {
             Self::NotJson => "not_json",
             Self::WrongShape => "wrong_shape",
             Self::WrongColumns => "wrong_columns",
+            Self::HalfLine => "half_line",
             Self::NoHeader => "no_header",
             Self::TooLarge => "too_large",
         }
