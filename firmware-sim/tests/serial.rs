@@ -133,9 +133,9 @@ fn a_recording_in_real_time_stops_between_two_rows_when_asked() {
         assert!(begin.elapsed() < DEADLINE);
         std::thread::yield_now();
     }
-    let mut received = [0; 12];
+    let mut received = [0; 13];
     open(&link).read_exact(&mut received).unwrap();
-    assert_eq!(&received, b"ts,a\n1000,1\n");
+    assert_eq!(&received, b"\nts,a\n1000,1\n");
     handle.ask();
     let report = replay.join().unwrap();
     assert_eq!((report.rows, report.stopped), (1, true));
