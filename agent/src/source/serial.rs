@@ -136,10 +136,10 @@ impl SerialSource {
                         latest.insert((durable.node, durable.ack.kind), durable);
                     }
                     for Durable { node, ack } in latest.into_values() {
-                        if let Err(error) = self.send(port, speech, node, Body::Ack(ack)).await {
-                            return Ended::Port(error);
-                        }
-                        self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+                        match self.send(port, speech, node, Body::Ack(ack)).await {
+                            Ok(sent) => self.counters.acknowledged.fetch_add(u64::from(sent), Ordering::Relaxed),
+                            Err(error) => return Ended::Port(error),
+                        };
                     }
                 }
                 _ = compare.tick() => {
@@ -154,20 +154,21 @@ impl SerialSource {
         }
     }
 
-    /// Sends to a node, unless it does not read. What is left out it asks for again: a frame by repeating it, a comparison is repeated by us.
-    async fn send(&self, port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<()> {
-        let Speech::Node(line) = speech else { return Ok(()) };
+    /// Sends to a node; false where it was left out because the node does not read. It asks for an acknowledgement again by repeating the frame, and
+    /// a comparison is repeated by us.
+    async fn send(&self, port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<bool> {
+        let Speech::Node(line) = speech else { return Ok(false) };
         let now = self.clock.monotonic();
         if now < line.deaf_until {
-            return Ok(());
+            return Ok(false);
         }
         let bytes = line.frame_for(node, body)?;
         match tokio::time::timeout(SEND_TIMEOUT, port.write_all(&bytes)).await {
-            Ok(sent) => sent,
+            Ok(sent) => sent.map(|()| true),
             Err(_) => {
                 line.deaf_until = now + DEAF_FOR;
                 self.counters.count("node", "does_not_read", 1);
-                Ok(())
+                Ok(false)
             }
         }
     }
