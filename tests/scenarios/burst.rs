@@ -5,7 +5,7 @@ use anyhow::Result;
 use hark_tests::support::{Agent, Connection, Load, Metrics, Mosquitto, Settings, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
-/// With [`PADDING`] some four times the bytes that a source may hold (8 MiB), and more than twice the acknowledgements that may wait.
+/// With [`PADDING`] some fifteen times the bytes that a source may hold (2 MiB), and more than twice the acknowledgements that may wait.
 const MESSAGES: usize = 12_000;
 const PADDING: usize = 2_500;
 const SOON: Duration = Duration::from_secs(30);

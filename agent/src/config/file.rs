@@ -48,7 +48,7 @@ impl Default for BufferTable {
             quota: "1 GiB".into(),
             commit_max_delay: "250ms".into(),
             commit_bytes: "256 KiB".into(),
-            in_flight_bytes: "8 MiB".into(),
+            in_flight_bytes: "2 MiB".into(),
         }
     }
 }
