@@ -17,7 +17,7 @@ use rumqttc::v5::{
     AsyncClient, Event, EventLoop, MqttOptions,
     mqttbytes::{
         QoS,
-        v5::{Filter, Packet, Publish, SubscribeReasonCode},
+        v5::{Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode},
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -237,7 +237,9 @@ impl Poll {
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
         // Subscribing again is harmless, and needed where the broker lost the session. One packet for all filters, so that one answer tells of
         // all. `try`: the queue is empty after a connect.
-        let filters = self.templates.iter().map(|template| Filter::new(template.filter(), QoS::AtLeastOnce));
+        // A retained message comes with a new subscription alone, or it would be stored again at every connection.
+        let filter = |path: String| Filter { retain_forward_rule: RetainForwardRule::OnNewSubscribe, ..Filter::new(path, QoS::AtLeastOnce) };
+        let filters = self.templates.iter().map(|template| filter(template.filter()));
         if let Err(error) = self.client.try_subscribe_many(filters) {
             warn!(source = %self.config.name, %error, "subscription could not be queued");
         }

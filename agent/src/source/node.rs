@@ -15,6 +15,8 @@ const COMPARISONS: usize = 8;
 pub struct NodeSession {
     boot: Option<u32>,
     begun_ms: u64,
+    /// What the node had dropped at the first contact, until it is told.
+    earlier: Option<u32>,
     last: [Option<u32>; Kind::COUNT],
     dropped_seen: u32,
     dropped_explained: u32,
@@ -43,7 +45,7 @@ impl NodeSession {
         let begins = self.boot != Some(frame.boot);
         if begins {
             let (boot, dropped) = (Some(frame.boot), frame.dropped);
-            *self = Self { boot, begun_ms: now_ms, dropped_explained: dropped, dropped_seen: dropped, ..Self::default() };
+            *self = Self { boot, begun_ms: now_ms, earlier: Some(dropped), dropped_explained: dropped, dropped_seen: dropped, ..Self::default() };
         }
         begins
     }
@@ -51,6 +53,19 @@ impl NodeSession {
     /// When the session began, ms since the gateway's boot.
     pub fn begun_ms(&self) -> u64 {
         self.begun_ms
+    }
+
+    /// Frames that the node dropped before the first contact, which no gap tells of; asked once its ring has been sent, `after_ms` after the session
+    /// began, and then told once. 0 before that and afterwards.
+    pub fn dropped_earlier(&mut self, now_ms: u64, after_ms: u64) -> u32 {
+        if now_ms < self.begun_ms + after_ms {
+            return 0;
+        }
+        // Told by the first frame, or by later ones without a gap: the oldest frames in a ring were encoded before it overflowed.
+        let Some(told_first) = self.earlier.take() else { return 0 };
+        let told_later = self.dropped_seen - self.dropped_explained;
+        self.dropped_explained = self.dropped_seen;
+        told_first + told_later
     }
 
     /// Judges a frame of this session and takes note of it.

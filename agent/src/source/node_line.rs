@@ -20,6 +20,10 @@ use crate::{
 
 /// Frames wait so long for the first comparison of clocks: without it their times say nothing. A node that does not answer gets the time of reception.
 const CLOCK_WAIT_MS: u64 = 2_000;
+/// As many frames of a node wait at most: what a node's ring holds.
+const HELD_MAX: usize = 256;
+/// So long after the first contact the node has sent its whole ring again: what it had dropped before is known then.
+const RING_SENT_MS: u64 = 10_000;
 /// The same report of a node becomes an event this often at most; all of them are counted.
 const REPORT_EVERY_MS: u64 = 60_000;
 
@@ -44,6 +48,9 @@ pub(super) struct NodeLine {
     pub(super) deaf_until: Duration,
     nodes: BTreeMap<u32, Node>,
     sessions: BTreeMap<u32, NodeSession>,
+    /// Frames that wait for the comparison of clocks, as they came. Passed over instead, one in their middle would be taken for the first, and its
+    /// acknowledgement would stand for those before it.
+    held: BTreeMap<u32, Vec<Frame>>,
     decoder: Decoder,
     /// The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
     boot: u32,
@@ -67,6 +74,7 @@ impl NodeLine {
             deaf_until: Duration::ZERO,
             nodes,
             sessions: BTreeMap::new(),
+            held: BTreeMap::new(),
             decoder: Decoder::new(),
             boot: fastrand::u32(1..),
             seqs: [0; Kind::COUNT],
@@ -115,19 +123,43 @@ impl NodeLine {
         counters.messages.fetch_add(1, Ordering::Relaxed);
         let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
         let session = self.sessions.entry(frame.node).or_default();
-        let store = |taken: &mut Taken, report: Report| taken.events.push(report.entry(node, &counters.name, now, intake.origin()));
         if session.begin(frame, now.log_ms) {
             info!(source = %counters.name, node = frame.node, boot = frame.boot, "node session began");
             self.session_began = true;
-            if frame.dropped > 0 {
-                counters.count("lost", "node_ring_earlier", u64::from(frame.dropped));
-                store(taken, dropped_earlier(frame.dropped));
+            // Their node has started anew and forgotten them.
+            let forgotten = self.held.remove(&frame.node).map_or(0, |held| held.len());
+            if forgotten > 0 {
+                counters.count("lost", "node_restarted", forgotten as u64);
             }
         }
-        if frame.kind().needs_ack() && !session.knows_time() && now.log_ms < session.begun_ms() + CLOCK_WAIT_MS {
-            // Not acknowledged, so the node sends it again.
+        let earlier = session.dropped_earlier(now.log_ms, RING_SENT_MS);
+        if earlier > 0 {
+            counters.count("lost", "node_ring_earlier", u64::from(earlier));
+            taken.events.push(dropped_earlier(earlier).entry(node, &counters.name, now, intake.origin()));
+        }
+        let waits = !session.knows_time() && now.log_ms < session.begun_ms() + CLOCK_WAIT_MS;
+        let held = self.held.entry(frame.node).or_default();
+        if frame.kind().needs_ack() && waits && held.len() < HELD_MAX {
+            held.push(frame.clone());
             return counters.count("node", "before_clock", 1);
         }
+        if !frame.kind().needs_ack() {
+            self.judged(frame, now, intake, counters, taken);
+        }
+        if self.sessions.get(&frame.node).is_some_and(NodeSession::knows_time) || !waits || frame.kind().needs_ack() {
+            for frame in self.held.remove(&frame.node).unwrap_or_default() {
+                self.judged(&frame, now, intake, counters, taken);
+            }
+        }
+        if frame.kind().needs_ack() {
+            self.judged(frame, now, intake, counters, taken);
+        }
+    }
+
+    /// Takes a frame of a known node in its turn.
+    fn judged(&mut self, frame: &Frame, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        let (Some(node), Some(session)) = (self.nodes.get(&frame.node), self.sessions.get_mut(&frame.node)) else { return };
+        let store = |taken: &mut Taken, report: Report| taken.events.push(report.entry(node, &counters.name, now, intake.origin()));
         let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
         match session.judge(frame) {
             Verdict::New { lost } => {
@@ -283,33 +315,37 @@ mod tests {
     #[test]
     fn a_backlog_waits_for_the_clock_and_keeps_its_times() {
         let mut line = line();
-        let early = line.take(&frame(1, 5_000_000, 0, features()), 10_000);
-        assert!(early.inputs.is_empty() && early.durable.is_empty(), "not acknowledged: the node sends it again");
+        let early = line.take(&frame(41, 5_000_000, 0, features()), 10_000);
+        assert!(early.inputs.is_empty() && early.durable.is_empty());
+        line.take(&frame(42, 6_000_000, 0, features()), 10_050);
         assert!(line.line.session_began() && !line.line.session_began());
         // The gateway asked at 10.1 s; the node's clock then showed 20 s.
         let t1_us = (AT_US + 10_100_000) as u64;
-        line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
-        let taken = line.take(&frame(1, 5_000_000, 0, features()), 10_200);
-        assert_eq!((taken.inputs.len(), taken.durable.len()), (1, 1));
+        let taken = line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
+        assert_eq!(taken.durable.iter().map(|durable| durable.ack.seq).collect::<Vec<_>>(), [41, 42], "in their order, none passed over");
         assert_eq!((taken.inputs[0].stamp.ts, taken.inputs[0].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
+        assert_eq!(line.take(&frame(43, 7_000_000, 0, features()), 10_200).inputs.len(), 1);
     }
 
     #[test]
     fn a_node_that_tells_no_time_gets_the_time_of_reception() {
         let mut line = line();
         assert!(line.take(&frame(1, 5, 0, features()), 10_000).inputs.is_empty());
-        let taken = line.take(&frame(1, 5, 0, features()), 10_000 + CLOCK_WAIT_MS);
-        assert_eq!(taken.inputs[0].stamp.ts_source, TsSource::Gateway);
+        let taken = line.take(&frame(2, 6, 0, features()), 10_000 + CLOCK_WAIT_MS);
+        assert_eq!((taken.inputs.len(), taken.inputs[0].stamp.ts_source), (2, TsSource::Gateway));
         assert_eq!(line.counted("before_clock"), 1);
     }
 
+    /// The oldest frames that survived were encoded before the ring overflowed, so they do not know of it.
     #[test]
     fn what_the_ring_dropped_before_the_first_contact_is_told() {
         let mut line = line();
-        let taken = line.take(&frame(900, 5, 1_374, features()), 10_000);
+        assert!(line.take(&frame(900, 5, 0, features()), 10_000).events.is_empty());
+        assert!(line.take(&frame(901, 5, 1_374, features()), 13_000).events.is_empty());
+        let taken = line.take(&frame(902, 5, 1_374, features()), 10_000 + RING_SENT_MS);
         assert_eq!(events(&taken), [(EventKind::SourceLoss, "node_ring_earlier".to_owned(), Some(1_374))]);
         assert_eq!(line.counted("node_ring_earlier"), 1_374);
-        assert!(events(&line.take(&frame(900, 5, 1_374, features()), 10_100)).is_empty(), "once");
+        assert!(events(&line.take(&frame(903, 5, 1_374, features()), 21_000)).is_empty(), "once");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl LineDecoder {
         let mut line_time = None;
         let mut samples = Vec::with_capacity(cells.len());
         for (column, cell) in columns.iter().zip(cells) {
-            if TIME_COLUMNS.iter().any(|name| column.eq_ignore_ascii_case(name)) {
+            if is_time_column(column) {
                 line_time = Some(time::from_text(cell, &self.format.time_unit).ok_or(()));
             } else if !column.is_empty() {
                 samples.push(Sample {
@@ -83,18 +83,41 @@ impl LineDecoder {
     /// again, or is another one. A banner names no point.
     fn is_header(&self, cells: &[&str]) -> bool {
         let is_value = |cell: &str| number(cell, self.format.decimal_comma).is_some() || time::from_text(cell, &self.format.time_unit).is_some();
-        cells.iter().any(|&cell| self.known.contains(cell)) && !cells.iter().any(|cell| is_value(cell))
+        cells.iter().any(|&cell| self.known(cell).is_some()) && !cells.iter().any(|cell| is_value(cell))
     }
 
-    /// The configuration has the last word: a header that contradicts it is counted, since one of the two is wrong.
+    /// The point or column of this name, in the configuration's spelling.
+    fn known(&self, cell: &str) -> Option<&String> {
+        self.known.iter().find(|known| known.eq_ignore_ascii_case(cell))
+    }
+
+    /// The configuration has the last word: a header that contradicts it is counted, since one of the two is wrong. So is one that lacks what the
+    /// header before it had: it may be a line of a log that names a point. Then nothing is taken until a header comes, since which one is right
+    /// cannot be told.
     fn take_header(&mut self, cells: &[&str]) -> Result<(), DecodeError> {
         let Some(configured) = &self.format.columns else {
-            self.columns = Some(cells.iter().map(|&cell| cell.to_owned()).collect());
+            let header: Vec<String> = cells.iter().map(|&cell| self.known(cell).map_or_else(|| cell.to_owned(), Clone::clone)).collect();
+            let told = |columns: &[String]| -> Vec<String> {
+                let mut told: Vec<_> =
+                    columns.iter().filter(|name| is_time_column(name) || self.known.contains(*name)).map(|n| n.to_lowercase()).collect();
+                told.sort();
+                told
+            };
+            let twice = told(&header).windows(2).any(|pair| pair[0] == pair[1]);
+            let lacks = self.columns.take().is_some_and(|before| told(&before).iter().any(|name| !told(&header).contains(name)));
+            if twice || lacks {
+                return Err(DecodeError::WrongColumns);
+            }
+            self.columns = Some(header);
             return Ok(());
         };
         let agrees = configured.len() == cells.len() && configured.iter().zip(cells).all(|(column, cell)| column.is_empty() || column == cell);
         if agrees { Ok(()) } else { Err(DecodeError::WrongColumns) }
     }
+}
+
+fn is_time_column(name: &str) -> bool {
+    TIME_COLUMNS.iter().any(|time| name.eq_ignore_ascii_case(time))
 }
 
 #[cfg(test)]
@@ -142,6 +165,18 @@ mod tests {
         assert_eq!(points(&mut lines, "100;200;3").unwrap()[..2], [b, a]);
         lines.reset();
         assert_eq!(points(&mut lines, "100;200;3"), Err(DecodeError::NoHeader), "another sender has another header");
+    }
+
+    #[test]
+    fn a_line_that_names_a_point_and_forgets_the_others_ends_the_header() {
+        let mut lines = decoder(None);
+        points(&mut lines, "ts;a;b").unwrap();
+        assert_eq!(points(&mut lines, "LOW;a;alarm"), Err(DecodeError::WrongColumns));
+        assert_eq!(points(&mut lines, "2020-01-01;2;200"), Err(DecodeError::NoHeader), "rather nothing than a wrong value");
+        assert_eq!(points(&mut lines, "Ts;B;A"), Ok(vec![]));
+        let [a, b] = [("a", 200.0), ("b", 2.0)].map(|(point, value)| (point.to_owned(), Value::Number(value)));
+        assert_eq!(points(&mut lines, "2020-01-01;2;200"), Ok(vec![b, a]));
+        assert_eq!(points(&mut lines, "ts;a;a"), Err(DecodeError::WrongColumns));
     }
 
     #[test]
