@@ -68,6 +68,12 @@ impl NodeSession {
         told_first + told_later
     }
 
+    /// Takes `frame` for the next of its kind, whatever is missing before it: of the first frames of a session, all that the node still had.
+    pub fn expect(&mut self, frame: &Frame) {
+        let last = &mut self.last[frame.kind().index()];
+        *last = Some(last.unwrap_or(0).max(frame.seq.saturating_sub(1)));
+    }
+
     /// Judges a frame of this session and takes note of it.
     pub fn judge(&mut self, frame: &Frame) -> Verdict {
         self.dropped_seen = self.dropped_seen.max(frame.dropped);

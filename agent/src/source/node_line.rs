@@ -18,10 +18,11 @@ use crate::{
     record::{Body as EntryBody, Entry, Stamp},
 };
 
-/// Frames wait so long for the first comparison of clocks: without it their times say nothing. A node that does not answer gets the time of reception.
-const CLOCK_WAIT_MS: u64 = 2_000;
-/// As many frames of a node wait at most: what a node's ring holds.
-const HELD_MAX: usize = 256;
+/// The first frames of a session wait so long: until the node, which repeats what is not acknowledged every second, has sent all of it, the oldest too;
+/// and until the clocks were compared. A node that does not answer gets the time of reception.
+const FIRST_WAIT_MS: u64 = 2_500;
+/// As many frames of a node wait at most: what its rings hold.
+const HELD_MAX: usize = 1_024;
 /// So long after the first contact the node has sent its whole ring again: what it had dropped before is known then.
 const RING_SENT_MS: u64 = 10_000;
 /// The same report of a node becomes an event this often at most; all of them are counted.
@@ -48,9 +49,9 @@ pub(super) struct NodeLine {
     pub(super) deaf_until: Duration,
     nodes: BTreeMap<u32, Node>,
     sessions: BTreeMap<u32, NodeSession>,
-    /// Frames that wait for the comparison of clocks, as they came. Passed over instead, one in their middle would be taken for the first, and its
-    /// acknowledgement would stand for those before it.
-    held: BTreeMap<u32, Vec<Frame>>,
+    /// The first frames of a session, by kind and seq: new ones and repeated ones come mixed, and the acknowledgement of one that is taken for the
+    /// first stands for all before it.
+    held: BTreeMap<u32, BTreeMap<(Kind, u32), Frame>>,
     decoder: Decoder,
     /// The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
     boot: u32,
@@ -137,23 +138,21 @@ impl NodeLine {
             counters.count("lost", "node_ring_earlier", u64::from(earlier));
             taken.events.push(dropped_earlier(earlier).entry(node, &counters.name, now, intake.origin()));
         }
-        let waits = !session.knows_time() && now.log_ms < session.begun_ms() + CLOCK_WAIT_MS;
+        let needs_ack = frame.kind().needs_ack();
         let held = self.held.entry(frame.node).or_default();
-        if frame.kind().needs_ack() && waits && held.len() < HELD_MAX {
-            held.push(frame.clone());
-            return counters.count("node", "before_clock", 1);
+        if needs_ack && now.log_ms < session.begun_ms() + FIRST_WAIT_MS && held.len() < HELD_MAX {
+            held.insert((frame.kind(), frame.seq), frame.clone());
+            return counters.count("node", "held", 1);
         }
-        if !frame.kind().needs_ack() {
-            self.judged(frame, now, intake, counters, taken);
-        }
-        if self.sessions.get(&frame.node).is_some_and(NodeSession::knows_time) || !waits || frame.kind().needs_ack() {
-            for frame in self.held.remove(&frame.node).unwrap_or_default() {
+        if needs_ack {
+            for frame in self.held.remove(&frame.node).unwrap_or_default().into_values() {
+                if let Some(session) = self.sessions.get_mut(&frame.node) {
+                    session.expect(&frame);
+                }
                 self.judged(&frame, now, intake, counters, taken);
             }
         }
-        if frame.kind().needs_ack() {
-            self.judged(frame, now, intake, counters, taken);
-        }
+        self.judged(frame, now, intake, counters, taken);
     }
 
     /// Takes a frame of a known node in its turn.
@@ -312,28 +311,31 @@ mod tests {
         taken.events.iter().filter_map(event).collect()
     }
 
+    /// New frames and repeated ones come mixed: none may be passed over, for the acknowledgement of a later one would stand for it.
     #[test]
-    fn a_backlog_waits_for_the_clock_and_keeps_its_times() {
+    fn a_backlog_is_taken_in_its_order_and_keeps_its_times() {
         let mut line = line();
-        let early = line.take(&frame(41, 5_000_000, 0, features()), 10_000);
-        assert!(early.inputs.is_empty() && early.durable.is_empty());
-        line.take(&frame(42, 6_000_000, 0, features()), 10_050);
+        for (seq, time_us, log_ms) in [(51, 15_000_000, 10_000), (41, 5_000_000, 10_050), (30, 1_000_000, 10_060), (42, 6_000_000, 10_070)] {
+            let early = line.take(&frame(seq, time_us, 0, features()), log_ms);
+            assert!(early.inputs.is_empty() && early.durable.is_empty());
+        }
         assert!(line.line.session_began() && !line.line.session_began());
         // The gateway asked at 10.1 s; the node's clock then showed 20 s.
         let t1_us = (AT_US + 10_100_000) as u64;
-        let taken = line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
-        assert_eq!(taken.durable.iter().map(|durable| durable.ack.seq).collect::<Vec<_>>(), [41, 42], "in their order, none passed over");
-        assert_eq!((taken.inputs[0].stamp.ts, taken.inputs[0].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
-        assert_eq!(line.take(&frame(43, 7_000_000, 0, features()), 10_200).inputs.len(), 1);
+        line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
+        let taken = line.take(&frame(52, 16_000_000, 0, features()), 10_000 + FIRST_WAIT_MS);
+        // What lies between was acknowledged to an earlier start, or dropped by the ring: the node has had time to send all it has.
+        assert_eq!(taken.durable.iter().map(|durable| durable.ack.seq).collect::<Vec<_>>(), [30, 41, 42, 51, 52]);
+        assert_eq!((taken.inputs[1].stamp.ts, taken.inputs[1].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
+        assert!(line.take(&frame(54, 17_000_000, 0, features()), 13_000).inputs.is_empty(), "from now on a gap is waited for");
     }
 
     #[test]
     fn a_node_that_tells_no_time_gets_the_time_of_reception() {
         let mut line = line();
         assert!(line.take(&frame(1, 5, 0, features()), 10_000).inputs.is_empty());
-        let taken = line.take(&frame(2, 6, 0, features()), 10_000 + CLOCK_WAIT_MS);
+        let taken = line.take(&frame(2, 6, 0, features()), 10_000 + FIRST_WAIT_MS);
         assert_eq!((taken.inputs.len(), taken.inputs[0].stamp.ts_source), (2, TsSource::Gateway));
-        assert_eq!(line.counted("before_clock"), 1);
     }
 
     /// The oldest frames that survived were encoded before the ring overflowed, so they do not know of it.
