@@ -1,5 +1,8 @@
 //! Who still needs the records of the log: only what is behind every reader may be given back.
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use hark_protocol::topics::LaneName;
 
@@ -9,6 +12,7 @@ use crate::buffer::Position;
 #[derive(Debug)]
 pub struct Hold {
     places: Mutex<Places>,
+    checkpoint_wanted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -21,7 +25,10 @@ struct Places {
 impl Hold {
     /// Holds everything until the readers say where they are.
     pub fn new() -> Self {
-        Self { places: Mutex::new(Places { forward: [Position::default(); LaneName::ALL.len()], checkpoint: Position::default() }) }
+        Self {
+            places: Mutex::new(Places { forward: [Position::default(); LaneName::ALL.len()], checkpoint: Position::default() }),
+            checkpoint_wanted: AtomicBool::new(false),
+        }
     }
 
     /// Forward stored its cursor of `lane`.
@@ -32,6 +39,16 @@ impl Hold {
     /// Inference stored a checkpoint: everything up to `position` of the inputs lane is in it.
     pub fn checkpoint_stored(&self, position: Position) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).checkpoint = position;
+    }
+
+    /// Asks inference to store a checkpoint now.
+    pub fn want_checkpoint(&self) {
+        self.checkpoint_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub fn take_checkpoint_wanted(&self) -> bool {
+        self.checkpoint_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// The last record of `lane` that nobody needs.

@@ -89,14 +89,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
     let inference = Inference::new(&config, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?;
     let forward = match config.kafka.clone() {
-        Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold, status.clone(), clock.clone())?),
+        Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?),
         None => None,
     };
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
-    let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
-    let (commit_log, commit_clock) = (log.clone(), clock.clone());
-    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_clock)?))?;
+    let policy = CommitPolicy {
+        max_delay: config.buffer.commit_max_delay,
+        max_bytes: config.buffer.commit_bytes,
+        origin: config.gateway.origin,
+        ..CommitPolicy::default()
+    };
+    let (commit_log, commit_hold, commit_clock) = (log.clone(), hold.clone(), clock.clone());
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_hold, commit_clock)?))?;
     open_incarnation(&log, &appender, &config, &clock).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
@@ -198,7 +203,7 @@ async fn open_incarnation(log: &Log, appender: &Appender, config: &Config, clock
         Stamp { asset: None, ts: now.ts, ts_source: hark_protocol::topics::TsSource::Gateway, clock: now.state, origin: config.gateway.origin };
     let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
     // A log that refuses it has failed already, and its thread says why.
-    let _ = appender.append(Append { lane: LaneName::Events, entries: vec![entry], urgent: false, done: None }).await;
+    let _ = appender.append(Append { lane: LaneName::Events, entries: vec![entry], marks: Vec::new(), urgent: false, done: None }).await;
 }
 
 /// The stages that run on threads. The first one that fails stops all; the first failure is the one that counts.

@@ -2,13 +2,17 @@
 //!
 //! It runs on a thread of its own and ends when every [`Appender`] is gone, after a last commit, or at the first failure of the store. Nobody is
 //! told of a commit that did not happen: their callbacks are dropped unused.
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use hark_protocol::topics::LaneName;
+use hark_protocol::topics::{GapReason, LaneName, Origin, TsSource};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BufferCounters, BufferError, Log, Position, Writer};
-use crate::{clock::Clock, record::Entry};
+use super::{BufferCounters, BufferError, Gap, Log, Position, Writer, gaps, marks::SourceMark};
+use crate::{
+    clock::Clock,
+    hold::Hold,
+    record::{Body, Entry, Stamp},
+};
 
 /// When to commit.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +25,22 @@ pub struct CommitPolicy {
     pub max_appends: usize,
     /// Databases unused for one to two times this long are closed.
     pub idle_after: Duration,
+    /// Between two looks at what the readers no longer need.
+    pub reclaim_every: Duration,
+    /// What the readings of this gateway come from, for the events that the loop itself writes.
+    pub origin: Origin,
 }
 
 impl Default for CommitPolicy {
     fn default() -> Self {
-        Self { max_delay: Duration::from_millis(250), max_bytes: 256 * 1024, max_appends: 8192, idle_after: Duration::from_secs(60) }
+        Self {
+            max_delay: Duration::from_millis(250),
+            max_bytes: 256 * 1024,
+            max_appends: 8192,
+            idle_after: Duration::from_secs(60),
+            reclaim_every: Duration::from_secs(1),
+            origin: Origin::Live,
+        }
     }
 }
 
@@ -60,6 +75,8 @@ pub struct Append {
     pub lane: LaneName,
     /// Entries in order.
     pub entries: Vec<Entry>,
+    /// What sources must remember of them.
+    pub marks: Vec<SourceMark>,
     /// Do not wait for others: an alarm, or a sender whose window is full.
     pub urgent: bool,
     /// Who wants to know.
@@ -70,12 +87,27 @@ pub struct Append {
 pub enum Request {
     /// Store this.
     Append(Append),
-    /// Give up the partitions of a lane that lie wholly at or before a place.
-    Reclaim {
+    /// Say durably that these records are lost.
+    NameGap {
         /// Lane.
         lane: LaneName,
-        /// Place behind every reader.
-        upto: Position,
+        /// First lost record.
+        from: Position,
+        /// Last lost record, of the same incarnation.
+        to: Position,
+        /// Why.
+        reason: GapReason,
+        /// After the gap is named.
+        done: oneshot::Sender<Result<(), AppendError>>,
+    },
+    /// Put the partition that holds `from` aside and name what is lost with it.
+    Quarantine {
+        /// Lane.
+        lane: LaneName,
+        /// First record that cannot be read.
+        from: Position,
+        /// After it is done.
+        done: oneshot::Sender<Result<(), AppendError>>,
     },
 }
 
@@ -108,25 +140,29 @@ impl Appender {
     /// Appends and waits until the entries are durable. If cancelled after the hand-over, they are stored all the same.
     pub async fn append_durably(&self, lane: LaneName, entries: Vec<Entry>, urgent: bool) -> Result<Committed, AppendError> {
         let (done, committed) = one_answer();
-        self.append(Append { lane, entries, urgent, done: Some(done) }).await?;
+        self.append(Append { lane, entries, marks: Vec::new(), urgent, done: Some(done) }).await?;
         committed.await.map_err(|_| AppendError::Stopped)?
     }
 
     /// The same from a thread outside the runtime.
     pub fn blocking_append_durably(&self, lane: LaneName, entries: Vec<Entry>, urgent: bool) -> Result<Committed, AppendError> {
         let (done, committed) = one_answer();
-        self.blocking_append(Append { lane, entries, urgent, done: Some(done) })?;
+        self.blocking_append(Append { lane, entries, marks: Vec::new(), urgent, done: Some(done) })?;
         committed.blocking_recv().map_err(|_| AppendError::Stopped)?
     }
 
-    /// Asks to give up what lies at or before `upto`, waiting for room in the channel, not for the deed.
-    pub async fn reclaim(&self, lane: LaneName, upto: Position) -> Result<(), AppendError> {
-        self.requests.send(Request::Reclaim { lane, upto }).await.map_err(|_| AppendError::Stopped)
+    /// Names a gap and waits until that is durable. From a thread outside the runtime.
+    pub fn blocking_name_gap(&self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), AppendError> {
+        let (done, named) = oneshot::channel();
+        self.requests.blocking_send(Request::NameGap { lane, from, to, reason, done }).map_err(|_| AppendError::Stopped)?;
+        named.blocking_recv().map_err(|_| AppendError::Stopped)?
     }
 
-    /// The same from a thread outside the runtime.
-    pub fn blocking_reclaim(&self, lane: LaneName, upto: Position) -> Result<(), AppendError> {
-        self.requests.blocking_send(Request::Reclaim { lane, upto }).map_err(|_| AppendError::Stopped)
+    /// Has the partition that holds `from` put aside and waits until what is lost is named. From a thread outside the runtime.
+    pub fn blocking_quarantine(&self, lane: LaneName, from: Position) -> Result<(), AppendError> {
+        let (done, named) = oneshot::channel();
+        self.requests.blocking_send(Request::Quarantine { lane, from, done }).map_err(|_| AppendError::Stopped)?;
+        named.blocking_recv().map_err(|_| AppendError::Stopped)?
     }
 }
 
@@ -140,13 +176,20 @@ fn one_answer() -> (Done, oneshot::Receiver<Result<Committed, AppendError>>) {
 ///
 /// # Errors
 /// The first failure of the store. Uncommitted appends are dropped without their `done` being called.
-pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, policy: CommitPolicy, clock: Clock) -> Result<(), BufferError> {
+pub fn run(
+    writer: Writer,
+    log: Log,
+    mut requests: mpsc::Receiver<Request>,
+    policy: CommitPolicy,
+    hold: Arc<Hold>,
+    clock: Clock,
+) -> Result<(), BufferError> {
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let timer = timer.map_err(|error| BufferError::io("start the timer of", "commit loop".as_ref(), error))?;
-    let mut group = Group { writer, log, policy, clock: clock.clone(), waiting: Vec::new(), due: false, first_at: None };
-    let mut idle_at = clock.monotonic() + policy.idle_after;
+    let mut group = Group { writer, log, policy, hold, clock: clock.clone(), waiting: Vec::new(), due: false, first_at: None };
+    let (mut idle_at, mut reclaim_at) = (clock.monotonic() + policy.idle_after, clock.monotonic());
     loop {
-        let deadline = group.first_at.map_or(idle_at, |first_at| first_at + policy.max_delay);
+        let deadline = group.first_at.map_or(idle_at.min(reclaim_at), |first_at| first_at + policy.max_delay);
         let patience = deadline.saturating_sub(clock.monotonic());
         match timer.block_on(async { tokio::time::timeout(patience, requests.recv()).await }) {
             Ok(Some(request)) => {
@@ -165,6 +208,10 @@ pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, poli
             group.log.close_idle();
             idle_at = clock.monotonic() + policy.idle_after;
         }
+        if clock.monotonic() >= reclaim_at {
+            group.reclaim()?;
+            reclaim_at = clock.monotonic() + policy.reclaim_every;
+        }
     }
 }
 
@@ -173,6 +220,7 @@ struct Group {
     writer: Writer,
     log: Log,
     policy: CommitPolicy,
+    hold: Arc<Hold>,
     clock: Clock,
     waiting: Vec<(Done, Result<Committed, AppendError>)>,
     due: bool,
@@ -193,12 +241,20 @@ impl Group {
     fn take(&mut self, request: Request) -> Result<(), BufferError> {
         let append = match request {
             Request::Append(append) => append,
-            Request::Reclaim { lane, upto } => return self.writer.reclaim(lane, upto).map(drop),
+            Request::NameGap { lane, from, to, reason, done } => {
+                self.name_gap(lane, from, to, reason)?;
+                // Who asked may have given up; the gap is named all the same.
+                return Ok(drop(done.send(Ok(()))));
+            }
+            Request::Quarantine { lane, from, done } => {
+                self.quarantine(lane, from)?;
+                return Ok(drop(done.send(Ok(()))));
+            }
         };
         self.due |= append.urgent;
         self.first_at = self.first_at.or_else(|| Some(self.clock.monotonic()));
         let ordinal = self.log.incarnation().ordinal;
-        let outcome = match self.writer.append_all(append.lane, &append.entries) {
+        let outcome = match self.writer.append_all(append.lane, &append.entries, &append.marks) {
             Ok(seqs) => {
                 Ok(Committed { lane: append.lane, first: Position { ordinal, seq: *seqs.start() }, last: Position { ordinal, seq: *seqs.end() } })
             }
@@ -218,5 +274,27 @@ impl Group {
         self.first_at = None;
         self.waiting.drain(..).for_each(|(done, outcome)| done(outcome));
         Ok(())
+    }
+
+    /// Gives back what every reader has behind it.
+    fn reclaim(&mut self) -> Result<(), BufferError> {
+        LaneName::ALL.into_iter().try_for_each(|lane| self.writer.reclaim(lane, self.hold.behind(lane)).map(drop))
+    }
+
+    fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), BufferError> {
+        let inc = self.log.incarnation_id(from.ordinal).unwrap_or_default().to_string();
+        let text = format!("records {} to {} of lane {lane} are lost", from.seq, to.seq);
+        let now = self.clock.now();
+        let stamp = Stamp { asset: None, ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.policy.origin };
+        let entry = Entry { stamp, cause: None, body: Body::Event(gaps::event(lane, &inc, from.seq, to.seq, reason, None, &text).into()) };
+        let seq = self.writer.append(LaneName::Events, &entry)?;
+        let event = Position { ordinal: self.log.incarnation().ordinal, seq };
+        self.log.shared.add_gap(Gap { lane, from, to, reason, event });
+        self.commit()
+    }
+
+    fn quarantine(&mut self, lane: LaneName, from: Position) -> Result<(), BufferError> {
+        let to = Position { seq: self.log.shared.last_seq(lane, from.ordinal), ..from };
+        self.name_gap(lane, from, to, GapReason::Damaged)
     }
 }

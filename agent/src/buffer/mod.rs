@@ -14,10 +14,13 @@
 pub mod commit;
 mod counters;
 mod cursor;
+mod follow;
 mod frame;
+mod gaps;
 mod incarnation;
 mod lane;
 mod log;
+pub mod marks;
 mod partition;
 mod reader;
 mod small_file;
@@ -42,7 +45,9 @@ use hark_protocol::topics::LaneName;
 pub use self::{
     counters::BufferCounters,
     cursor::Cursor,
+    follow::{FollowError, Followed, Follower},
     frame::{ENTRY_MAX_BYTES, FrameError},
+    gaps::Gap,
     incarnation::{Ended, Incarnation},
     log::{Log, LogSettings},
     partition::StoreError,
@@ -116,7 +121,7 @@ pub enum BufferError {
         /// Cause.
         source: Damage,
     },
-    /// Records of one incarnation are not on disk (reclaimed, evicted, put aside). Go on after `to`.
+    /// Records of one incarnation are not on disk (reclaimed, evicted, put aside) or are named in a gap. Go on after `to`.
     #[error("records {from} to {to} of lane {lane} are missing")]
     Hole {
         /// Lane.
@@ -125,6 +130,8 @@ pub enum BufferError {
         from: Position,
         /// Last missing record, of the same incarnation.
         to: Position,
+        /// The gap that says so; `None` if none does yet.
+        named: Option<Gap>,
     },
     /// The caller must cut it up; nothing was appended.
     #[error("entry of {bytes} bytes exceeds the limit of {ENTRY_MAX_BYTES}")]

@@ -96,6 +96,6 @@ impl Reader {
     fn hole(&self, from: Position, next_seq: Option<u64>) -> BufferError {
         let last_seq = self.shared.last_seq(self.lane, from.ordinal);
         let to = next_seq.map_or(last_seq, |next| (next - 1).min(last_seq));
-        BufferError::Hole { lane: self.lane, from, to: Position { seq: to, ..from } }
+        BufferError::Hole { lane: self.lane, from, to: Position { seq: to, ..from }, named: self.shared.gaps().holding(self.lane, from) }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     frame::{ENTRY_MAX_BYTES, Encoded, Encoder, Records},
     lane::Lane,
     log::{Shared, tree_bytes},
+    marks::SourceMark,
     partition::{self, Key, Partition},
 };
 use crate::record::Entry;
@@ -43,11 +44,11 @@ impl Writer {
     /// # Errors
     /// [`BufferError::EntryTooLarge`] and [`BufferError::Encode`], which leave the log as it was; [`BufferError::WriterFailed`].
     pub fn append(&mut self, lane: LaneName, entry: &Entry) -> Result<u64, BufferError> {
-        self.append_all(lane, std::slice::from_ref(entry)).map(|seqs| *seqs.end())
+        self.append_all(lane, std::slice::from_ref(entry), &[]).map(|seqs| *seqs.end())
     }
 
     /// Adds entries for the same commit, all or none, and gives their seqs; an empty range for no entries. Errors as in [`Writer::append`].
-    pub fn append_all(&mut self, lane: LaneName, entries: &[Entry]) -> Result<RangeInclusive<u64>, BufferError> {
+    pub fn append_all(&mut self, lane: LaneName, entries: &[Entry], _marks: &[SourceMark]) -> Result<RangeInclusive<u64>, BufferError> {
         if self.failed {
             return Err(BufferError::WriterFailed);
         }

@@ -3,6 +3,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use super::Delivery;
+
 /// `hark.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +41,7 @@ pub(super) struct BufferTable {
     pub(super) commit_max_delay: String,
     pub(super) commit_bytes: String,
     pub(super) in_flight_bytes: String,
+    pub(super) max_age: Option<String>,
 }
 
 impl Default for BufferTable {
@@ -49,6 +52,7 @@ impl Default for BufferTable {
             commit_max_delay: "250ms".into(),
             commit_bytes: "256 KiB".into(),
             in_flight_bytes: "2 MiB".into(),
+            max_age: None,
         }
     }
 }
@@ -63,6 +67,11 @@ pub(super) struct KafkaTable {
     pub(super) batch_records: usize,
     #[serde(default = "batch_bytes")]
     pub(super) batch_bytes: String,
+    #[serde(default)]
+    pub(super) delivery: Delivery,
+    #[serde(default)]
+    pub(super) metered: bool,
+    pub(super) backlog_rate: Option<String>,
     pub(super) plaintext_accepted: Option<String>,
 }
 

@@ -54,6 +54,8 @@ pub struct Buffer {
     pub commit_bytes: usize,
     /// Most bytes of undecoded and uncommitted messages per source.
     pub in_flight_bytes: usize,
+    /// Older records are given up although Kafka does not have them; `None`: only space decides.
+    pub max_age: Option<Duration>,
 }
 
 /// Central Kafka.
@@ -67,8 +69,35 @@ pub struct Kafka {
     pub batch_records: usize,
     /// Most bytes handed over at once.
     pub batch_bytes: usize,
+    /// How often a record may arrive.
+    pub delivery: Delivery,
+    /// The link costs by volume: commit once a second, send a backlog slowly.
+    pub metered: bool,
+    /// Bytes of JSON a second at which a backlog is sent at most.
+    pub backlog_bytes_per_s: u64,
     /// Plain text beyond loopback is accepted, because of this.
     pub plaintext_accepted: Option<String>,
+}
+
+/// How often a record may arrive in Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once, for consumers that read committed records.
+    #[default]
+    ExactlyOnce,
+    /// Again after a crash, for clusters without transactions.
+    AtLeastOnce,
+}
+
+impl Delivery {
+    /// Word in records and configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly_once",
+            Self::AtLeastOnce => "at_least_once",
+        }
+    }
 }
 
 /// Status pages.

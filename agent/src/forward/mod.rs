@@ -298,8 +298,6 @@ impl Forward {
             if lane.cursor.position() != Some(lane.sent) {
                 lane.cursor.store(lane.sent)?;
                 self.hold.forward_stored(lane.name, lane.sent);
-                // A closed log gives nothing back; the next start does.
-                let _ = self.appender.blocking_reclaim(lane.name, self.hold.behind(lane.name));
             }
         }
         Ok(())

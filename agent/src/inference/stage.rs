@@ -155,7 +155,7 @@ impl Inference {
         }
         for (lane, entries) in OUTPUTS.into_iter().zip(outputs) {
             if !entries.is_empty() {
-                self.appender.blocking_append(Append { lane, entries, urgent: lane == LaneName::Alarms, done: None })?;
+                self.appender.blocking_append(Append { lane, entries, marks: Vec::new(), urgent: lane == LaneName::Alarms, done: None })?;
             }
         }
         Ok(())

@@ -320,7 +320,11 @@ impl Decode {
             };
             // A sender whose window is nearly used up stands still until the commit: then it must not wait for others.
             let urgent = self.window.available_permits() < self.window_bytes / 4;
-            if self.appender.blocking_append(Append { lane: LaneName::Inputs, entries, urgent, done: Some(Box::new(done)) }).is_err() {
+            if self
+                .appender
+                .blocking_append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent, done: Some(Box::new(done)) })
+                .is_err()
+            {
                 break;
             }
         }

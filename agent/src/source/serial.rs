@@ -197,11 +197,11 @@ impl SerialSource {
             }
         };
         if !taken.events.is_empty() {
-            let events = Append { lane: LaneName::Events, entries: taken.events, urgent: false, done: None };
+            let events = Append { lane: LaneName::Events, entries: taken.events, marks: Vec::new(), urgent: false, done: None };
             self.appender.append(events).await.map_err(|_| ())?;
         }
         self.appender
-            .append(Append { lane: LaneName::Inputs, entries: taken.inputs, urgent: false, done: Some(Box::new(done)) })
+            .append(Append { lane: LaneName::Inputs, entries: taken.inputs, marks: Vec::new(), urgent: false, done: Some(Box::new(done)) })
             .await
             .map_err(|_| ())
     }

@@ -31,7 +31,7 @@ impl Journal {
 
     /// Appends `entries`; [`Self::read`] gives them back.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), ReplayError> {
-        self.writer.append_all(LaneName::Inputs, entries)?;
+        self.writer.append_all(LaneName::Inputs, entries, &[])?;
         self.writer.commit()?;
         Ok(())
     }

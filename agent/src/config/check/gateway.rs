@@ -18,6 +18,8 @@ use crate::config::{
 
 /// Faster ones are noise in a compacted topic, slower ones tell of a dead gateway too late.
 const HEARTBEAT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+/// An hour is less than any outage worth buffering for.
+const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
 /// Senders wait for the commit: a node's ring holds 20 s.
 const COMMIT_MAX_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
@@ -29,6 +31,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         commit_max_delay: faults.duration("buffer.commit_max_delay", &raw.buffer.commit_max_delay, COMMIT_MAX_DELAY),
         commit_bytes: faults.bytes("buffer.commit_bytes", &raw.buffer.commit_bytes) as usize,
         in_flight_bytes: faults.bytes("buffer.in_flight_bytes", &raw.buffer.in_flight_bytes) as usize,
+        max_age: raw.buffer.max_age.map(|text| faults.duration("buffer.max_age", &text, MAX_AGE)),
     };
     const SMALLEST_QUOTA: u64 = 64 << 20;
     if buffer.quota_bytes < SMALLEST_QUOTA {
@@ -44,6 +47,11 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
             topic_prefix: kafka.topic_prefix,
             batch_records: kafka.batch_records.clamp(1, 100_000),
             batch_bytes: faults.bytes("kafka.batch_bytes", &kafka.batch_bytes).clamp(64 << 10, 64 << 20) as usize,
+            delivery: kafka.delivery,
+            metered: kafka.metered,
+            backlog_bytes_per_s: faults
+                .bytes("kafka.backlog_rate", kafka.backlog_rate.as_deref().unwrap_or(if kafka.metered { "256 KiB" } else { "64 MiB" }))
+                .max(1 << 10),
             plaintext_accepted: kafka.plaintext_accepted,
         }
     });

@@ -1,0 +1,118 @@
+//! Ranges of positions that a committed gap event names: they count as lost, whatever the disk still holds of them.
+//!
+//! The event is the authority. It is committed before anything is removed, so a crash in between leaves records that no reader gives out any more, and
+//! a record is either delivered or inside exactly one gap.
+use std::collections::BTreeMap;
+
+use hark_protocol::topics::{Event, EventKind, GapReason, LaneName};
+
+use super::Position;
+
+/// A range that is lost, and the event that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Lane.
+    pub lane: LaneName,
+    /// First lost record.
+    pub from: Position,
+    /// Last lost record, of the same incarnation.
+    pub to: Position,
+    /// Why.
+    pub reason: GapReason,
+    /// Where in the events lane the gap is named.
+    pub event: Position,
+}
+
+impl Gap {
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        self.to.seq + 1 - self.from.seq
+    }
+}
+
+/// All gaps that a reader may still meet.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    by_start: BTreeMap<(LaneName, Position), Gap>,
+}
+
+impl Gaps {
+    pub(super) fn add(&mut self, gap: Gap) {
+        self.by_start.insert((gap.lane, gap.from), gap);
+    }
+
+    /// The gap that holds `at`.
+    pub(super) fn holding(&self, lane: LaneName, at: Position) -> Option<Gap> {
+        let (_, gap) = self.by_start.range(..=(lane, at)).next_back()?;
+        (gap.lane == lane && at <= gap.to).then_some(*gap)
+    }
+
+    /// The first gap of `lane` that starts after `at`.
+    pub(super) fn after(&self, lane: LaneName, at: Position) -> Option<Gap> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (_, gap) = self.by_start.range((Excluded((lane, at)), Unbounded)).next()?;
+        (gap.lane == lane).then_some(*gap)
+    }
+
+    /// Records of `lane` after `at` that are lost.
+    pub(super) fn records_after(&self, lane: LaneName, at: Position) -> u64 {
+        let of_lane = self.by_start.values().filter(|gap| gap.lane == lane && gap.to > at);
+        of_lane.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
+    }
+
+    /// Forgets the gaps of `lane` that end at or before `passed`.
+    pub(super) fn forget(&mut self, lane: LaneName, passed: Position) {
+        self.by_start.retain(|_, gap| gap.lane != lane || gap.to > passed);
+    }
+
+    /// The oldest event that names a gap which is still remembered.
+    pub(super) fn oldest_event(&self) -> Option<Position> {
+        self.by_start.values().map(|gap| gap.event).min()
+    }
+
+    pub(super) fn all(&self) -> Vec<Gap> {
+        self.by_start.values().copied().collect()
+    }
+}
+
+/// The event that names a gap of incarnation `inc`.
+pub(super) fn event(lane: LaneName, inc: &str, from: u64, to: u64, reason: GapReason, bytes: Option<u64>, text: &str) -> Event {
+    Event {
+        text: Some(text.into()),
+        gap_lane: Some(lane),
+        gap_inc: Some(inc.into()),
+        gap_from_seq: Some(from),
+        gap_to_seq: Some(to),
+        gap_bytes: bytes,
+        gap_reason: Some(reason),
+        ..Event::new(EventKind::Gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seq: u64) -> Position {
+        Position { ordinal: 2, seq }
+    }
+
+    fn gap(lane: LaneName, from: u64, to: u64) -> Gap {
+        Gap { lane, from: at(from), to: at(to), reason: GapReason::Quota, event: at(1) }
+    }
+
+    #[test]
+    fn a_position_is_in_at_most_one_gap() {
+        let mut gaps = Gaps::default();
+        gaps.add(gap(LaneName::Inputs, 10, 20));
+        gaps.add(gap(LaneName::Inputs, 30, 30));
+        gaps.add(gap(LaneName::Alarms, 1, 5));
+        let holding = |seq| gaps.holding(LaneName::Inputs, at(seq)).map(|gap| gap.from.seq);
+        assert_eq!([9, 10, 20, 21, 30, 31].map(holding), [None, Some(10), Some(10), None, Some(30), None]);
+        assert_eq!(gaps.after(LaneName::Inputs, at(10)).unwrap().from, at(30));
+        assert_eq!(gaps.records_after(LaneName::Inputs, at(15)), 5 + 1);
+        gaps.forget(LaneName::Inputs, at(29));
+        assert_eq!(gaps.holding(LaneName::Inputs, at(10)), None);
+        assert_eq!(gaps.all().len(), 2);
+    }
+}
