@@ -8,6 +8,7 @@ mod mosquitto;
 mod mqtt;
 mod ports;
 mod process;
+mod proxy;
 mod recording;
 mod wait;
 
@@ -20,6 +21,7 @@ pub use mosquitto::{Mosquitto, Settings};
 pub use mqtt::publish;
 pub use ports::free_port;
 pub use process::Process;
+pub use proxy::{Fault, Proxy};
 pub use recording::Recording;
 pub use wait::{wait_for, wait_until};
 
