@@ -209,6 +209,14 @@ impl Kafka {
         })
     }
 
+    /// Shows `visit` what [`Kafka::read_committed`] would collect, in order within each partition.
+    ///
+    /// # Errors
+    /// As [`Kafka::read_committed`], and the first failure of `visit`.
+    pub fn visit_records(&self, topic: &str, mut visit: impl FnMut(&KafkaRecord) -> Result<()>) -> Result<()> {
+        self.consume(topic, "read_committed", |message| visit(&record(message)?))
+    }
+
     fn read(&self, topic: &str, isolation: &str) -> Result<Vec<KafkaRecord>> {
         let mut records = Vec::new();
         self.consume(topic, isolation, |message| {
@@ -273,14 +281,14 @@ pub(crate) fn client_config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWERS_WITHIN).with_context(|| format!("failed to look up {topic}"))?;
     let topic_metadata = metadata.topics().first().with_context(|| format!("no metadata of {topic}"))?;
     ensure!(topic_metadata.error().is_none() && !topic_metadata.partitions().is_empty(), "topic {topic} does not exist");
     Ok(topic_metadata.partitions().iter().map(|partition| partition.id()).collect())
 }
 
-fn record(message: &impl Message) -> Result<KafkaRecord> {
+pub(crate) fn record(message: &impl Message) -> Result<KafkaRecord> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).with_context(|| format!("{} holds bytes that are no text", message.topic()));
     let mut headers = BTreeMap::new();
     for header in message.headers().into_iter().flat_map(Headers::iter) {

@@ -258,8 +258,7 @@ fn sockets(client: &TcpStream, server: &TcpStream) -> std::io::Result<[TcpStream
 /// Carries one direction until either side ends; then the other direction ends too.
 fn pump(shared: &Shared, id: u64, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
     let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let Ok(bytes @ 1..) = from.read(&mut chunk) else { break };
+    while let Ok(bytes @ 1..) = from.read(&mut chunk) {
         if !shared.may_carry(id, direction) || to.write_all(&chunk[..bytes]).is_err() {
             break;
         }
