@@ -94,14 +94,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
-    let policy = CommitPolicy {
-        max_delay: config.buffer.commit_max_delay,
-        max_bytes: config.buffer.commit_bytes,
+    let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
+    let settings = commit::Settings {
+        policy,
+        quota_bytes: config.buffer.quota_bytes,
+        max_age: config.buffer.max_age,
         origin: config.gateway.origin,
-        ..CommitPolicy::default()
+        hold: hold.clone(),
+        clock: clock.clone(),
+        stop: stop.clone(),
     };
-    let (commit_log, commit_hold, commit_clock) = (log.clone(), hold.clone(), clock.clone());
-    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_hold, commit_clock)?))?;
+    let commit_log = log.clone();
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, settings)?))?;
     open_incarnation(&log, &appender, &config, &clock).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
