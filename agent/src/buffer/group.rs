@@ -322,7 +322,7 @@ impl Group {
         Ok(())
     }
 
-    fn reclaim(&mut self, lane: LaneName) {
+    pub(super) fn reclaim(&mut self, lane: LaneName) {
         if let Err(problem) = self.writer.reclaim(lane, self.settings.hold.behind(lane)) {
             warn!(lane = lane.as_str(), %problem, "what is no longer needed cannot be removed");
         }
@@ -380,7 +380,7 @@ impl Group {
     }
 
     /// Names what goes, then lets it go.
-    fn evict(&mut self, lane: LaneName, key: Key, reason: GapReason) -> Result<(), BufferError> {
+    pub(super) fn evict(&mut self, lane: LaneName, key: Key, reason: GapReason) -> Result<(), BufferError> {
         for (from, to) in self.log.shared.ranges(lane, key) {
             self.name_gap(lane, from, to, reason, None)?;
         }

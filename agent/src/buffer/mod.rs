@@ -11,6 +11,7 @@
 //! [`Log::open`] gives the [`Log`], which any thread may read, and the one [`Writer`], which normally moves into [`commit::run`]. A partition is
 //! made at the first append of an incarnation to a lane and whenever the last is full; one of an earlier incarnation is never written again.
 //! Nothing is ever deleted from a database: [`Writer::reclaim`] drops whole directories.
+mod barrier;
 pub mod commit;
 mod counters;
 mod cursor;
@@ -29,7 +30,7 @@ mod recovery;
 mod rewrite;
 mod small_file;
 mod space;
-mod watch;
+pub mod watch;
 mod writer;
 
 #[cfg(test)]

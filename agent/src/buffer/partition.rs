@@ -24,7 +24,7 @@ use hark_protocol::topics::LaneName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BufferError, Position, small_file::sync_dir, watch::StoreWatch};
+use super::{BufferError, Position, barrier, small_file::sync_dir, watch::StoreWatch};
 
 /// sled's page cache per open partition. A leaf is below 110 KiB; readers go forward and rarely come back.
 const CACHE_BYTES: u64 = 512 * 1024;
@@ -140,6 +140,8 @@ pub(super) struct Partition {
     /// `None` only while it is being dropped.
     db: Option<sled::Db>,
     file: File,
+    /// Where that file lies.
+    path: PathBuf,
     watch: Arc<StoreWatch>,
 }
 
@@ -153,16 +155,15 @@ impl Partition {
     /// Makes it durable, down to the entry in the parent directory.
     pub(super) fn complete(&self, dir: &Path, header: &Header) -> Result<(), StoreError> {
         self.flush()?;
-        for file in ["conf", "db"] {
-            File::open(dir.join(file))?.sync_all()?;
+        for made in ["conf", "db", "blobs"] {
+            barrier::sync_all(&dir.join(made))?;
         }
-        File::open(dir.join("blobs"))?.sync_all()?;
         let mut file = File::create(dir.join(HEADER_FILE))?;
         file.write_all(&encode_header(header))?;
         file.sync_all()?;
-        File::open(dir)?.sync_all()?;
+        barrier::sync_all(dir)?;
         if let Some(parent) = dir.parent() {
-            File::open(parent)?.sync_all()?;
+            barrier::sync_all(parent)?;
         }
         Ok(())
     }
@@ -193,7 +194,8 @@ impl Partition {
             #[expect(clippy::disallowed_methods, reason = "sled tells nobody when its threads have let go of the lock")]
             thread::sleep(LOCK_RETRY);
         };
-        Ok(Self { db: Some(db), file: File::open(dir.join("db"))?, watch })
+        let path = dir.join("db");
+        Ok(Self { db: Some(db), file: File::open(&path)?, path, watch })
     }
 
     /// Adds frames and the marks that belong to them: after a crash all of them are there or none. Not durable before [`Partition::flush`].
@@ -218,7 +220,7 @@ impl Partition {
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         guarded(&self.watch, || self.db().flush())?;
         let _watched = self.watch.enter();
-        self.file.sync_data()?;
+        barrier::sync_data(&self.file, &self.path)?;
         Ok(())
     }
 

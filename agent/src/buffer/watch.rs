@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::warn;
+
+use crate::stop::Stop;
+
 /// Calls at the same time: writer, two readers, sources of status.
 const SLOTS: usize = 32;
 
@@ -16,6 +20,27 @@ const SLOTS: usize = 32;
 pub struct StoreWatch {
     /// When each began, milliseconds after the first one plus one; 0 is a free slot.
     began: [AtomicU64; SLOTS],
+}
+
+/// A call of the store that takes so long is worth a word.
+const WARN_AFTER: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks at the calls until `stop`; true if one made no progress for `limit`, which only the end of the process mends.
+pub fn hung(watch: &StoreWatch, limit: Duration, stop: &Stop) -> bool {
+    let mut warned = false;
+    while !stop.wait(LOOK_EVERY.min(limit / 4)) {
+        let oldest = watch.oldest();
+        if oldest >= limit {
+            return true;
+        }
+        let slow = oldest >= WARN_AFTER.min(limit / 2);
+        if slow && !warned {
+            warn!(seconds = oldest.as_secs(), "a call of the store makes no progress");
+        }
+        warned = slow;
+    }
+    false
 }
 
 /// A call under way, until it is dropped.
@@ -52,6 +77,15 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_without_progress_is_found_and_a_stop_ends_the_watch() {
+        let (watch, stop) = (StoreWatch::default(), Stop::default());
+        let _call = watch.enter();
+        assert!(hung(&watch, Duration::from_millis(40), &stop));
+        stop.request();
+        assert!(!hung(&watch, Duration::from_secs(3600), &stop));
+    }
 
     #[test]
     fn only_calls_under_way_count() {
