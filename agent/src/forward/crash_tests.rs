@@ -50,7 +50,8 @@ impl Gateway {
         let (hold, status) = (Arc::new(Hold::new()), Arc::new(Status::new(&config, log.clone(), Vec::new(), &clock)));
         let forward = Forward::with(kafka.clone(), &config, settings, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone()).unwrap();
         let commit_log = log.clone();
-        let commit = std::thread::spawn(move || commit::run(writer, commit_log, requests, CommitPolicy::default(), hold, clock));
+        let settings = commit::Settings { hold, clock, ..commit::Settings::unbounded(CommitPolicy::default()) };
+        let commit = std::thread::spawn(move || commit::run(writer, commit_log, requests, settings));
         let stop = Stop::default();
         // Forward then drains and returns instead of waiting for more.
         stop.request();

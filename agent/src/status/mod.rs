@@ -196,20 +196,14 @@ impl Status {
             let forwarded = *lock(&self.forwarded);
             let numbers = forwarded.numbers;
             let gaps = self.log.gaps();
-            let ahead = LaneName::ALL.map(|lane| named_after(&gaps, lane, forwarded.acknowledged[lane as usize]));
-            let depth: u64 = LaneName::ALL.iter().map(|&lane| self.log.depth(lane, forwarded.acknowledged[lane as usize])).sum();
+            let ahead: u64 = LaneName::ALL.iter().map(|&lane| named_after(&gaps, lane, forwarded.acknowledged[lane as usize])).sum();
+            let buffered = LaneName::ALL.iter().map(|&lane| self.log.depth(lane, forwarded.acknowledged[lane as usize])).sum();
             tries += 1;
             // A commit came in between: what was read belongs to two moments.
             if tries < TRIES && (appended != self.appended() || gaps.len() != self.log.gaps().len()) {
                 continue;
             }
-            let ahead: u64 = ahead.iter().sum();
-            return Conservation {
-                accepted: forwarded.found + appended,
-                delivered: numbers.delivered,
-                buffered: depth.saturating_sub(ahead),
-                gaps: numbers.gap_records + ahead,
-            };
+            return Conservation { accepted: forwarded.found + appended, delivered: numbers.delivered, buffered, gaps: numbers.gap_records + ahead };
         }
     }
 
@@ -248,8 +242,7 @@ impl Status {
 
     /// Records in `lane` that Kafka has not acknowledged and that are not lost.
     pub fn buffered(&self, lane: LaneName) -> u64 {
-        let acknowledged = self.acknowledged(lane);
-        self.log.depth(lane, acknowledged).saturating_sub(named_after(&self.log.gaps(), lane, acknowledged))
+        self.log.depth(lane, self.acknowledged(lane))
     }
 
     /// Seconds since the event of the oldest record in `lane` that Kafka has not acknowledged; `None` without one, or where it cannot be read.
@@ -322,12 +315,17 @@ impl Status {
 
 /// Records behind `acknowledged`.
 fn found(log: &Log, acknowledged: &[Position; LaneName::ALL.len()]) -> u64 {
-    LaneName::ALL.iter().map(|&lane| log.depth(lane, acknowledged[lane as usize]) - log.committed(lane).seq).sum()
+    let gaps = log.gaps();
+    let behind = |&lane: &LaneName| {
+        let at = acknowledged[lane as usize];
+        (log.depth(lane, at) + named_after(&gaps, lane, at)).saturating_sub(log.committed(lane).seq)
+    };
+    LaneName::ALL.iter().map(behind).sum()
 }
 
-/// Records of `lane` after `at` that are named in `gaps`.
+/// Records of `lane` after `at` that events name in `gaps`.
 fn named_after(gaps: &[Gap], lane: LaneName, at: Position) -> u64 {
-    let ahead = gaps.iter().filter(|gap| gap.lane == lane && gap.to > at);
+    let ahead = gaps.iter().filter(|gap| gap.lane == lane && gap.to > at && gap.event != Position::default());
     ahead.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
 }
 
