@@ -5,6 +5,8 @@
 pub mod counters;
 pub mod decode;
 pub mod mqtt;
+mod mqtt_decode;
+mod mqtt_session;
 pub mod node;
 mod node_line;
 pub mod registry;
