@@ -60,7 +60,7 @@ const DURABLE: usize = 2 * u16::MAX as usize;
 /// For saying goodbye to a broker when stopping.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A message weighs at least this much of the window: its own bytes are not all it takes.
-const MESSAGE_OVERHEAD_BYTES: usize = 512;
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512;
 /// Between two pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// So long the window may keep the connection from being served. Then we leave by ourselves: a broker that hears nothing for one and a half
@@ -105,6 +105,7 @@ pub struct Poll {
     window_bytes: usize,
     /// When the connection was last served: read from and written to.
     served_at: Duration,
+    pub(super) held_up_max: Duration,
     /// Counts connections.
     generation: u64,
     /// Whether that connection is up. Events of a lost one may still come before the next one is told of: the client keeps them.
@@ -159,6 +160,7 @@ pub fn open(
         events,
         templates: templates.clone(),
         served_at: clock.monotonic(),
+        held_up_max: HELD_UP_MAX,
         clock: clock.clone(),
         window: window.clone(),
         window_bytes: in_flight_bytes,
@@ -336,7 +338,9 @@ impl Poll {
         }
         let weight = (message.payload().len() + message.topic().len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
         let room = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX));
-        match tokio::time::timeout(patience(self.served_at, self.clock.monotonic()), room).await {
+        // Longer than this the connection is not left unserved, however many messages it was held up by.
+        let patience = self.held_up_max.saturating_sub(self.clock.monotonic().saturating_sub(self.served_at));
+        match tokio::time::timeout(patience, room).await {
             Ok(Ok(window)) => {
                 self.counters.in_flight_bytes.fetch_add(window.num_permits() as u64, Ordering::Relaxed);
                 self.tell(Received::Message { message, generation: self.generation, window }).await
@@ -386,11 +390,6 @@ impl Acks {
             self.farewell_said = client.try_disconnect().is_ok();
         }
     }
-}
-
-/// How long a message may wait for room, when the connection was last served at `served_at`.
-fn patience(served_at: Duration, now: Duration) -> Duration {
-    HELD_UP_MAX.saturating_sub(now.saturating_sub(served_at))
 }
 
 /// The filters on which the broker does not grant QoS 1, with its reason.
