@@ -19,11 +19,12 @@ use hark::{
     buffer::{
         Log, LogSettings, Position,
         commit::{self, Append, CommitPolicy, Done},
+        marks::{NodeMark, SourceMark},
     },
-    clock::Clock,
     hold::Hold,
     record::{Body, Entry, Stamp},
 };
+use hark_protocol::node::Kind;
 use hark_protocol::topics::{Clock as ClockState, Event, EventKind, LaneName, Origin, Quality, Reading, Timestamp, TsSource};
 use hark_tests::{
     power::{Disk, Luck, Step, contents, record},
@@ -69,6 +70,13 @@ fn entry(lane: LaneName, at: Position) -> Entry {
     Entry { stamp, cause: None, body }
 }
 
+/// What a source remembers of the inputs up to a position.
+fn mark(at: Position) -> SourceMark {
+    let mut last_seq = [0; Kind::COUNT];
+    last_seq[Kind::Features.index()] = at.seq as u32;
+    SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot: at.ordinal, last_seq, ..NodeMark::default() } }
+}
+
 /// Says a line in one piece, so that it is one call in the trace.
 fn say(line: &str) {
     let mut out = io::stdout().lock();
@@ -88,25 +96,32 @@ fn live(dir: &Path, life: u32) {
     let ordinal = log.incarnation().ordinal;
     let (appender, requests) = commit::channel(64);
     let hold = Arc::new(Hold::new());
-    let policy =
-        CommitPolicy { max_delay: Duration::from_millis(2), max_bytes: 8_000, reclaim_every: Duration::from_millis(5), ..CommitPolicy::default() };
+    let policy = CommitPolicy {
+        max_delay: Duration::from_millis(2),
+        max_bytes: 8_000,
+        housekeeping_every: Duration::from_millis(5),
+        ..CommitPolicy::default()
+    };
+    let settings = commit::Settings { hold: hold.clone(), ..commit::Settings::unbounded(policy) };
     #[expect(clippy::disallowed_methods, reason = "joined below")]
     let commits = thread::spawn({
-        let (log, hold) = (log.clone(), hold.clone());
-        move || commit::run(writer, log, requests, policy, hold, Clock::new())
+        let log = log.clone();
+        move || commit::run(writer, log, requests, settings)
     });
     let mut cursor = log.cursor("forward").expect("the cursor opens");
     let (mut random, mut next) = (Random::new(u64::from(life)), [1_u64; LaneName::ALL.len()]);
     for step in 0..APPENDS {
         let lane = LaneName::ALL[[0, 0, 0, 0, 1, 2, 3][random.below(7)]];
         let count = 1 + random.below(4) as u64;
-        let first = std::mem::replace(&mut next[lane as usize], next[lane as usize] + count);
+        let first = next[lane as usize];
+        next[lane as usize] += count;
         let entries = (first..first + count).map(|seq| entry(lane, Position { ordinal, seq })).collect();
         let done: Done = Box::new(move |outcome| {
             let committed = outcome.expect("the append is taken");
             say(&format!("durable {lane} {} {}", committed.last.ordinal, committed.last.seq));
         });
-        let append = Append { lane, entries, marks: Vec::new(), urgent: random.chance(0.3), done: Some(done) };
+        let marks = if lane == LaneName::Inputs { vec![mark(Position { ordinal, seq: first + count - 1 })] } else { Vec::new() };
+        let append = Append { lane, entries, marks, urgent: random.chance(0.3), done: Some(done) };
         appender.blocking_append(append).expect("the commit loop runs");
         if step % 60 == 59 {
             // What an earlier incarnation left, or half of this one, is needed by nobody any more.
@@ -164,6 +179,11 @@ impl Promised {
                 let needed = Position { ordinal: *ordinal, seq: *seq };
                 let last = found.get(ordinal).copied().unwrap_or(0);
                 ensure!(last >= *seq || needed <= may_start_at, "lane {name}: {needed} was called durable and the last on disk is {ordinal}/{last}");
+            }
+            // A mark behind its records would let a source store them twice; one before them would lose them.
+            if let (LaneName::Inputs, Some((ordinal, seq))) = (lane, found.last_key_value()) {
+                let mark = log.source_marks().node("line", 7).map(|mark| (mark.boot, u64::from(mark.last_seq[Kind::Features.index()])));
+                ensure!(mark == Some((*ordinal, *seq)), "the mark says {mark:?}, the last record is {ordinal}/{seq}");
             }
         }
         let cursor = log.cursor("forward").context("the cursor does not open")?.position().unwrap_or_default();

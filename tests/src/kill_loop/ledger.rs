@@ -54,6 +54,8 @@ pub struct Verdict {
     pub disordered: u64,
     /// Records in Kafka, records that gaps name.
     pub records: [u64; 2],
+    /// Records that gaps name, by lane.
+    pub named: BTreeMap<&'static str, u64>,
     /// How often each kind of finding was met.
     pub findings: BTreeMap<&'static str, u64>,
     /// Some of each.
@@ -164,6 +166,7 @@ impl Ledger {
         // A gap whose records all were delivered after all has no range any more.
         if let (Some(lane), Some(inc), Some(from), Some(to)) = (event.gap_lane, event.gap_inc, event.gap_from_seq, event.gap_to_seq) {
             self.find("gap", &format!("{inc}/{lane}/{from} to {to}, {:?}", event.gap_reason));
+            *self.verdict.named.entry(lane.as_str()).or_default() += to + 1 - from;
             self.gaps.push((inc.to_string(), lane, from, to));
         }
         Ok(())

@@ -117,6 +117,11 @@ impl Disk {
                 }
             }
             Step::Closed { fd } => drop(self.open.remove(fd)),
+            Step::Seeked { fd, at } => {
+                if let Some((_, place)) = self.open.get_mut(fd) {
+                    *place = *at;
+                }
+            }
             Step::WriteBegan { id, fd, at, bytes } => {
                 if let Some((node, place)) = self.open.get_mut(fd) {
                     let (node, at) = (*node, at.unwrap_or(*place));

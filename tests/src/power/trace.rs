@@ -42,6 +42,13 @@ pub enum Step {
         /// File number.
         fd: i32,
     },
+    /// The next bytes without a place of their own go there.
+    Seeked {
+        /// File number.
+        fd: i32,
+        /// Place.
+        at: u64,
+    },
     /// Bytes go to a file; where no place is given, to where the last ones ended.
     WriteBegan {
         /// Call.
@@ -195,8 +202,7 @@ impl<'a> Call<'a> {
             "unlinkat" => Step::Removed(self.path_at(0)?),
             // No barrier: it flushes neither the drive nor the length of the file.
             "sync_file_range" | "fcntl" | "close" => return Ok(()),
-            // Asks where it stands.
-            "lseek" if self.arguments[1..] == ["0", "SEEK_CUR"] => return Ok(()),
+            "lseek" => Step::Seeked { fd: self.fd()?, at: result as u64 },
             name => {
                 ensure!(!self.touches(dir), "{name} is not known here");
                 return Ok(());
