@@ -20,6 +20,8 @@ use crate::config::{
 const HEARTBEAT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// An hour is less than any outage worth buffering for.
 const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
+/// More often is only for tests; less often makes a start read on for long.
+const CHECKPOINT_EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 /// Senders wait for the commit: a node's ring holds 20 s.
 const COMMIT_MAX_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
@@ -71,6 +73,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         serial,
         assets,
         models: dir.join(raw.inference.models),
+        checkpoint_every: raw.inference.checkpoint_every.map(|text| faults.duration("inference.checkpoint_every", &text, CHECKPOINT_EVERY)),
     }
 }
 
