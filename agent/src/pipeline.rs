@@ -16,8 +16,10 @@ use crate::{
     buffer::{
         BufferError, Log, LogSettings,
         commit::{self, Append, Appender, CommitPolicy},
+        watch,
     },
     clock::Clock,
+    commands::EXIT_STORE_HUNG,
     config::{Config, SerialFormat},
     forward::Forward,
     hold::Hold,
@@ -111,14 +113,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
-    let policy = CommitPolicy {
-        max_delay: config.buffer.commit_max_delay,
-        max_bytes: config.buffer.commit_bytes,
+    let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
+    let settings = commit::Settings {
+        policy,
+        quota_bytes: config.buffer.quota_bytes,
+        max_age: config.buffer.max_age,
         origin: config.gateway.origin,
-        ..CommitPolicy::default()
+        hold: hold.clone(),
+        clock: clock.clone(),
+        stop: stop.clone(),
     };
-    let (commit_log, commit_hold, commit_clock) = (log.clone(), hold.clone(), clock.clone());
-    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_hold, commit_clock)?))?;
+    let commit_log = log.clone();
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, settings)?))?;
+    let (watch, store_timeout) = (log.store_watch(), config.buffer.store_timeout);
+    let watch_stop = stages.spawn_stoppable("watchdog", move |stop| {
+        if watch::hung(&watch, store_timeout, stop) {
+            error!(seconds = store_timeout.as_secs(), "a call of the store hangs; the process ends so that its supervisor starts it anew");
+            std::process::exit(i32::from(EXIT_STORE_HUNG));
+        }
+        Ok(())
+    })?;
     open_incarnation(&log, &appender, &config, &clock).await;
     // Before any reading comes, inference must know by which configuration to take it. A log that refuses has failed, and its thread says why.
     let _ = configured.record(&appender).await;
@@ -151,6 +165,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         // Where the log fails, all that append fail with it: its own words say why.
         let mut log_failure = None;
         stages.join("commit", &mut log_failure);
+        watch_stop.request();
+        stages.join("watchdog", &mut first_failure);
         log_failure.or(first_failure).map_or(Ok(()), Err)
     };
     let ended = tokio::task::spawn_blocking(join).await.unwrap_or(Err(RunError::Panicked("shutdown")));

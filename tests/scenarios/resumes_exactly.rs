@@ -261,8 +261,7 @@ fn place(record: &KafkaRecord, ordinals: &BTreeMap<String, u32>) -> Result<(u32,
 
 fn compare(kafka: &Kafka, data: &Path, resumed: usize) -> Result<()> {
     let (log, writer) = Log::open(data, LogSettings::new(1 << 30))?;
-    let ordinals: BTreeMap<String, u32> =
-        log.ended().iter().map(|ended| (ended.incarnation.id.to_string(), ended.incarnation.ordinal)).collect();
+    let ordinals: BTreeMap<String, u32> = log.ended().iter().map(|ended| (ended.incarnation.id.to_string(), ended.incarnation.ordinal)).collect();
     let ids: BTreeMap<u32, String> = ordinals.iter().map(|(id, ordinal)| (*ordinal, id.clone())).collect();
     let [readings, events, predictions, alarms] = [READINGS, EVENTS, PREDICTIONS, ALARMS].map(|topic| topic.full_name(PREFIX));
     let inputs = lane(kafka, &[readings, events.clone()], LaneName::Inputs, &ordinals)?;

@@ -42,6 +42,7 @@ pub(super) struct BufferTable {
     pub(super) commit_bytes: String,
     pub(super) in_flight_bytes: String,
     pub(super) max_age: Option<String>,
+    pub(super) store_timeout: String,
 }
 
 impl Default for BufferTable {
@@ -53,6 +54,7 @@ impl Default for BufferTable {
             commit_bytes: "256 KiB".into(),
             in_flight_bytes: "2 MiB".into(),
             max_age: None,
+            store_timeout: "60s".into(),
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Buffer {
     pub in_flight_bytes: usize,
     /// Older records are given up although Kafka does not have them; `None`: only space decides.
     pub max_age: Option<Duration>,
+    /// A call of the store that makes no progress for so long ends the process.
+    pub store_timeout: Duration,
 }
 
 /// Central Kafka.

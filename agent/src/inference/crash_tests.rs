@@ -87,8 +87,13 @@ impl Lane {
     }
 
     fn push(&mut self, asset: Option<&str>, body: Body) {
-        let stamp =
-            Stamp { asset: asset.map(Into::into), ts: Timestamp(self.now_us), ts_source: TsSource::Gateway, clock: Clock::Synced, origin: Origin::Live };
+        let stamp = Stamp {
+            asset: asset.map(Into::into),
+            ts: Timestamp(self.now_us),
+            ts_source: TsSource::Gateway,
+            clock: Clock::Synced,
+            origin: Origin::Live,
+        };
         self.entries.push(Entry { stamp, cause: None, body });
     }
 
@@ -267,7 +272,8 @@ proptest! {
 /// The steps must reach what is to be compared.
 #[test]
 fn the_steps_reach_scores_alarms_silence_and_answers() {
-    let steps = [Step::Run(60), Step::Fault(20), Step::Command(0), Step::Silent(10), Step::Configure(1), Step::Run(20), Step::Configure(2), Step::Run(70)];
+    let steps =
+        [Step::Run(60), Step::Fault(20), Step::Command(0), Step::Silent(10), Step::Configure(1), Step::Run(20), Step::Configure(2), Step::Run(70)];
     let [events, alarms, predictions] = undisturbed(&Lane::of(&steps));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
     assert!(events.len() >= 4 && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());

@@ -28,7 +28,12 @@ pub(super) struct ModelNames {
 impl ModelNames {
     pub(super) fn of(bundle: &Bundle) -> Self {
         let manifest = bundle.manifest();
-        Self { name: manifest.name.as_str().into(), version: manifest.version.as_str().into(), hash: bundle.model_hash().into(), bundle: bundle.hash().into() }
+        Self {
+            name: manifest.name.as_str().into(),
+            version: manifest.version.as_str().into(),
+            hash: bundle.model_hash().into(),
+            bundle: bundle.hash().into(),
+        }
     }
 }
 

@@ -140,10 +140,7 @@ impl Inference {
         };
         engine.check(&config.assets)?;
         let processed = restored.unwrap_or_else(|| links.log.start(LaneName::Inputs));
-        let mut emitted = Emitted::default();
-        for (lane, emitted) in OUTPUTS.iter().zip(&mut emitted.0) {
-            *emitted = last_cause(&links.log, *lane)?;
-        }
+        let emitted = Emitted(OUTPUTS.map(|lane| links.log.last_cause(lane)));
         let checkpoint = Checkpoints {
             file,
             fixed: config.checkpoint_every,
@@ -337,30 +334,6 @@ fn restore(bundles: &Bundles, bytes: &[u8]) -> Result<(Engine, Position), String
     let Checkpoint { position, engine } = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
     let engine = Engine::restore(bundles.clone(), &engine).map_err(|error| error.to_string())?;
     Ok((engine, position))
-}
-
-/// The cause of the newest output in `lane`.
-fn last_cause(log: &Log, lane: LaneName) -> Result<Option<Cause>, BufferError> {
-    if let Some(cause) = log.last_cause(lane) {
-        return Ok(Some(cause));
-    }
-    let mut reader = log.reader(lane)?;
-    for ended in log.ended().iter().rev() {
-        let last = Position { ordinal: ended.incarnation.ordinal, seq: ended.last_seq(lane) };
-        // Events of other origin stand among those of inference; a few hundred records back is more than a start or a lost link adds.
-        let mut at = Position { seq: last.seq.saturating_sub(512), ..last }.max(log.start(lane));
-        let mut newest = None;
-        while at < last {
-            let records = reader.read(at, BATCH_RECORDS, BATCH_BYTES)?;
-            let Some((position, _)) = records.last() else { break };
-            at = *position;
-            newest = records.iter().filter(|(position, _)| *position <= last).filter_map(|(_, entry)| entry.cause).next_back().max(newest);
-        }
-        if newest.is_some() {
-            return Ok(newest);
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -374,7 +374,8 @@ fn a_command_is_applied_once_and_answered() {
         entry
     };
     feed(&mut engine, 1, &machine(400, 300));
-    let out = feed(&mut engine, 1000, &[command("c1", "acknowledge"), command("c1", "acknowledge"), command("c2", "acknowledge"), command("c3", "sing")]);
+    let out =
+        feed(&mut engine, 1000, &[command("c1", "acknowledge"), command("c1", "acknowledge"), command("c2", "acknowledge"), command("c3", "sing")]);
     assert_eq!(alarms(&out).len(), 1);
     assert_eq!(events(&out), [("audit", "acknowledge", "success"), ("audit", "acknowledge", "refused"), ("audit", "sing", "refused")]);
     let mut stranger = command("c4", "acknowledge");
@@ -430,7 +431,11 @@ fn configuration_comes_with_the_inputs_and_acts_from_its_place_on() {
 
     // What cannot be used is counted and changes nothing.
     let forged = change("configuration", Some("pump"), Some(&asset()), Some("forged"));
-    let many = config::Asset { points: (0..=POINTS_MAX).map(|n| config::Point { id: format!("p{n}").into(), ..asset().points[0].clone() }).collect(), hash: "many".into(), ..asset() };
+    let many = config::Asset {
+        points: (0..=POINTS_MAX).map(|n| config::Point { id: format!("p{n}").into(), ..asset().points[0].clone() }).collect(),
+        hash: "many".into(),
+        ..asset()
+    };
     let unknown = change("bundle", None, None, Some("00"));
     assert!(feed(&mut engine, 930, &[forged, configuration(&many), unknown, change("configuration", Some("pump"), None, Some("x"))]).is_empty());
     assert_eq!((engine.counters().changes_refused, engine.counters().changes), (4, 3));
@@ -537,5 +542,8 @@ fn behind_a_gap_the_quality_and_the_reason_say_so() {
     let mut engine = engine_with(|_| {});
     feed(&mut engine, 1, &entries[..100]);
     engine.pass_gap();
-    assert_eq!(reasons(&feed(&mut engine, 1000, &entries[200..210])), [gap, gap, gap, Some(ScoreReason::Commissioning), Some(ScoreReason::Commissioning)]);
+    assert_eq!(
+        reasons(&feed(&mut engine, 1000, &entries[200..210])),
+        [gap, gap, gap, Some(ScoreReason::Commissioning), Some(ScoreReason::Commissioning)]
+    );
 }

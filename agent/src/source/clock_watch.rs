@@ -74,7 +74,11 @@ pub async fn run(appender: Appender, clock: Clock, origin: Origin, stop: Cancell
     while tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await.is_err() {
         let Some(event) = watch.look(clock.sight()) else { continue };
         let (offset_ms, text) = (event.offset_ms, event.text.clone().unwrap_or_default());
-        if event.what.as_deref() == Some("synced") { info!(offset_ms, "{text}") } else { warn!(offset_ms, "{text}") }
+        if event.what.as_deref() == Some("synced") {
+            info!(offset_ms, "{text}")
+        } else {
+            warn!(offset_ms, "{text}")
+        }
         let entries = vec![entry(event, &clock, origin)];
         if appender.append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent: true, done: None }).await.is_err() {
             return;

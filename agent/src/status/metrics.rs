@@ -139,6 +139,21 @@ impl Scrape {
             counter("buffer_committed_bytes", "Encoded bytes committed, before compression", &buffer.committed_bytes),
             counter("buffer_frame_bytes", "Bytes handed to the store, compressed", &buffer.frame_bytes),
             counter("buffer_reclaimed_bytes", "Bytes on disk given back", &buffer.reclaimed_bytes),
+            counter("buffer_evicted_bytes", "Bytes on disk given up although somebody needed them", &buffer.evicted_bytes),
+            counter("buffer_quarantined", "Damaged partitions put aside", &buffer.quarantined),
+            Family { name: "buffer_lost", help: "Records named in gaps", kind: MetricType::Counter, values: by_lane(&|lane| buffer.lost(lane)) },
+            Family {
+                name: "buffer_stalled",
+                help: "1 while the disk takes nothing and senders are held back",
+                kind: MetricType::Gauge,
+                values: vec![(vec![], u64::from(buffer.stalled.load(Ordering::Relaxed)))],
+            },
+            Family {
+                name: "buffer_gaps_pending",
+                help: "Gaps that forward or inference has still to pass",
+                kind: MetricType::Gauge,
+                values: vec![(vec![], self.0.log.gaps().len() as u64)],
+            },
             counter("buffer_errors", "Commits and reclaims that failed", &buffer.errors),
         ]
     }

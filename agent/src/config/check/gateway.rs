@@ -22,6 +22,8 @@ const HEARTBEAT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
 /// More often is only for tests; less often makes a start read on for long.
 const CHECKPOINT_EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+/// A slow card may need seconds for one call.
+const STORE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
 /// Senders wait for the commit: a node's ring holds 20 s.
 const COMMIT_MAX_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
@@ -34,6 +36,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         commit_bytes: faults.bytes("buffer.commit_bytes", &raw.buffer.commit_bytes) as usize,
         in_flight_bytes: faults.bytes("buffer.in_flight_bytes", &raw.buffer.in_flight_bytes) as usize,
         max_age: raw.buffer.max_age.map(|text| faults.duration("buffer.max_age", &text, MAX_AGE)),
+        store_timeout: faults.duration("buffer.store_timeout", &raw.buffer.store_timeout, STORE_TIMEOUT),
     };
     const SMALLEST_QUOTA: u64 = 64 << 20;
     if buffer.quota_bytes < SMALLEST_QUOTA {
