@@ -19,6 +19,7 @@ pub struct Agent {
     program: PathBuf,
     dir: PathBuf,
     http: SocketAddr,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -40,7 +41,12 @@ impl Agent {
         for (id, text) in assets {
             std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
         }
-        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, environment: Vec::new(), process: None })
+    }
+
+    /// Gives it these variables beside its own from the next start on.
+    pub fn set_environment(&mut self, environment: &[(&'static str, String)]) {
+        self.environment = environment.to_vec();
     }
 
     /// Starts it and waits until its pages answer.
@@ -50,7 +56,9 @@ impl Agent {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the agent runs already");
         let config = self.dir.display().to_string();
-        let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        let mut environment = vec![("NO_COLOR", "1")];
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &environment, &self.dir.join("agent.log"))?;
         let http = self.http;
         wait_for("the agent's pages to answer", STARTS_WITHIN, || {
             process.check_running()?;
