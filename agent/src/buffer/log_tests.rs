@@ -498,7 +498,7 @@ fn marks_are_found_after_a_restart() {
     let mark = |seq: u32| marks::SourceMark::Node {
         source: "line".into(),
         node: 7,
-        mark: marks::NodeMark { boot: 3, last_seq: [seq; hark_protocol::node::Kind::COUNT], dropped_explained: 0 },
+        mark: marks::NodeMark { boot: 3, last_seq: [seq; hark_protocol::node::Kind::COUNT], ..marks::NodeMark::default() },
     };
     let (log, mut writer) = open(dir.path());
     writer.append_all(INPUTS, &[samples::reading(1)], &[mark(1)]).unwrap();
