@@ -4,7 +4,7 @@
 //! else; a start restores the newest checkpoint or the one before it, and reads on.
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{Clock, LaneName, Quality, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Clock, Quality, Reading, Timestamp, TsSource};
 use proptest::prelude::*;
 
 use super::*;
@@ -281,7 +281,7 @@ fn the_steps_reach_scores_alarms_silence_and_answers() {
 
 #[test]
 fn checkpoints_stay_within_their_share_of_flash() {
-    for bytes in [100, 4_096, 20_000, 1 << 20] {
+    for bytes in [100_u64, 4_096, 20_000, 1 << 20] {
         let written = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + STORE_OVERHEAD_BYTES;
         let rate = written as f64 / every(bytes).as_secs_f64();
         assert!(rate <= 1.1 * CHECKPOINT_BYTES_PER_SECOND as f64, "{bytes}: {rate}");
