@@ -144,7 +144,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
     let pages_stop = CancellationToken::new();
     let pages = tokio::spawn(http::serve(listener, status, config.gateway.id.clone(), pages_stop.clone()));
-    let sources = start_sources(&config, &registry, &counters, &appender, &clock, &stop, &mut stages)?;
+    let sources = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
     drop(appender);
 
     // From here on: the order of stopping. Sources first, then what follows from their last readings, then the rest of the way.
@@ -200,11 +200,13 @@ fn start_sources(
     config: &Config,
     registry: &Arc<Registry>,
     counters: &[Arc<SourceCounters>],
+    log: &Log,
     appender: &Appender,
     clock: &Clock,
     stop: &CancellationToken,
     stages: &mut Stages,
 ) -> Result<JoinSet<()>, RunError> {
+    let marks = log.source_marks();
     let mut each = counters.iter().cloned();
     let mut next_counters = || each.next().expect("one set of counters per source");
     let mut tasks = JoinSet::new();
@@ -214,9 +216,9 @@ fn start_sources(
     tasks.spawn(clock_watch::run(appender.clone(), clock.clone(), origin, stop.clone()));
     for broker in &config.mqtt {
         let intake = Intake::new(registry.clone());
-        let (poll, decode, acknowledge) = mqtt::open(broker, intake, appender.clone(), clock.clone(), config.buffer.in_flight_bytes, next_counters());
+        let (window, stored) = (config.buffer.in_flight_bytes, marks.messages(&broker.name));
+        let (poll, decode) = mqtt::open(broker, intake, appender.clone(), clock.clone(), window, &stored, next_counters());
         tasks.spawn(poll.run(stop.clone()));
-        tasks.spawn(acknowledge.run());
         stages.spawn("decode", move || {
             decode.run();
             Ok(())
@@ -224,7 +226,8 @@ fn start_sources(
     }
     for port in &config.serial {
         let intake = Intake::new(registry.clone());
-        let source = SerialSource { config: port.clone(), intake, appender: appender.clone(), clock: clock.clone(), counters: next_counters() };
+        let (appender, clock, stored) = (appender.clone(), clock.clone(), marks.clone());
+        let source = SerialSource { config: port.clone(), intake, appender, clock, stored, counters: next_counters() };
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)

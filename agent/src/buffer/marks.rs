@@ -56,8 +56,12 @@ pub struct NodeMark {
     pub boot: u32,
     /// Last stored seq by kind; 0 before the first.
     pub last_seq: [u32; Kind::COUNT],
-    /// Frames that the node's ring had dropped, as far as a gap in the numbers or an event has told of them.
-    pub dropped_explained: u32,
+    /// Frames that the node's ring had dropped before it was first heard.
+    pub dropped_before: u32,
+    /// Frames that it dropped since, by the kind in whose numbers a gap showed it.
+    pub dropped_explained: [u32; Kind::COUNT],
+    /// Of all these, how many an event in the log tells of.
+    pub dropped_told: u32,
 }
 
 impl NodeMark {
@@ -68,7 +72,9 @@ impl NodeMark {
             return;
         }
         self.last_seq.iter_mut().zip(other.last_seq).for_each(|(seq, other)| *seq = (*seq).max(other));
-        self.dropped_explained = self.dropped_explained.max(other.dropped_explained);
+        self.dropped_explained.iter_mut().zip(other.dropped_explained).for_each(|(dropped, other)| *dropped = (*dropped).max(other));
+        self.dropped_before = self.dropped_before.max(other.dropped_before);
+        self.dropped_told = self.dropped_told.max(other.dropped_told);
     }
 }
 
@@ -214,7 +220,7 @@ mod tests {
         let mut last_seq = [0; Kind::COUNT];
         last_seq[Kind::Features.index()] = features;
         last_seq[Kind::Event.index()] = event;
-        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, last_seq, dropped_explained: 0 } }
+        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, last_seq, ..NodeMark::default() } }
     }
 
     #[test]

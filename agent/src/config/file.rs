@@ -74,6 +74,8 @@ pub(super) struct KafkaTable {
     #[serde(default)]
     pub(super) metered: bool,
     pub(super) backlog_rate: Option<String>,
+    #[serde(default = "duplicate_wait")]
+    pub(super) duplicate_wait: String,
     pub(super) plaintext_accepted: Option<String>,
 }
 
@@ -280,6 +282,9 @@ fn batch_records() -> usize {
 }
 fn batch_bytes() -> String {
     "6 MiB".into()
+}
+fn duplicate_wait() -> String {
+    "10m".into()
 }
 fn mqtt_port() -> u16 {
     1883

@@ -80,6 +80,8 @@ pub struct Kafka {
     pub metered: bool,
     /// Bytes of JSON a second at which a backlog is sent at most.
     pub backlog_bytes_per_s: u64,
+    /// Before the next try where another agent runs under this gateway id.
+    pub duplicate_wait: Duration,
     /// Plain text beyond loopback is accepted, because of this.
     pub plaintext_accepted: Option<String>,
 }

@@ -6,6 +6,10 @@ pub mod clock_watch;
 pub mod counters;
 pub mod decode;
 pub mod mqtt;
+mod mqtt_decode;
+mod mqtt_session;
+#[cfg(test)]
+mod mqtt_tests;
 pub mod node;
 mod node_line;
 pub mod registry;
