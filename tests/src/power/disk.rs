@@ -145,7 +145,7 @@ impl Disk {
                     self.operation(node, What::Resize(length), true);
                 }
             }
-            Step::SyncBegan { id, fd } => {
+            Step::SyncBegan { id, fd, .. } => {
                 if let Some((node, _)) = self.open.get(fd).copied() {
                     let operations = self.nodes[node].pending.iter().filter(|operation| operation.returned).map(|operation| operation.number);
                     let changes = self.changes.iter().filter(|change| change.waits_for.contains(&node)).map(|change| change.number);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     fn sync(id: Id, fd: i32) -> [Step; 2] {
-        [Step::SyncBegan { id, fd }, Step::SyncEnded { id }]
+        [Step::SyncBegan { id, fd, data_only: false }, Step::SyncEnded { id }]
     }
 
     fn disk(steps: impl IntoIterator<Item = Step>) -> Disk {
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_sync_covers_what_was_written_before_it_began() {
-        let during = [Step::SyncBegan { id: 2, fd: 3 }].into_iter().chain(write(5, 3, 0, b"late")).chain([Step::SyncEnded { id: 2 }]);
+        let during = [Step::SyncBegan { id: 2, fd: 3, data_only: true }].into_iter().chain(write(5, 3, 0, b"late")).chain([Step::SyncEnded { id: 2 }]);
         let steps = open(3, "/d/a").into_iter().chain(open(4, "/d")).chain(sync(9, 4)).chain(during);
         assert_eq!(after(&disk(steps), Luck::Nothing, 1), [("a".to_owned(), Vec::new())].into());
     }

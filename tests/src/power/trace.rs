@@ -80,6 +80,8 @@ pub enum Step {
         id: Id,
         /// File number, of a directory too.
         fd: i32,
+        /// `fdatasync`: only what is needed to read the bytes back.
+        data_only: bool,
     },
     /// It is.
     SyncEnded {
@@ -159,7 +161,7 @@ impl<'a> Call<'a> {
                 let at = self.arguments.get(3).context("no place")?.parse()?;
                 steps.push(Step::WriteBegan { id, fd: self.fd()?, at: Some(at), bytes: self.bytes()? });
             }
-            "fsync" | "fdatasync" => steps.push(Step::SyncBegan { id, fd: self.fd()? }),
+            "fsync" | "fdatasync" => steps.push(Step::SyncBegan { id, fd: self.fd()?, data_only: self.name == "fdatasync" }),
             // At its begin: another thread may be given the number before the end is seen.
             "close" => steps.push(Step::Closed { fd: self.fd()? }),
             _ => {}
@@ -310,7 +312,7 @@ mod tests {
         );
         let expected = [
             Step::Opened { fd: 3, path: "/d/a".into(), create: true, truncate: false },
-            Step::SyncBegan { id: 1, fd: 3 },
+            Step::SyncBegan { id: 1, fd: 3, data_only: false },
             Step::WriteBegan { id: 2, fd: 3, at: Some(5), bytes: b"hi".to_vec() },
             Step::WriteEnded { id: 2 },
             Step::SyncEnded { id: 1 },

@@ -19,6 +19,7 @@ pub struct Agent {
     program: PathBuf,
     dir: PathBuf,
     http: SocketAddr,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -48,7 +49,12 @@ impl Agent {
         for (id, text) in assets {
             std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
         }
-        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, environment: Vec::new(), process: None })
+    }
+
+    /// Gives it these variables beside its own from the next start on.
+    pub fn set_environment(&mut self, environment: &[(&'static str, String)]) {
+        self.environment = environment.to_vec();
     }
 
     /// Starts it and waits until its pages answer.
@@ -80,7 +86,9 @@ impl Agent {
         ensure!(self.process.is_none(), "the agent runs already");
         let (program, config) = (self.program.display().to_string(), self.dir.display().to_string());
         let command: Vec<&str> = wrapper.iter().copied().chain([&*program, "run", "--config", &config]).collect();
-        let process = Process::start("agent", Path::new(command[0]), &command[1..], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        let mut environment = vec![("NO_COLOR", "1")];
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let process = Process::start("agent", Path::new(command[0]), &command[1..], &environment, &self.dir.join("agent.log"))?;
         self.process = Some(process);
         Ok(())
     }
