@@ -14,6 +14,7 @@ pub mod config;
 pub mod forward;
 pub mod hold;
 pub mod inference;
+pub mod local;
 pub mod pipeline;
 pub mod record;
 pub mod signal;

@@ -13,11 +13,13 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
     BufferError, Position,
     incarnation::Incarnation,
+    inspect::Copies,
     partition::{self, Header, Key, Partition, StoreError},
     small_file::sync_dir,
 };
@@ -29,6 +31,8 @@ pub(super) struct Lane {
     /// Last committed seq of the present incarnation.
     committed: AtomicU64,
     state: Mutex<State>,
+    /// Partitions are opened as copies: the lane is only looked at.
+    copies: Option<Copies>,
 }
 
 #[derive(Default)]
@@ -45,6 +49,8 @@ struct Open {
     partition: Arc<Partition>,
     /// Since the last look for idle ones.
     used: bool,
+    /// Where the partition lies if it is a copy; goes after it.
+    _copy: Option<TempDir>,
 }
 
 /// Where a record stands, or that it is missing.
@@ -89,7 +95,25 @@ impl Lane {
             state.partitions.insert(key, id);
         }
         sync_dir(&dir)?;
-        Ok(Self { name, dir, committed: AtomicU64::new(0), state: Mutex::new(state) })
+        Ok(Self { name, dir, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
+    }
+
+    /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made or half removed is passed over.
+    pub(super) fn inspect(root: &Path, name: LaneName, copies: Copies, id_of: impl Fn(u32) -> Option<Uuid>) -> Result<Self, BufferError> {
+        let dir = root.join(name.as_str());
+        let mut state = State::default();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(BufferError::io("list", &dir, error)),
+        };
+        for entry in entries.into_iter().flatten() {
+            let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
+            let Some(key) = Key::parse(&entry.file_name().to_string_lossy()).filter(|_| partition::is_complete(&entry.path())) else { continue };
+            let of_header = || partition::read_header(&entry.path()).ok().map(|header| header.incarnation);
+            state.partitions.insert(key, id_of(key.ordinal).or_else(of_header).unwrap_or_default());
+        }
+        Ok(Self { name, dir, committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
     }
 
     /// The incarnations that have partitions here.
@@ -134,6 +158,11 @@ impl Lane {
         next_after(&self.state(), key)
     }
 
+    /// First seq of the partition of the same incarnation after the one that holds `at`.
+    pub(super) fn first_seq_after(&self, at: Position) -> Option<u64> {
+        next_after(&self.state(), Key { ordinal: at.ordinal, first_seq: at.seq })
+    }
+
     /// Makes a partition and lets it be the one that is written.
     pub(super) fn create(&self, key: Key, incarnation: Uuid) -> Result<Arc<Partition>, BufferError> {
         let dir = self.path(key);
@@ -143,7 +172,7 @@ impl Lane {
         state.partitions.insert(key, incarnation);
         state.writable = Some(key);
         close_others(&mut state, key);
-        Ok(keep_open(&mut state, key, made))
+        Ok(keep_open(&mut state, key, made, None))
     }
 
     /// The partition `key`, opened if it is not. `None` if it is gone.
@@ -157,9 +186,12 @@ impl Lane {
         close_others(&mut state, key);
         let dir = self.path(key);
         let header = Header { lane: self.name, key, incarnation };
-        let opened =
-            Partition::open(&dir, header).map_err(|error| damaged(self.name, &dir, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?;
-        Ok(Some(keep_open(&mut state, key, opened)))
+        let opened = match &self.copies {
+            Some(copies) => copies.open(&dir, header).map(|(partition, copy)| (partition, Some(copy))),
+            None => Partition::open(&dir, header).map(|partition| (partition, None)),
+        };
+        let (opened, copy) = opened.map_err(|error| damaged(self.name, &dir, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?;
+        Ok(Some(keep_open(&mut state, key, opened, copy)))
     }
 
     /// Closes what nobody used since the last call; gives how many.
@@ -229,8 +261,8 @@ fn close_others(state: &mut State, key: Key) {
     }
 }
 
-fn keep_open(state: &mut State, key: Key, partition: Partition) -> Arc<Partition> {
+fn keep_open(state: &mut State, key: Key, partition: Partition, copy: Option<TempDir>) -> Arc<Partition> {
     let partition = Arc::new(partition);
-    state.open.push(Open { key, partition: partition.clone(), used: true });
+    state.open.push(Open { key, partition: partition.clone(), used: true, _copy: copy });
     partition
 }

@@ -71,8 +71,8 @@ pub(super) struct Shared {
     /// How often [`Log::wake`] was called.
     wakes: Mutex<u64>,
     woken: Condvar,
-    /// Held, not used: one process per directory.
-    _lock: File,
+    /// Held, not used: one process per directory. `None` where the directory is only looked at.
+    _lock: Option<File>,
 }
 
 impl Log {
@@ -102,18 +102,7 @@ impl Log {
         }
         let has_records = |ordinal| found.iter().any(|incarnation| incarnation.ordinal == ordinal);
         let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?, has_records)?;
-        let shared = Shared {
-            dir: dir.to_owned(),
-            settings,
-            incarnation,
-            history,
-            lanes,
-            counters: Arc::default(),
-            gaps: Mutex::default(),
-            wakes: Mutex::default(),
-            woken: Condvar::new(),
-            _lock: lock,
-        };
+        let shared = Shared::new(dir, settings, incarnation, history, lanes, Some(lock));
         let log = Self { shared: Arc::new(shared) };
         let writer = Writer::new(log.shared.clone())?;
         Ok((log, writer))
@@ -235,6 +224,28 @@ impl Log {
 }
 
 impl Shared {
+    pub(super) fn new(
+        dir: &Path,
+        settings: LogSettings,
+        incarnation: Incarnation,
+        history: History,
+        lanes: [Lane; LaneName::ALL.len()],
+        lock: Option<File>,
+    ) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            settings,
+            incarnation,
+            history,
+            lanes,
+            counters: Arc::default(),
+            gaps: Mutex::default(),
+            wakes: Mutex::default(),
+            woken: Condvar::new(),
+            _lock: lock,
+        }
+    }
+
     pub(super) fn lane(&self, lane: LaneName) -> &Lane {
         &self.lanes[lane as usize]
     }
@@ -286,7 +297,7 @@ fn claim(dir: &Path) -> Result<File, BufferError> {
 }
 
 /// The last seq of an incarnation in `lane` by its newest partition, made durable: what a reader sees now must not vanish later.
-fn last_seq_on_disk(lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
+pub(super) fn last_seq_on_disk(lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
     let Some(key) = lane.newest(ordinal) else { return Ok(0) };
     let Some(partition) = lane.partition(key)? else { return Ok(0) };
     let dir = lane.path(key);
@@ -302,7 +313,7 @@ fn last_seq_on_disk(lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
 }
 
 /// Bytes that a directory takes on disk. What vanishes while it looks counts as gone.
-pub(super) fn tree_bytes(path: &Path) -> Result<u64, BufferError> {
+pub(crate) fn tree_bytes(path: &Path) -> Result<u64, BufferError> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -1,6 +1,8 @@
 //! What a person asks for: one file per subcommand.
+pub mod buffer;
 pub mod replay;
 pub mod run;
+mod words;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -35,6 +37,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Run a recorded file through the same log, inference and alarms, as fast as the machine allows.
     Replay(replay::ReplayArgs),
+    /// Look into the buffer, with the agent running or stopped.
+    Buffer(buffer::BufferArgs),
 }
 
 /// Where the configuration is; shared by the subcommands.
@@ -55,7 +59,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Buffer(args) => buffer::main(&args),
     }
+}
+
+/// Says on standard error why a command was not done.
+fn complain(text: &str) {
+    use std::io::Write;
+    // Where even that fails, the exit code is left.
+    let _ = writeln!(std::io::stderr().lock(), "hark: {text}");
 }
 
 /// Waits for SIGINT or SIGTERM.

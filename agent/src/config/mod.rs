@@ -6,8 +6,9 @@ mod file;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use check::{ConfigError, load, load_to_run};
+pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
+use serde::{Deserialize, Serialize};
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -266,7 +267,7 @@ pub struct CsvLines {
 }
 
 /// One machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Asset {
     /// Unique in the fleet.
     pub id: Name,
@@ -295,7 +296,7 @@ pub struct Asset {
 }
 
 /// Commissioning of the anomaly score.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commissioning {
     /// Rows of normal running to collect in all.
     pub rows: usize,
@@ -312,7 +313,7 @@ impl Commissioning {
 }
 
 /// When a score over its limit becomes an alarm and when it ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlarmSettings {
     /// Over the limit for so long.
     pub on_delay: Duration,
@@ -321,7 +322,7 @@ pub struct AlarmSettings {
 }
 
 /// A scalar point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
     /// Unique within the asset.
     pub id: Name,
@@ -338,7 +339,7 @@ pub struct Point {
 }
 
 /// A point that carries waveform blocks; its features become scalar points `<id>.<feature>`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Waveform {
     /// Point id of the block.
     pub id: Name,
@@ -357,7 +358,7 @@ pub struct Waveform {
 }
 
 /// Geometry of a rolling bearing with its outer ring fixed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bearing {
     /// Number of rolling elements.
     pub elements: u32,

@@ -15,10 +15,8 @@ use std::{
 use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
 use tracing::{error, info, warn};
 
-use self::{
-    kafka::{Destination, DestinationError, GRACE, Outcome},
-    message::{Message, Sender, gateway_stamp},
-};
+use self::kafka::{Destination, DestinationError, GRACE, Outcome};
+pub use self::message::{Message, Sender, gateway_stamp};
 use crate::{
     backoff::Backoff,
     buffer::{BufferError, Cursor, Log, Position, Reader, commit::Appender},

@@ -186,6 +186,12 @@ impl Inference {
     }
 }
 
+/// The last input that the checkpoint in `dir` holds; `None` without a checkpoint that can be read.
+pub fn checkpoint_position(dir: &Path) -> Option<Position> {
+    let (_, content) = SmallFile::open(dir, "checkpoint").ok()?;
+    postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
+}
+
 fn restored(config: &Config, bytes: &[u8]) -> Result<(Engine, Position), String> {
     let Checkpoint { position, engine } = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
     let engine = Engine::restore(&config.assets, &config.models, &engine).map_err(|error| error.to_string())?;

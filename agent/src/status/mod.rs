@@ -120,6 +120,11 @@ impl Status {
         self.delivered.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// Records that Kafka acknowledged since the start.
+    pub fn delivered_records(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
     /// So many more records are named in gaps.
     pub fn gap(&self, records: u64) {
         self.gap_records.fetch_add(records, Ordering::Relaxed);
@@ -128,6 +133,11 @@ impl Status {
     /// Kafka has `lane` up to `position`.
     pub fn acknowledged(&self, lane: LaneName, position: Position) {
         lock(&self.acknowledged)[lane as usize] = position;
+    }
+
+    /// The last record of `lane` that Kafka has.
+    pub fn acknowledged_upto(&self, lane: LaneName) -> Position {
+        lock(&self.acknowledged)[lane as usize]
     }
 
     /// The present state of an asset.
