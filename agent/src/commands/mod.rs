@@ -1,4 +1,5 @@
 //! What a person asks for: one file per subcommand.
+pub mod audit;
 pub mod buffer;
 pub mod replay;
 pub mod run;
@@ -39,6 +40,8 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Look into the buffer, with the agent running or stopped.
     Buffer(buffer::BufferArgs),
+    /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
+    Audit(audit::AuditArgs),
 }
 
 /// Where the configuration is; shared by the subcommands.
@@ -60,6 +63,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Buffer(args) => buffer::main(&args),
+        Command::Audit(args) => audit::main(&args),
     }
 }
 
