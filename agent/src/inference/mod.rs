@@ -249,7 +249,8 @@ impl Engine {
         if event.offset_ms.is_some_and(|offset| offset.abs() < CLOCK_STEP_MS) {
             return;
         }
-        let concerned: usize = self.assets.values_mut().map(|run| usize::from(run.clock_corrected())).sum();
+        let offset_us = event.offset_ms.map_or(0, |offset| (offset * 1e3) as i64);
+        let concerned: usize = self.assets.values_mut().map(|run| usize::from(run.clock_corrected(offset_us))).sum();
         self.shared.counters.clock_corrections += u64::from(concerned > 0);
     }
 

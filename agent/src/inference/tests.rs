@@ -514,6 +514,20 @@ fn a_step_of_the_clock_costs_a_window_and_no_more() {
     }
 }
 
+/// A node's times follow the gateway's clock within seconds of its being set back: no hundred late readings are needed to see it.
+#[test]
+fn a_node_that_follows_a_clock_set_back_goes_on_at_once() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(ROWS + 20, usize::MAX);
+    let (before, after) = entries.split_at(2 * (ROWS + 10));
+    feed(&mut engine, 1, before);
+    feed(&mut engine, 1000, &[clock_record(Some(-600_000.0))]);
+    let back = |entry: &Entry| Entry { stamp: Stamp { ts: Timestamp(entry.stamp.ts.0 - 600 * SECOND), ..entry.stamp.clone() }, ..entry.clone() };
+    let out = feed(&mut engine, 1001, &after.iter().map(back).collect::<Vec<_>>());
+    let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
+    assert_eq!((scored, engine.counters().late, engine.counters().clock_set_back), (7, 0, 1));
+}
+
 #[test]
 fn a_sensor_with_its_own_clock_does_not_mind_the_gateways() {
     let mut engine = engine_with(|_| {});
