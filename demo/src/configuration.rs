@@ -199,8 +199,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mqtt = Address { host: "broker.example".into(), port: 1_883 };
         let gateway = gateway(directory.path());
-        write(directory.path(), &Settings { gateway: &gateway, kafka: "kafka.example:9092", embedded: false, prefix: "demo.", mqtt: &mqtt, http_port: 9_464 })
-            .unwrap();
+        write(
+            directory.path(),
+            &Settings { gateway: &gateway, kafka: "kafka.example:9092", embedded: false, prefix: "demo.", mqtt: &mqtt, http_port: 9_464 },
+        )
+        .unwrap();
         let config = hark::config::load(directory.path()).unwrap();
         assert_eq!((&*config.gateway.id, config.gateway.origin), (&*gateway, Origin::Simulated));
         assert_eq!(config.kafka.unwrap().topic_prefix, "demo.");

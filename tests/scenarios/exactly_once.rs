@@ -159,7 +159,12 @@ fn kills_inside_transactions_lose_and_double_nothing() -> Result<()> {
         if kill % 2 == 0 {
             site.kafka.process()?.pause()?;
             let buffered = metric(&agent, "hark_records_accepted_total");
-            site.kafka.process().and_then(|_| wait_until("a moment of appending", Duration::from_secs(2), || metric(&agent, "hark_records_accepted_total") > buffered)).ok();
+            site.kafka
+                .process()
+                .and_then(|_| {
+                    wait_until("a moment of appending", Duration::from_secs(2), || metric(&agent, "hark_records_accepted_total") > buffered)
+                })
+                .ok();
         }
         agent.kill()?;
         if kill % 2 == 0 {
@@ -307,7 +312,11 @@ fn the_stall_after_a_death_inside_a_transaction_is_bounded() -> Result<()> {
     let topic = READINGS.full_name(PREFIX);
     let mut config = ClientConfig::new();
     // As the agent does.
-    config.set("bootstrap.servers", site.kafka.bootstrap()).set("transactional.id", "hark.dead").set("transaction.timeout.ms", "10000").set("socket.timeout.ms", "8000");
+    config
+        .set("bootstrap.servers", site.kafka.bootstrap())
+        .set("transactional.id", "hark.dead")
+        .set("transaction.timeout.ms", "10000")
+        .set("socket.timeout.ms", "8000");
     let dead: ThreadedProducer<DefaultProducerContext> = config.create()?;
     dead.init_transactions(SOON)?;
     dead.begin_transaction()?;

@@ -28,7 +28,8 @@ fn each_time_arrives(settings: &[(&str, &str)], has_time: bool) -> Result<()> {
         publish(&bench.mosquitto, "plant/hall-3/pump-1/flow", payloads)?;
     }
     let all: BTreeSet<u32> = (0..200).collect();
-    let values = |records: &[KafkaRecord]| records.iter().filter_map(|record| Some(record.json().ok()?["value"].as_f64()? as u32)).collect::<BTreeSet<u32>>();
+    let values =
+        |records: &[KafkaRecord]| records.iter().filter_map(|record| Some(record.json().ok()?["value"].as_f64()? as u32)).collect::<BTreeSet<u32>>();
     send_old_record(&bench)?;
     wait_for("all readings", SOON, || Ok((values(&bench.records(READINGS)?) == all).then_some(())))?;
 

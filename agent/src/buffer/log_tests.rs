@@ -373,6 +373,7 @@ fn a_quota_is_kept_by_giving_up_the_oldest_inputs() {
     const QUOTA: u64 = 6 << 20;
     let dir = tempfile::tempdir().unwrap();
     let looped = looped(dir.path(), QUOTA);
+    looped.hold.checkpoint_stored(at(1, u64::MAX));
     for n in 0..120_u64 {
         let entries = (0..40).map(|k| samples::noise(n * 40 + k, 2_000)).collect();
         looped.appender.blocking_append_durably(INPUTS, entries, true).unwrap();
@@ -498,7 +499,7 @@ fn marks_are_found_after_a_restart() {
     let mark = |seq: u32| marks::SourceMark::Node {
         source: "line".into(),
         node: 7,
-        mark: marks::NodeMark { boot: 3, last_seq: [seq; hark_protocol::node::Kind::COUNT], dropped_explained: 0 },
+        mark: marks::NodeMark { boot: 3, last_seq: [seq; hark_protocol::node::Kind::COUNT], ..Default::default() },
     };
     let (log, mut writer) = open(dir.path());
     writer.append_all(INPUTS, &[samples::reading(1)], &[mark(1)]).unwrap();

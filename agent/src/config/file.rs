@@ -95,11 +95,12 @@ impl Default for HttpTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InferenceTable {
     pub(super) models: PathBuf,
+    pub(super) checkpoint_every: Option<String>,
 }
 
 impl Default for InferenceTable {
     fn default() -> Self {
-        Self { models: "/usr/share/hark/models".into() }
+        Self { models: "/usr/share/hark/models".into(), checkpoint_every: None }
     }
 }
 

@@ -162,7 +162,8 @@ impl Lanes {
             (event.gap_lane, event.gap_inc, event.gap_from_seq, event.gap_to_seq) = (None, None, None, None);
             (event.gap_bytes, event.gap_reason) = (None, None);
         } else if delivered_to >= from {
-            event.text = Some(format!("records {} to {to} of lane {lane} are lost; those from {from} on had been delivered", delivered_to + 1).into());
+            event.text =
+                Some(format!("records {} to {to} of lane {lane} are lost; those from {from} on had been delivered", delivered_to + 1).into());
             event.gap_from_seq = Some(delivered_to + 1);
         }
     }

@@ -48,7 +48,8 @@ impl Gateway {
         let clock = Clock::new();
         let (appender, requests) = commit::channel(64);
         let (hold, status) = (Arc::new(Hold::new()), Arc::new(Status::new(&config, log.clone(), Vec::new(), &clock)));
-        let forward = Forward::with(kafka.clone(), &config, settings, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone()).unwrap();
+        let forward =
+            Forward::with(kafka.clone(), &config, settings, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone()).unwrap();
         let commit_log = log.clone();
         let settings = commit::Settings { hold, clock, ..commit::Settings::unbounded(CommitPolicy::default()) };
         let commit = std::thread::spawn(move || commit::run(writer, commit_log, requests, settings));
@@ -322,7 +323,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let lane = prop::sample::select(LaneName::ALL.to_vec());
-    let fault = prop_oneof![8 => Just(Fault::None), 1 => Just(Fault::Dies), 1 => Just(Fault::Fails), 1 => Just(Fault::AnswerLost), 1 => Just(Fault::GivesUp)];
+    let fault =
+        prop_oneof![8 => Just(Fault::None), 1 => Just(Fault::Dies), 1 => Just(Fault::Fails), 1 => Just(Fault::AnswerLost), 1 => Just(Fault::GivesUp)];
     prop_oneof![
         4 => (lane, 1..20_u64).prop_map(|(lane, count)| Op::Append(lane, count)),
         4 => prop::collection::vec(fault, 0..40).prop_map(Op::Connect),

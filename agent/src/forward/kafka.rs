@@ -465,7 +465,10 @@ impl Context {
         let mut told = self.create_time.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.contains(topic) {
             told.insert(topic.to_owned());
-            warn!(topic, "the topic has message.timestamp.type=CreateTime: its records bear no time of arrival; set LogAppendTime, see config/kafka/");
+            warn!(
+                topic,
+                "the topic has message.timestamp.type=CreateTime: its records bear no time of arrival; set LogAppendTime, see config/kafka/"
+            );
         }
     }
 }

@@ -28,7 +28,17 @@ pub struct Latest {
 impl Latest {
     /// Everything is due.
     pub fn new(gateway: config::Gateway, sender: Sender, inc: Name, status: Arc<Status>, clock: Clock) -> Self {
-        Self { gateway, sender, inc, status, clock, due_at: Duration::ZERO, assets: BTreeMap::new(), baselines: BTreeSet::new(), left_out: BTreeSet::new() }
+        Self {
+            gateway,
+            sender,
+            inc,
+            status,
+            clock,
+            due_at: Duration::ZERO,
+            assets: BTreeMap::new(),
+            baselines: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+        }
     }
 
     /// What was sent may have been lost: everything is due again.

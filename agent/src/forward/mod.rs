@@ -162,7 +162,8 @@ impl<D: Destination> Forward<D> {
         let sender = Sender::new(config.gateway.id.clone(), &kafka.topic_prefix);
         let inc = log.incarnation().id.to_string().into();
         let every = if kafka.metered { METERED_EVERY } else { LIVE_EVERY };
-        let batch_bytes = if kafka.metered { kafka.batch_bytes.min(usize::try_from(kafka.backlog_bytes_per_s).unwrap_or(usize::MAX)) } else { kafka.batch_bytes };
+        let batch_bytes =
+            if kafka.metered { kafka.batch_bytes.min(usize::try_from(kafka.backlog_bytes_per_s).unwrap_or(usize::MAX)) } else { kafka.batch_bytes };
         Ok(Self {
             lanes: Lanes::new(log.clone(), &appender, sender.clone(), at)?,
             latest: Latest::new(config.gateway.clone(), sender, inc, status.clone(), clock.clone()),

@@ -215,9 +215,9 @@ impl Status {
         lock(&self.forwarded).acknowledged[lane as usize]
     }
 
-    /// The present state of an asset.
-    pub fn set_asset(&self, id: Name, asset: topics::Asset) {
-        lock(&self.assets).insert(id, asset);
+    /// The present state of all assets.
+    pub fn set_assets(&self, assets: Vec<(Name, topics::Asset)>) {
+        *lock(&self.assets) = assets.into_iter().collect();
     }
 
     /// All assets.

@@ -22,6 +22,8 @@ const HEARTBEAT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
 /// In less the two would shut each other out without end; after a day the buffer of the one that waits may be full.
 const DUPLICATE_WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// More often is only for tests; less often makes a start read on for long.
+const CHECKPOINT_EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 /// A slow card may need seconds for one call.
 const STORE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
 /// Senders wait for the commit: a node's ring holds 20 s.
@@ -77,6 +79,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         serial,
         assets,
         models: dir.join(raw.inference.models),
+        checkpoint_every: raw.inference.checkpoint_every.map(|text| faults.duration("inference.checkpoint_every", &text, CHECKPOINT_EVERY)),
     }
 }
 
