@@ -41,6 +41,16 @@ impl Hold {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).checkpoint = position;
     }
 
+    /// Where forward's stored cursor of `lane` is: Kafka has everything up to there.
+    pub fn forward(&self, lane: LaneName) -> Position {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).forward[lane as usize]
+    }
+
+    /// Where inference's stored checkpoint is.
+    pub fn checkpoint(&self) -> Position {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).checkpoint
+    }
+
     /// Asks inference to store a checkpoint now.
     pub fn want_checkpoint(&self) {
         self.checkpoint_wanted.store(true, Ordering::Relaxed);

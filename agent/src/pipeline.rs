@@ -16,19 +16,27 @@ use crate::{
     buffer::{
         BufferError, Log, LogSettings,
         commit::{self, Append, Appender, CommitPolicy},
+        watch,
     },
     clock::Clock,
+    commands::EXIT_STORE_HUNG,
     config::{Config, SerialFormat},
     forward::Forward,
     hold::Hold,
-    inference::stage::{Inference, StageError},
+    inference::{
+        Bundles,
+        configured::Configured,
+        stage::{Inference, Links, StageError},
+    },
     local::{self, Local},
     record::{Body, Entry, Stamp},
     source::{
+        clock_watch,
         counters::SourceCounters,
         mqtt,
         registry::{Intake, Registry},
         serial::SerialSource,
+        silence,
     },
     status::{Status, http},
     stop::Stop,
@@ -88,22 +96,47 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let listen = config.http.listen;
     let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
-    let inference = Inference::new(&config, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?;
+    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+    let (bundles, configured) = open_models(&config, &clock)?;
+    let links = Links {
+        log: log.clone(),
+        appender: appender.clone(),
+        hold: hold.clone(),
+        status: status.clone(),
+        clock: clock.clone(),
+        rhythms: registry.rhythms(),
+        configured: configured.clone(),
+    };
+    let inference = Inference::new(&config, bundles, links)?;
     let forward = match config.kafka.clone() {
         Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?),
         None => None,
     };
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
-    let policy = CommitPolicy {
-        max_delay: config.buffer.commit_max_delay,
-        max_bytes: config.buffer.commit_bytes,
+    let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
+    let settings = commit::Settings {
+        policy,
+        quota_bytes: config.buffer.quota_bytes,
+        max_age: config.buffer.max_age,
         origin: config.gateway.origin,
-        ..CommitPolicy::default()
+        hold: hold.clone(),
+        clock: clock.clone(),
+        stop: stop.clone(),
     };
-    let (commit_log, commit_hold, commit_clock) = (log.clone(), hold.clone(), clock.clone());
-    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, policy, commit_hold, commit_clock)?))?;
+    let commit_log = log.clone();
+    stages.spawn("commit", move || Ok(commit::run(writer, commit_log, requests, settings)?))?;
+    let (watch, store_timeout) = (log.store_watch(), config.buffer.store_timeout);
+    let watch_stop = stages.spawn_stoppable("watchdog", move |stop| {
+        if watch::hung(&watch, store_timeout, stop) {
+            error!(seconds = store_timeout.as_secs(), "a call of the store hangs; the process ends so that its supervisor starts it anew");
+            std::process::exit(i32::from(EXIT_STORE_HUNG));
+        }
+        Ok(())
+    })?;
     open_incarnation(&log, &appender, &config, &clock).await;
+    // Before any reading comes, inference must know by which configuration to take it. A log that refuses has failed, and its thread says why.
+    let _ = configured.record(&appender).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
         Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| Ok(forward.run(stop)?))?),
@@ -112,8 +145,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
     let pages_stop = CancellationToken::new();
     let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
-    let mut tasks = start_sources(&config, &counters, &appender, &clock, &stop, &mut stages)?;
-    match Local::open(&config, log.clone(), appender, status, clock) {
+    let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
+    match Local::open(&config, voices) {
         Ok(local) => serve_local(&mut tasks, local, &stop),
         // Machines are listened to all the same.
         Err(problem) => error!(%problem, "the local socket cannot be opened: no commands, and no `hark buffer` while the agent runs"),
@@ -137,6 +171,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         // Where the log fails, all that append fail with it: its own words say why.
         let mut log_failure = None;
         stages.join("commit", &mut log_failure);
+        watch_stop.request();
+        stages.join("watchdog", &mut first_failure);
         log_failure.or(first_failure).map_or(Ok(()), Err)
     };
     let ended = tokio::task::spawn_blocking(join).await.unwrap_or(Err(RunError::Panicked("shutdown")));
@@ -154,24 +190,41 @@ fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
     mqtt.chain(serial).map(|(name, kind, guarantee)| Arc::new(SourceCounters::new(name, kind, guarantee, clock.clone()))).collect()
 }
 
+/// The model bundles, with a copy of the one in use in the data directory, and what the log was told of it and of the configuration.
+fn open_models(config: &Config, clock: &Clock) -> Result<(Bundles, Arc<Configured>), RunError> {
+    let bundles = Bundles::with_copies_in(&config.models, &config.buffer.dir);
+    let offered = bundles.offered().map_err(StageError::from)?;
+    let configured = Configured::open(config, offered.hash().into(), clock.clone())?;
+    let kept = configured.bundles();
+    if let Err(problem) = bundles.keep(&offered, &kept.iter().map(|hash| &**hash).collect::<Vec<_>>()) {
+        warn!(%problem, "the model bundle cannot be copied into the data directory; what waits in the buffer is scored with the one offered");
+    }
+    Ok((bundles, Arc::new(configured)))
+}
+
 fn start_sources(
     config: &Config,
+    registry: &Arc<Registry>,
     counters: &[Arc<SourceCounters>],
+    log: &Log,
     appender: &Appender,
     clock: &Clock,
     stop: &CancellationToken,
     stages: &mut Stages,
 ) -> Result<JoinSet<()>, RunError> {
-    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+    let marks = log.source_marks();
     let mut each = counters.iter().cloned();
     let mut next_counters = || each.next().expect("one set of counters per source");
     let mut tasks = JoinSet::new();
+    let origin = config.gateway.origin;
     tasks.spawn(log_causes(counters.to_vec(), stop.clone()));
+    tasks.spawn(silence::run(registry.rhythms(), appender.clone(), clock.clone(), origin, stop.clone()));
+    tasks.spawn(clock_watch::run(appender.clone(), clock.clone(), origin, stop.clone()));
     for broker in &config.mqtt {
         let intake = Intake::new(registry.clone());
-        let (poll, decode, acknowledge) = mqtt::open(broker, intake, appender.clone(), clock.clone(), config.buffer.in_flight_bytes, next_counters());
+        let (window, stored) = (config.buffer.in_flight_bytes, marks.messages(&broker.name));
+        let (poll, decode) = mqtt::open(broker, intake, appender.clone(), clock.clone(), window, &stored, next_counters());
         tasks.spawn(poll.run(stop.clone()));
-        tasks.spawn(acknowledge.run());
         stages.spawn("decode", move || {
             decode.run();
             Ok(())
@@ -179,7 +232,8 @@ fn start_sources(
     }
     for port in &config.serial {
         let intake = Intake::new(registry.clone());
-        let source = SerialSource { config: port.clone(), intake, appender: appender.clone(), clock: clock.clone(), counters: next_counters() };
+        let (appender, clock, stored) = (appender.clone(), clock.clone(), marks.clone());
+        let source = SerialSource { config: port.clone(), intake, appender, clock, stored, counters: next_counters() };
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)

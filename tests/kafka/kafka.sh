@@ -2,7 +2,9 @@
 # A real Apache Kafka on loopback, for the scenarios in tests/ and for trying things by hand.
 #
 #   kafka.sh fetch                            copies the jars into the cache and prints their directory
-#   kafka.sh run DIR PORT CONTROLLER_PORT     runs a node in the foreground; this process becomes the node
+#   kafka.sh run DIR PORT CONTROLLER_PORT [BEHIND_PORT ADVERTISED_PORT]
+#                                             runs a node in the foreground; this process becomes the node. With the last two it also listens on
+#                                             BEHIND_PORT, and tells who asks there that it is found on ADVERTISED_PORT: a proxy's
 #   kafka.sh start DIR PORT                   runs one in the background (controller on PORT + 1), returns when it answers
 #   kafka.sh stop DIR                         stops the node that `start DIR` started
 #   kafka.sh topics ARGUMENT...               Kafka's own kafka-topics
@@ -56,10 +58,11 @@ prepare_java() {
 }
 
 run() {
-  local dir="$1" port="$2" controller_port="$3" cluster
+  local dir="$1" port="$2" controller_port="$3" behind="${4:+,BEHIND://127.0.0.1:$4}" advertised="${5:+,BEHIND://127.0.0.1:$5}" cluster
   mkdir -p "$dir"
   dir="$(cd "$dir" && pwd)"
-  sed -e "s|@DIR@|$dir|g" -e "s|@PORT@|$port|g" -e "s|@CONTROLLER_PORT@|$controller_port|g" "$here/server.properties" >"$dir/server.properties"
+  sed -e "s|@DIR@|$dir|g" -e "s|@PORT@|$port|g" -e "s|@CONTROLLER_PORT@|$controller_port|g" \
+    -e "s|@BEHIND@|$behind|g" -e "s|@ADVERTISED@|$advertised|g" "$here/server.properties" >"$dir/server.properties"
   prepare_java 512
   if [[ ! -e "$dir/data/meta.properties" ]]; then
     cluster="$("${java[@]}" kafka.tools.StorageTool random-uuid)"
@@ -118,7 +121,7 @@ stop() {
 
 case "${1:-}/$#" in
 fetch/1) fetch ;;
-run/4) run "$2" "$3" "$4" ;;
+run/4 | run/6) run "${@:2}" ;;
 start/3) start "$2" "$3" ;;
 stop/2) stop "$2" ;;
 topics/*) shift && topics "$@" ;;

@@ -4,4 +4,5 @@
 //! `cargo test --workspace` needs neither, and with the feature a missing broker is a failure, never a silent skip.
 //!
 //! Everything here returns errors that name what was waited for and where the log is. It waits for conditions, with a deadline, never for time.
+pub mod kill_loop;
 pub mod support;

@@ -3,18 +3,22 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use hark_protocol::topics::{GapReason, LaneName};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
     ledger::{Ledger, SEQ_MAX, Start, Tally, Track},
-    order,
+    order::{self, Known},
 };
+use crate::forward::cursor::{PerLane, Short};
 
 /// How far a lane of an incarnation is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// To Kafka's cursor.
     Cursor,
+    /// To where another disk had delivered when this gateway took over from it.
+    OtherDisk,
     /// To its last record, which its successor names.
     Successor,
     /// To the highest seq that came: nobody tells what was its last.
@@ -96,7 +100,8 @@ impl Findings {
 }
 
 pub(super) fn of(ledger: &Ledger) -> Findings {
-    let ranks = order::ranks(&ledger.known);
+    let told = Told::of(ledger);
+    let ranks = order::ranks(&told.known);
     let mut by_rank: Vec<usize> = (0..ranks.len()).collect();
     by_rank.sort_by_key(|inc| ranks[*inc]);
     let mut findings = Findings::default();
@@ -106,7 +111,7 @@ pub(super) fn of(ledger: &Ledger) -> Findings {
             findings.without_cursor.push(lane);
         }
         let blind = findings.blind.iter().any(|(of, _)| *of == lane);
-        let judge = Judge { ledger, lane, ranks: &ranks, start, blind };
+        let judge = Judge { ledger, told: &told, lane, ranks: &ranks, start, blind };
         findings.rows.extend(by_rank.iter().filter_map(|inc| judge.row(*inc)));
     }
     findings
@@ -130,8 +135,37 @@ fn start(ledger: &Ledger, lane: LaneName, ranks: &[usize], findings: &mut Findin
     latest
 }
 
+/// What is told of incarnations, put together.
+struct Told {
+    known: Vec<Known>,
+    ends: BTreeMap<usize, PerLane<Option<u64>>>,
+    others: BTreeMap<(LaneName, usize), u64>,
+}
+
+impl Told {
+    fn of(ledger: &Ledger) -> Self {
+        let ids: Vec<Option<Uuid>> = ledger.incs.iter().map(|inc| inc.parse().ok()).collect();
+        let find = |short: Short| ids.iter().position(|id| id.is_some_and(|id| short.is(id)));
+        let mut told = Self { known: ledger.known.clone(), ends: ledger.ends.clone(), others: BTreeMap::new() };
+        for (short, last_seq) in &ledger.lineage {
+            let Some(inc) = find(*short) else { continue };
+            told.known[inc].ordinal.get_or_insert(short.ordinal());
+            let Some(last_seq) = last_seq else { continue };
+            let ends = told.ends.entry(inc).or_default();
+            ends.iter_mut().zip(last_seq).for_each(|(end, last)| *end = (*end).max(Some(*last)));
+        }
+        for (lane, short, seq) in &ledger.others {
+            let Some(inc) = find(*short) else { continue };
+            let end = told.others.entry((*lane, inc)).or_default();
+            *end = (*end).max(*seq);
+        }
+        told
+    }
+}
+
 struct Judge<'a> {
     ledger: &'a Ledger,
+    told: &'a Told,
     lane: LaneName,
     ranks: &'a [usize],
     start: (usize, u64),
@@ -153,7 +187,7 @@ impl Judge<'_> {
         let mut row = Row {
             lane: self.lane,
             inc: self.ledger.incs[inc].clone(),
-            ordinal: self.ledger.known[inc].ordinal,
+            ordinal: self.told.known[inc].ordinal,
             from,
             to,
             end,
@@ -189,13 +223,18 @@ impl Judge<'_> {
     fn to(&self, inc: usize, track: &Track) -> (u64, End) {
         let cursor = self.ledger.cursors[self.lane as usize];
         let Some((cursor_inc, seq)) = cursor else { return (0, End::BeyondCursor) };
-        match self.ranks[inc].cmp(&self.ranks[cursor_inc]) {
-            std::cmp::Ordering::Equal => (seq, End::Cursor),
-            std::cmp::Ordering::Greater => (0, End::BeyondCursor),
-            std::cmp::Ordering::Less => match self.ledger.ends.get(&inc).and_then(|ends| ends[self.lane as usize]) {
-                Some(last) => (last, End::Successor),
-                None => (track.seen.highest(), End::HighestSeen),
-            },
+        if inc == cursor_inc {
+            return (seq, End::Cursor);
+        }
+        if let Some(seq) = self.told.others.get(&(self.lane, inc)) {
+            return (*seq, End::OtherDisk);
+        }
+        if self.ranks[inc] > self.ranks[cursor_inc] {
+            return (0, End::BeyondCursor);
+        }
+        match self.told.ends.get(&inc).and_then(|ends| ends[self.lane as usize]) {
+            Some(last) => (last, End::Successor),
+            None => (track.seen.highest(), End::HighestSeen),
         }
     }
 

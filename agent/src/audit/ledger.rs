@@ -11,6 +11,7 @@ use super::{
     findings::{self, Findings},
     order::Known,
 };
+use crate::forward::cursor::{PerLane, Short};
 
 /// Examples that are kept of each kind of fault.
 const EXAMPLES: usize = 5;
@@ -19,9 +20,6 @@ const TIMES_DIFFER_MS: i64 = 60_000;
 
 /// The highest seq that there can be: beyond it a JSON number is no longer exact.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
-
-/// A value per lane, in the order of [`LaneName::ALL`].
-pub type PerLane<T> = [T; LaneName::ALL.len()];
 
 /// A record of the gateway, as it stands in Kafka.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +96,10 @@ pub struct Ledger {
     last: BTreeMap<(LaneName, usize), BTreeMap<String, (usize, u64)>>,
     /// In some partition a record of the second incarnation follows one of the first; the first such record, and how often.
     pub(super) follows: BTreeMap<(LaneName, usize, usize), Tally>,
+    /// Incarnations by their short names: ordinal, and where the lanes ended as far as that is told.
+    pub(super) lineage: Vec<(Short, Option<PerLane<u64>>)>,
+    /// How far other disks had delivered when they were taken over from.
+    pub(super) others: Vec<(LaneName, Short, u64)>,
     /// Last seqs of an incarnation, by the word of those that came after it.
     pub(super) ends: BTreeMap<usize, PerLane<Option<u64>>>,
     pub(super) cursors: PerLane<Option<(usize, u64)>>,
@@ -116,6 +118,16 @@ impl Ledger {
         let inc = self.number(inc);
         self.known[inc].ordinal = Some(ordinal);
         self.cursors[lane as usize] = Some((inc, seq));
+    }
+
+    /// Another disk had delivered `lane` up to `seq` of an incarnation when this gateway took over from it: nobody claims more of that.
+    pub fn other(&mut self, lane: LaneName, short: Short, seq: u64) {
+        self.others.push((lane, short, seq));
+    }
+
+    /// The disk that delivers says that it has this incarnation, and where it ended.
+    pub fn lineage(&mut self, short: Short, last_seq: Option<PerLane<u64>>) {
+        self.lineage.push((short, last_seq));
     }
 
     /// A partition that may hold records of `lanes` has lost its beginning. To be told before the records.

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_protocol::topics::{GapReason, LaneName};
 use proptest::prelude::*;
 
+use uuid::Uuid;
+
 use super::{
     findings::{End, Findings, Row},
     ledger::{Expired, Ledger, Seen},
 };
+use crate::{buffer::Incarnation, forward::cursor::Short};
 
 const LANE: LaneName = LaneName::Inputs;
 const GW: &str = "gw";
@@ -93,6 +96,30 @@ fn earlier_incarnations_end_where_their_successors_say() {
     let findings = ledger.findings();
     let told: Vec<_> = findings.rows.iter().map(|row| (row.inc.as_str(), row.end, row.missing.count, row.beyond)).collect();
     assert_eq!(told, [("g", End::HighestSeen, 1, 0), ("h", End::Successor, 2, 0), ("i", End::Cursor, 0, 0), ("j", End::BeyondCursor, 0, 2)]);
+}
+
+#[test]
+fn cursors_tell_of_other_disks_and_of_the_lineage() {
+    let ids: Vec<Uuid> = (1..=3).map(|n| Uuid::from_bytes([n; 16])).collect();
+    let names: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    let short = |at: usize, ordinal| Short::from(Incarnation { ordinal, id: ids[at] });
+    let mut ledger = Ledger::new(GW);
+    ledger.cursor(LANE, &names[2], 9, 2);
+    ledger.lineage(short(2, 9), None);
+    ledger.lineage(short(1, 8), Some([4, 0, 0, 0]));
+    ledger.other(LANE, short(0, 8), 5);
+    // The other disk had delivered 5 of 7 when it was taken over from; of this disk's earlier start one is missing.
+    ledger.opened("later", &names[0], [Some(7), None, None, None]);
+    for (inc, seqs) in [(0, 1..=5), (1, 1..=3), (2, 1..=2)] {
+        seqs.for_each(|seq| record(&mut ledger, &names[inc], seq, 0));
+    }
+    let findings = ledger.findings();
+    let mut told: Vec<_> = findings.rows.iter().map(|row| (row.inc.clone(), row.ordinal, row.to, row.end, row.missing.count)).collect();
+    told.sort();
+    let expected = [(None, 5, End::OtherDisk, 0), (Some(8), 4, End::Successor, 1), (Some(9), 2, End::Cursor, 0)];
+    for ((name, told), (ordinal, to, end, missing)) in names.iter().zip(told).zip(expected) {
+        assert_eq!(told, (name.clone(), ordinal, to, end, missing));
+    }
 }
 
 #[test]

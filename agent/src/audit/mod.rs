@@ -29,7 +29,13 @@ use self::{
     ledger::{Expired, Ledger, Seen},
     record::{Place, Telling},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    forward::{
+        cursor::{KafkaCursor, Lineage},
+        kafka::{LINEAGE_TOPIC, cursor_group, cursor_topic},
+    },
+};
 
 /// The topics that lanes go to, with the lanes. Events first: they tell of incarnations.
 const TOPICS: [(Topic, &[LaneName]); 5] = [
@@ -39,8 +45,6 @@ const TOPICS: [(Topic, &[LaneName]); 5] = [
     (READINGS, &[LaneName::Inputs]),
     (SNAPSHOTS, &[LaneName::Inputs]),
 ];
-/// The topics that the cursors are kept under, in the order of the lanes.
-const CURSOR_TOPICS: [Topic; LaneName::ALL.len()] = [READINGS, PREDICTIONS, ALARMS, EVENTS];
 
 /// What is audited.
 #[derive(Clone, Debug)]
@@ -97,17 +101,6 @@ pub fn run(question: &Question, clock: &Clock, progress: &mut dyn FnMut(u64, u64
     Ok(Audited { findings, cursors, records: read, own, unreadable, expired, blind })
 }
 
-/// The consumer group under which a gateway keeps its cursors.
-fn cursor_group(gateway: &str) -> String {
-    format!("hark-cursor.{gateway}")
-}
-
-/// Incarnation and ordinal of a cursor: the first two words of its metadata.
-fn cursor_owner(metadata: &str) -> Option<(String, u32)> {
-    let mut words = metadata.split(' ');
-    Some((words.next().filter(|inc| !inc.is_empty())?.to_owned(), words.next()?.parse().ok()?))
-}
-
 struct Audit<'a> {
     question: &'a Question,
     ledger: Ledger,
@@ -128,13 +121,19 @@ struct TopicState {
 
 impl Audit<'_> {
     fn take_cursors(&mut self, source: &Source) -> Result<[Option<(u64, String)>; LaneName::ALL.len()], KafkaFailure> {
-        let topics = CURSOR_TOPICS.map(|topic| topic.full_name(&self.question.topic_prefix));
+        let topics = LaneName::ALL.into_iter().map(cursor_topic).chain([LINEAGE_TOPIC]);
+        let topics: Vec<String> = topics.map(|topic| topic.full_name(&self.question.topic_prefix)).collect();
+        let mut committed = source.committed(&topics)?;
+        if let Some((_, lineage)) = committed.pop().flatten() {
+            Lineage::parse(&lineage).iter().for_each(|(short, last_seq)| self.ledger.lineage(short, last_seq));
+        }
         let mut cursors = [const { None }; LaneName::ALL.len()];
-        for (lane, committed) in LaneName::ALL.into_iter().zip(source.committed(&topics)?) {
+        for (lane, committed) in LaneName::ALL.into_iter().zip(committed) {
             let Some((offset, metadata)) = committed else { continue };
-            let Some((inc, ordinal)) = cursor_owner(&metadata) else { continue };
-            let seq = u64::try_from(offset).unwrap_or(0);
-            self.ledger.cursor(lane, &inc, ordinal, seq);
+            let Some(KafkaCursor { incarnation, seq, others }) = KafkaCursor::parse(u64::try_from(offset).unwrap_or(0), &metadata) else { continue };
+            let inc = incarnation.id.to_string();
+            self.ledger.cursor(lane, &inc, incarnation.ordinal, seq);
+            others.into_iter().for_each(|(short, seq)| self.ledger.other(lane, short, seq));
             cursors[lane as usize] = Some((seq, inc));
         }
         Ok(cursors)

@@ -3,7 +3,8 @@ use hark_protocol::topics::{EventKind, GapReason, LaneName};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::ledger::{PerLane, SEQ_MAX};
+use super::ledger::SEQ_MAX;
+use crate::forward::cursor::PerLane;
 
 /// Where a record stands in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,18 +1,15 @@
 //! The commit loop: gathers what stages append, commits it in groups, and only then tells who appended it.
 //!
-//! It runs on a thread of its own and ends when every [`Appender`] is gone, after a last commit, or at the first failure of the store. Nobody is
+//! It runs on a thread of its own and ends when every [`Appender`] is gone, after a last commit. Nobody is
 //! told of a commit that did not happen: their callbacks are dropped unused.
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use hark_protocol::topics::{GapReason, LaneName, Origin, TsSource};
+use hark_protocol::topics::{GapReason, LaneName, Origin};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use super::{BufferCounters, BufferError, Gap, Log, Position, Writer, gaps, marks::SourceMark};
-use crate::{
-    clock::Clock,
-    hold::Hold,
-    record::{Body, Entry, Stamp},
-};
+use super::{BufferError, Log, Position, Writer, group::Group, marks::SourceMark};
+use crate::{clock::Clock, hold::Hold, record::Entry};
 
 /// When to commit.
 #[derive(Clone, Copy, Debug)]
@@ -25,10 +22,8 @@ pub struct CommitPolicy {
     pub max_appends: usize,
     /// Databases unused for one to two times this long are closed.
     pub idle_after: Duration,
-    /// Between two looks at what the readers no longer need.
-    pub reclaim_every: Duration,
-    /// What the readings of this gateway come from, for the events that the loop itself writes.
-    pub origin: Origin,
+    /// Between two looks at what the readers no longer need, and at the space.
+    pub housekeeping_every: Duration,
 }
 
 impl Default for CommitPolicy {
@@ -38,9 +33,35 @@ impl Default for CommitPolicy {
             max_bytes: 256 * 1024,
             max_appends: 8192,
             idle_after: Duration::from_secs(60),
-            reclaim_every: Duration::from_secs(1),
-            origin: Origin::Live,
+            housekeeping_every: Duration::from_secs(1),
         }
+    }
+}
+
+/// What the commit loop is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// When to commit.
+    pub policy: CommitPolicy,
+    /// Bytes allowed under the data directory, as in [`super::LogSettings`].
+    pub quota_bytes: u64,
+    /// Older records are given up; `None`: only space decides.
+    pub max_age: Option<Duration>,
+    /// What the readings of this gateway come from, for the events that the loop itself writes.
+    pub origin: Origin,
+    /// Who still needs what.
+    pub hold: Arc<Hold>,
+    /// Gives the time of these events.
+    pub clock: Clock,
+    /// Ends the waiting for a disk that takes nothing.
+    pub stop: CancellationToken,
+}
+
+impl Settings {
+    /// For a log that may grow and is given back by nobody: tests and benchmarks.
+    pub fn unbounded(policy: CommitPolicy) -> Self {
+        let (hold, clock, stop) = (Arc::default(), Clock::new(), CancellationToken::new());
+        Self { policy, quota_bytes: u64::MAX, max_age: None, origin: Origin::Live, hold, clock, stop }
     }
 }
 
@@ -174,127 +195,49 @@ fn one_answer() -> (Done, oneshot::Receiver<Result<Committed, AppendError>>) {
 
 /// Runs until every [`Appender`] is dropped. Blocks: to be called on a thread of its own, outside any async runtime.
 ///
+/// A disk that takes nothing is no end: what waits stays in memory, bounded by the senders' windows, and is tried again until it is taken, or until
+/// a stop is asked for.
+///
 /// # Errors
-/// The first failure of the store. Uncommitted appends are dropped without their `done` being called.
-pub fn run(
-    writer: Writer,
-    log: Log,
-    mut requests: mpsc::Receiver<Request>,
-    policy: CommitPolicy,
-    hold: Arc<Hold>,
-    clock: Clock,
-) -> Result<(), BufferError> {
+/// The first failure that waiting does not mend. Uncommitted appends are dropped without their `done` being called.
+pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, settings: Settings) -> Result<(), BufferError> {
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let timer = timer.map_err(|error| BufferError::io("start the timer of", "commit loop".as_ref(), error))?;
-    let mut group = Group { writer, log, policy, hold, clock: clock.clone(), waiting: Vec::new(), due: false, first_at: None };
-    let (mut idle_at, mut reclaim_at) = (clock.monotonic() + policy.idle_after, clock.monotonic());
+    let (policy, clock) = (settings.policy, settings.clock.clone());
+    let mut group = Group::new(writer, log, settings, timer)?;
+    group.start()?;
+    let mut housekeeping_at = clock.monotonic();
     loop {
-        let deadline = group.first_at.map_or(idle_at.min(reclaim_at), |first_at| first_at + policy.max_delay);
-        let patience = deadline.saturating_sub(clock.monotonic());
-        match timer.block_on(async { tokio::time::timeout(patience, requests.recv()).await }) {
-            Ok(Some(request)) => {
+        let deadline = group.first_at().map_or(housekeeping_at, |first_at| first_at + policy.max_delay);
+        match group.receive(&mut requests, deadline.saturating_sub(clock.monotonic())) {
+            Received::Request(request) => {
                 // With the channel full its senders wait; with an urgent append someone does. Take what is there, then commit.
-                group.due |= requests.capacity() == 0;
+                if requests.capacity() == 0 {
+                    group.hurry();
+                }
                 group.take(request)?;
-                if group.gather(&mut requests)?.is_continue() && !group.due && clock.monotonic() < deadline {
+                while group.has_room() {
+                    let Ok(request) = requests.try_recv() else { break };
+                    group.take(request)?;
+                }
+                if group.has_room() && !group.is_due() && clock.monotonic() < deadline {
                     continue;
                 }
             }
-            Ok(None) => return group.commit(),
-            Err(_) => {}
+            Received::Nothing => {}
+            Received::End => return group.end(),
         }
         group.commit()?;
-        if clock.monotonic() >= idle_at {
-            group.log.close_idle();
-            idle_at = clock.monotonic() + policy.idle_after;
-        }
-        if clock.monotonic() >= reclaim_at {
-            group.reclaim()?;
-            reclaim_at = clock.monotonic() + policy.reclaim_every;
+        if group.must_look() || clock.monotonic() >= housekeeping_at {
+            group.keep_house()?;
+            housekeeping_at = clock.monotonic() + policy.housekeeping_every;
         }
     }
 }
 
-/// The appends of the next commit.
-struct Group {
-    writer: Writer,
-    log: Log,
-    policy: CommitPolicy,
-    hold: Arc<Hold>,
-    clock: Clock,
-    waiting: Vec<(Done, Result<Committed, AppendError>)>,
-    due: bool,
-    /// When the first of them came, as time since boot.
-    first_at: Option<Duration>,
-}
-
-impl Group {
-    /// Takes what waits in the channel; breaks when the group is full.
-    fn gather(&mut self, requests: &mut mpsc::Receiver<Request>) -> Result<ControlFlow<()>, BufferError> {
-        while self.writer.pending_bytes() < self.policy.max_bytes && self.waiting.len() < self.policy.max_appends {
-            let Ok(request) = requests.try_recv() else { return Ok(ControlFlow::Continue(())) };
-            self.take(request)?;
-        }
-        Ok(ControlFlow::Break(()))
-    }
-
-    fn take(&mut self, request: Request) -> Result<(), BufferError> {
-        let append = match request {
-            Request::Append(append) => append,
-            Request::NameGap { lane, from, to, reason, done } => {
-                self.name_gap(lane, from, to, reason)?;
-                // Who asked may have given up; the gap is named all the same.
-                return Ok(drop(done.send(Ok(()))));
-            }
-            Request::Quarantine { lane, from, done } => {
-                self.quarantine(lane, from)?;
-                return Ok(drop(done.send(Ok(()))));
-            }
-        };
-        self.due |= append.urgent;
-        self.first_at = self.first_at.or_else(|| Some(self.clock.monotonic()));
-        let ordinal = self.log.incarnation().ordinal;
-        let outcome = match self.writer.append_all(append.lane, &append.entries, &append.marks) {
-            Ok(seqs) => {
-                Ok(Committed { lane: append.lane, first: Position { ordinal, seq: *seqs.start() }, last: Position { ordinal, seq: *seqs.end() } })
-            }
-            Err(error @ (BufferError::EntryTooLarge { .. } | BufferError::Encode(_))) => {
-                BufferCounters::add(&self.log.counters().refused, 1);
-                Err(AppendError::Refused(error))
-            }
-            Err(error) => return Err(error),
-        };
-        self.waiting.extend(append.done.map(|done| (done, outcome)));
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), BufferError> {
-        self.writer.commit()?;
-        self.due = false;
-        self.first_at = None;
-        self.waiting.drain(..).for_each(|(done, outcome)| done(outcome));
-        Ok(())
-    }
-
-    /// Gives back what every reader has behind it.
-    fn reclaim(&mut self) -> Result<(), BufferError> {
-        LaneName::ALL.into_iter().try_for_each(|lane| self.writer.reclaim(lane, self.hold.behind(lane)).map(drop))
-    }
-
-    fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), BufferError> {
-        let inc = self.log.incarnation_id(from.ordinal).unwrap_or_default().to_string();
-        let text = format!("records {} to {} of lane {lane} are lost", from.seq, to.seq);
-        let now = self.clock.now();
-        let stamp = Stamp { asset: None, ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.policy.origin };
-        let entry = Entry { stamp, cause: None, body: Body::Event(gaps::event(lane, &inc, from.seq, to.seq, reason, None, &text).into()) };
-        let seq = self.writer.append(LaneName::Events, &entry)?;
-        let event = Position { ordinal: self.log.incarnation().ordinal, seq };
-        self.log.shared.add_gap(Gap { lane, from, to, reason, event });
-        self.commit()
-    }
-
-    fn quarantine(&mut self, lane: LaneName, from: Position) -> Result<(), BufferError> {
-        let to = Position { seq: self.log.shared.last_seq(lane, from.ordinal), ..from };
-        self.name_gap(lane, from, to, GapReason::Damaged)
-    }
+/// What came while the loop waited.
+pub(super) enum Received {
+    Request(Request),
+    Nothing,
+    End,
 }

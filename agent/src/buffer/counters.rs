@@ -1,5 +1,5 @@
 //! What the buffer has done since the start, for `/metrics`.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hark_protocol::topics::LaneName;
 
@@ -20,6 +20,14 @@ pub struct BufferCounters {
     pub partitions_made: AtomicU64,
     /// Bytes on disk given back by reclaiming.
     pub reclaimed_bytes: AtomicU64,
+    /// Bytes on disk given up although somebody still needed them.
+    pub evicted_bytes: AtomicU64,
+    /// Records named in gaps, by lane.
+    lost: [AtomicU64; LaneName::ALL.len()],
+    /// Partitions put into quarantine.
+    pub quarantined: AtomicU64,
+    /// The disk takes nothing at present: senders are held back.
+    pub stalled: AtomicBool,
     /// Commits and reclaims that failed.
     pub errors: AtomicU64,
 }
@@ -32,6 +40,15 @@ impl BufferCounters {
 
     pub(super) fn add_appended(&self, lane: LaneName, records: u64) {
         self.appended[lane as usize].fetch_add(records, Relaxed);
+    }
+
+    /// Records of `lane` named in gaps.
+    pub fn lost(&self, lane: LaneName) -> u64 {
+        self.lost[lane as usize].load(Relaxed)
+    }
+
+    pub(super) fn add_lost(&self, lane: LaneName, records: u64) {
+        self.lost[lane as usize].fetch_add(records, Relaxed);
     }
 
     pub(super) fn add(counter: &AtomicU64, amount: u64) {

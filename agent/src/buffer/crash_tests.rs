@@ -159,7 +159,7 @@ fn a_torn_tail_is_cut_and_never_written_again() {
         writer.commit().unwrap();
     }
     drop((log, writer));
-    let db = dir.path().join("inputs/p-00000001-0000000000000001/db");
+    let db = dir.path().join("inputs/p-00000001-0000000000000001-0000/db");
     let mut bytes = fs::read(&db).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end - 30..].fill(0);

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use hark_protocol::topics::{Event, EventKind, GapReason, LaneName};
 
+use serde::{Deserialize, Serialize};
+
 use super::Position;
 
 /// A range that is lost, and the event that says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Lane.
     pub lane: LaneName,
@@ -19,7 +21,7 @@ pub struct Gap {
     pub to: Position,
     /// Why.
     pub reason: GapReason,
-    /// Where in the events lane the gap is named.
+    /// Where in the events lane the gap is named; zero where it needs no name, since Kafka has all of it.
     pub event: Position,
 }
 
@@ -54,9 +56,9 @@ impl Gaps {
         (gap.lane == lane).then_some(*gap)
     }
 
-    /// Records of `lane` after `at` that are lost.
+    /// Records of `lane` after `at` that are lost. What Kafka has is not among them.
     pub(super) fn records_after(&self, lane: LaneName, at: Position) -> u64 {
-        let of_lane = self.by_start.values().filter(|gap| gap.lane == lane && gap.to > at);
+        let of_lane = self.by_start.values().filter(|gap| gap.lane == lane && gap.to > at && gap.event != Position::default());
         of_lane.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
     }
 
@@ -65,9 +67,9 @@ impl Gaps {
         self.by_start.retain(|_, gap| gap.lane != lane || gap.to > passed);
     }
 
-    /// The oldest event that names a gap which is still remembered.
-    pub(super) fn oldest_event(&self) -> Option<Position> {
-        self.by_start.values().map(|gap| gap.event).min()
+    /// Those that an event names.
+    pub(super) fn named(&self) -> Vec<Gap> {
+        self.by_start.values().filter(|gap| gap.event != Position::default()).copied().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Gap> {
@@ -87,6 +89,29 @@ pub(super) fn event(lane: LaneName, inc: &str, from: u64, to: u64, reason: GapRe
         gap_reason: Some(reason),
         ..Event::new(EventKind::Gap)
     }
+}
+
+/// Why, for a person.
+pub(super) fn reason_text(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Quota => "the buffer reached its quota",
+        GapReason::Age => "older than the buffer may keep them",
+        GapReason::DiskFull => "the disk was full",
+        GapReason::Damaged => "a part of the buffer was damaged",
+        GapReason::Refused => "Kafka refuses them for good",
+        GapReason::TornTail => "they are no longer on the disk",
+    }
+}
+
+/// An error with its causes, for one line of log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 #[cfg(test)]

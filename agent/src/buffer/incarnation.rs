@@ -98,7 +98,8 @@ impl Register {
     /// `has_records` tells of which ordinals there are records on disk; these are never forgotten.
     pub(super) fn begin(mut self, highest_seen: u32, has_records: impl Fn(u32) -> bool) -> Result<(Incarnation, History), BufferError> {
         let highest = self.known.last().map_or(0, |known| known.incarnation.ordinal).max(highest_seen);
-        let ordinal = highest.checked_add(1).ok_or(BufferError::OrdinalsExhausted)?;
+        // The highest number of all stands before the keys of marks in the store.
+        let ordinal = highest.checked_add(1).filter(|ordinal| *ordinal < u32::MAX).ok_or(BufferError::OrdinalsExhausted)?;
         let incarnation = Incarnation { ordinal, id: Uuid::new_v4() };
         let forget_before = self.known.len().saturating_sub(REMEMBERED);
         let kept = self.known.iter().enumerate().filter(|(at, known)| *at >= forget_before || has_records(known.incarnation.ordinal));
@@ -142,6 +143,11 @@ impl History {
         let at = self.0.partition_point(|ended| ended.incarnation.ordinal < after.ordinal);
         let records = |ended: &Ended| ended.last_seq(lane).saturating_sub(if ended.incarnation.ordinal == after.ordinal { after.seq } else { 0 });
         self.0[at..].iter().map(records).sum()
+    }
+
+    /// Those from `ordinal` on.
+    pub(super) fn from(&self, ordinal: u32) -> &[Ended] {
+        &self.0[self.0.partition_point(|ended| ended.incarnation.ordinal < ordinal)..]
     }
 
     /// The incarnation with this ordinal.

@@ -5,44 +5,45 @@
 //! recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts meanwhile goes before, and the next copy then
 //! fails with [`BufferError::InUse`].
 use std::{
+    cmp::Reverse,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex},
 };
 
-use hark_protocol::topics::{EventKind, LaneName};
+use hark_protocol::topics::LaneName;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    BufferError, Gap, Log, LogSettings, Position,
+    BufferError, Log, LogSettings, Position,
+    frame::Decoder,
+    gaps::Gaps,
     incarnation::{Incarnation, Register},
     lane::Lane,
-    log::{Shared, last_seq_on_disk},
-    partition::{Header, Partition, StoreError},
+    log::Shared,
+    partition::{self, Key, Partition, StoreError},
+    recovery::{self, HighWater},
 };
-use crate::record::Body;
 
-/// Records of the events lane that are read at a time.
-const BATCH: usize = 1_000;
-
-/// Where a lane that is only looked at has its partitions copied to.
+/// Where a lane that is only looked at has its partitions copied from.
 #[derive(Debug)]
 pub(super) struct Copies {
     root: PathBuf,
 }
 
-/// Keeps the agent out while it lives, and others who look in.
+/// Keeps the agent out while it lives, not others who look in.
 struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
 
 impl Copies {
     /// Opens a copy of the partition in `dir`. The copy goes when the second value is dropped, after the partition.
-    pub(super) fn open(&self, dir: &Path, header: Header) -> Result<(Partition, TempDir), StoreError> {
+    pub(super) fn open(&self, dir: &Path, open: impl FnOnce(&Path) -> Result<Partition, StoreError>) -> Result<(Partition, TempDir), StoreError> {
         let copy = tempfile::Builder::new().prefix("hark-copy-").tempdir()?;
         let quiet = quiet(&self.root).map_err(|error| StoreError::Io(io::Error::other(error)))?;
         copy_tree(dir, copy.path())?;
         drop(quiet);
-        Ok((Partition::open(copy.path(), header)?, copy))
+        Ok((open(copy.path())?, copy))
     }
 }
 
@@ -50,24 +51,49 @@ impl Log {
     /// Opens the log in `dir` for reading, while no agent runs there. It has no present incarnation: its id is nil, and nothing is in it.
     ///
     /// # Errors
-    /// [`BufferError::InUse`] if an agent runs; [`BufferError::Damaged`] if the newest partition of a lane cannot be read; what the disk refuses.
+    /// [`BufferError::InUse`] if an agent runs; what the disk refuses. Damage is found by who reads.
     pub fn inspect(dir: &Path, settings: LogSettings) -> Result<Self, BufferError> {
         drop(quiet(dir)?);
         let mut register = Register::open(dir)?;
-        let [a, b, c, d] = LaneName::ALL.map(|lane| Lane::inspect(dir, lane, Copies { root: dir.to_owned() }, |ordinal| register.id(ordinal)));
-        let lanes = [a?, b?, c?, d?];
-        lanes.iter().flat_map(Lane::incarnations).for_each(|incarnation| register.learn(incarnation));
+        let mut learned = Vec::new();
+        let mut lane = |lane| {
+            let copies = Copies { root: dir.to_owned() };
+            Lane::inspect(dir, lane, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
+        };
+        let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
+        learned.extend(lanes.iter().flat_map(Lane::incarnations));
+        learned.iter().for_each(|incarnation| register.learn(*incarnation));
+        let high_water = HighWater::open(dir)?;
+        let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
         for Incarnation { ordinal, .. } in register.open_ended() {
-            let mut last_seq = [0; LaneName::ALL.len()];
-            for (lane, last_seq) in lanes.iter().zip(&mut last_seq) {
-                *last_seq = last_seq_on_disk(lane, ordinal)?;
+            let mut last_seqs = high_water.of(ordinal);
+            for (lane, last_seq) in lanes.iter().zip(&mut last_seqs) {
+                *last_seq = (*last_seq).max(last_seq_of(lane, ordinal, &mut decoder)?);
             }
-            register.end(ordinal, last_seq);
+            register.end(ordinal, last_seqs);
         }
-        let present = Incarnation { ordinal: u32::MAX, id: Uuid::nil() };
-        let log = Self { shared: Shared::new(dir, settings, present, register.look_back(), lanes, None).into() };
-        log.find_gaps()?;
-        Ok(log)
+        let mut gaps = Gaps::default();
+        for lane in &lanes {
+            // The agent saves what it can of a damaged newest partition; until then its gaps are not known.
+            let marks = recovery::marks_of(lane).or_else(|error| if is_damage(&error) { Ok(Default::default()) } else { Err(error) })?;
+            marks.gaps.iter().for_each(|gap| gaps.add(*gap));
+        }
+        let shared = Shared {
+            dir: dir.to_owned(),
+            settings,
+            incarnation: Incarnation { ordinal: u32::MAX, id: Uuid::nil() },
+            history: register.look_back(),
+            lanes,
+            counters: Arc::default(),
+            watch: Arc::default(),
+            gaps: Mutex::new(gaps),
+            recovered: Default::default(),
+            owed: Mutex::default(),
+            wakes: Mutex::default(),
+            woken: Condvar::new(),
+            _lock: None,
+        };
+        Ok(Self { shared: shared.into() })
     }
 
     /// The newest record of `lane`.
@@ -78,50 +104,45 @@ impl Log {
         if present.seq > 0 { Some(present) } else { before() }
     }
 
-    /// The last record before the partition that follows the one of `from` in `lane`: how far the damage of a partition reaches at most.
+    /// The committed record of `lane` that follows `after`, whether it is still there or not.
+    pub fn following(&self, lane: LaneName, after: Position) -> Option<Position> {
+        self.shared.next(lane, after)
+    }
+
+    /// The last record of the same incarnation before the partition that follows the one of `from`: how far the damage of a partition reaches at most.
     pub fn before_next_partition(&self, lane: LaneName, from: Position) -> Position {
         let last = self.shared.last_seq(lane, from.ordinal);
-        let next = self.shared.lane(lane).first_seq_after(from);
-        Position { seq: next.map_or(last, |next| next - 1).max(from.seq), ..from }
+        let next = self.shared.lane(lane).keys().into_iter().map(Key::first).find(|first| *first > from);
+        let next = next.filter(|next| next.ordinal == from.ordinal).map_or(last, |next| next.seq - 1);
+        Position { seq: next.max(from.seq), ..from }
     }
+}
 
-    /// Reads the gap events that are still on disk.
-    fn find_gaps(&self) -> Result<(), BufferError> {
-        let mut reader = self.reader(LaneName::Events)?;
-        let mut after = self.start(LaneName::Events);
-        loop {
-            let records = match reader.read(after, BATCH, usize::MAX) {
-                Ok(records) if records.is_empty() => return Ok(()),
-                Ok(records) => records,
-                Err(BufferError::Hole { to, .. }) => {
-                    after = to;
-                    continue;
-                }
-                Err(BufferError::Damaged { from, .. }) => {
-                    after = self.before_next_partition(LaneName::Events, from);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            for (position, entry) in records {
-                after = position;
-                if let Some(gap) = self.gap_of(position, &entry.body) {
-                    self.shared.add_gap(gap);
-                }
-            }
-        }
-    }
+/// As a start would find it, but for damage, which it would repair: then what came before the newest partition is known.
+fn last_seq_of(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
+    let before = || lane.newest(ordinal).filter(|key| key.ordinal == ordinal).map_or(0, |key| key.first_seq);
+    recovery::last_seq(lane, ordinal, decoder).or_else(|error| if is_damage(&error) { Ok(before()) } else { Err(error) })
+}
 
-    fn gap_of(&self, event: Position, body: &Body) -> Option<Gap> {
-        let Body::Event(body) = body else { return None };
-        if body.kind != EventKind::Gap {
-            return None;
-        }
-        let id: Uuid = body.gap_inc.as_deref()?.parse().ok()?;
-        let ordinal = self.ended().iter().find(|ended| ended.incarnation.id == id)?.incarnation.ordinal;
-        let at = |seq| Position { ordinal, seq };
-        Some(Gap { lane: body.gap_lane?, from: at(body.gap_from_seq?), to: at(body.gap_to_seq?), reason: body.gap_reason?, event })
+fn is_damage(error: &BufferError) -> bool {
+    matches!(error, BufferError::Damaged { .. })
+}
+
+/// The complete partitions in `dir`, in order, of each the newest generation first; none if the directory is absent.
+pub(super) fn partitions(dir: &Path) -> Result<Vec<(Key, u16, PathBuf)>, BufferError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(BufferError::io("list", dir, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| BufferError::io("list", dir, error))?.path();
+        let key = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
+        found.extend(key.filter(|_| partition::is_complete(&path)).map(|(key, generation)| (key, generation, path)));
     }
+    found.sort_by_key(|(key, generation, _)| (*key, Reverse(*generation)));
+    Ok(found)
 }
 
 /// Makes sure that no agent runs in `dir`, as long as the value lives. A disk that takes no locks, or never had an agent, is quiet.

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    BufferError, Position,
+    BufferError, Position, StoreWatch,
     incarnation::Incarnation,
-    inspect::Copies,
+    inspect::{self, Copies},
     partition::{self, Header, Key, Partition, StoreError},
     small_file::sync_dir,
 };
@@ -28,6 +28,7 @@ use super::{
 pub(super) struct Lane {
     pub(super) name: LaneName,
     dir: PathBuf,
+    watch: Arc<StoreWatch>,
     /// Last committed seq of the present incarnation.
     committed: AtomicU64,
     state: Mutex<State>,
@@ -37,11 +38,18 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    /// All partitions, each with the id of the incarnation that made it.
-    partitions: BTreeMap<Key, Uuid>,
+    partitions: BTreeMap<Key, Known>,
     /// The one being written: open or, when idle, closed.
     writable: Option<Key>,
     open: Vec<Open>,
+}
+
+/// What is known of a partition without opening it.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Incarnation of its first record.
+    incarnation: Uuid,
+    generation: u16,
 }
 
 struct Open {
@@ -56,82 +64,123 @@ struct Open {
 /// Where a record stands, or that it is missing.
 pub(super) enum Place {
     /// In this partition, if anywhere.
-    In(Key),
-    /// In none; this is the first seq of the same incarnation that some partition still holds.
-    Missing {
-        /// `None`: the incarnation has no further partition.
-        next_seq: Option<u64>,
-    },
+    In(Key, Arc<Partition>),
+    /// In none.
+    Missing,
 }
 
 impl Lane {
-    /// Lists the lane under `root`. Partitions that were being removed or made when the agent ended are cleared away: neither holds a committed record.
-    /// `id_of` gives the id of an incarnation; where it does not know, the partition's own header does.
-    pub(super) fn open(root: &Path, name: LaneName, mut id_of: impl FnMut(u32) -> Option<Uuid>) -> Result<Self, BufferError> {
+    /// Lists the lane under `root`. Partitions that were being removed, made or replaced when the agent ended are cleared away: none holds a committed
+    /// record that is not elsewhere. `id_of` gives the id of an incarnation; where it does not know, the partition's own header does, and `learn` is
+    /// told of the incarnations that a header names.
+    pub(super) fn open(
+        root: &Path,
+        name: LaneName,
+        watch: Arc<StoreWatch>,
+        mut id_of: impl FnMut(u32) -> Option<Uuid>,
+        mut learn: impl FnMut(Incarnation),
+    ) -> Result<Self, BufferError> {
         let dir = root.join(name.as_str());
         fs::create_dir_all(&dir).map_err(|error| BufferError::io("create", &dir, error))?;
-        let mut state = State::default();
+        let mut found = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|error| BufferError::io("list", &dir, error))? {
             let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
-            let (path, file_name) = (entry.path(), entry.file_name());
-            let file_name = file_name.to_string_lossy();
+            let (path, file_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if file_name.starts_with("dead-") {
                 fs::remove_dir_all(&path).map_err(|error| BufferError::io("remove", &path, error))?;
-                continue;
+            } else if let Some((key, generation)) = Key::parse(&file_name) {
+                if partition::is_complete(&path) { found.push((key, generation, path)) } else { partition::remove(&path)? }
             }
-            let Some(key) = Key::parse(&file_name) else { continue };
-            if !partition::is_complete(&path) {
+        }
+        // A later generation names what it took over; the same key may stand there twice until that is gone.
+        found.sort_by_key(|(key, generation, _)| (*key, std::cmp::Reverse(*generation)));
+        let mut state = State::default();
+        let mut replaced = Vec::new();
+        for (key, generation, path) in found {
+            if state.partitions.contains_key(&key) {
                 partition::remove(&path)?;
                 continue;
             }
-            let id = match id_of(key.ordinal) {
-                Some(id) => id,
-                None => {
-                    partition::read_header(&path)
-                        .map_err(|error| damaged(name, &path, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?
-                        .incarnation
-                }
-            };
-            state.partitions.insert(key, id);
+            let known_id = id_of(key.ordinal);
+            let header = if generation > 0 || known_id.is_none() { partition::read_header(&path).ok() } else { None };
+            if let Some(header) = &header {
+                replaced.extend(header.replaces.iter().map(|name| dir.join(name)));
+                header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
+            }
+            // A header that cannot be read is found again, as damage, when the partition is opened.
+            let incarnation = known_id.or(header.map(|header| header.incarnation)).unwrap_or_default();
+            state.partitions.insert(key, Known { incarnation, generation });
+        }
+        for path in replaced {
+            let gone = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
+            if path.exists() {
+                partition::remove(&path)?;
+            }
+            if let Some((key, generation)) = gone
+                && state.partitions.get(&key).is_some_and(|known| known.generation == generation)
+            {
+                state.partitions.remove(&key);
+            }
         }
         sync_dir(&dir)?;
-        Ok(Self { name, dir, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
+        Ok(Self { name, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
     }
 
-    /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made or half removed is passed over.
-    pub(super) fn inspect(root: &Path, name: LaneName, copies: Copies, id_of: impl Fn(u32) -> Option<Uuid>) -> Result<Self, BufferError> {
+    /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made, half removed or replaced is passed over.
+    /// `id_of` and `learn` as in [`Self::open`].
+    pub(super) fn inspect(
+        root: &Path,
+        name: LaneName,
+        copies: Copies,
+        id_of: impl Fn(u32) -> Option<Uuid>,
+        mut learn: impl FnMut(Incarnation),
+    ) -> Result<Self, BufferError> {
         let dir = root.join(name.as_str());
         let mut state = State::default();
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => Some(entries),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(BufferError::io("list", &dir, error)),
-        };
-        for entry in entries.into_iter().flatten() {
-            let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
-            let Some(key) = Key::parse(&entry.file_name().to_string_lossy()).filter(|_| partition::is_complete(&entry.path())) else { continue };
-            let of_header = || partition::read_header(&entry.path()).ok().map(|header| header.incarnation);
-            state.partitions.insert(key, id_of(key.ordinal).or_else(of_header).unwrap_or_default());
+        let mut replaced = Vec::new();
+        for (key, generation, path) in inspect::partitions(&dir)? {
+            let header = partition::read_header(&path).ok();
+            if let Some(header) = &header {
+                replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
+                header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
+            }
+            let incarnation = id_of(key.ordinal).or(header.map(|header| header.incarnation)).unwrap_or_default();
+            state.partitions.entry(key).or_insert(Known { incarnation, generation });
         }
-        Ok(Self { name, dir, committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
+        for (key, generation) in replaced {
+            if state.partitions.get(&key).is_some_and(|known| known.generation == generation) {
+                state.partitions.remove(&key);
+            }
+        }
+        Ok(Self { name, dir, watch: Arc::default(), committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
     }
 
-    /// The incarnations that have partitions here.
+    /// The incarnations whose records begin a partition here.
     pub(super) fn incarnations(&self) -> Vec<Incarnation> {
-        let mut found: Vec<_> = self.state().partitions.iter().map(|(key, id)| Incarnation { ordinal: key.ordinal, id: *id }).collect();
+        let mut found: Vec<_> =
+            self.state().partitions.iter().map(|(key, known)| Incarnation { ordinal: key.ordinal, id: known.incarnation }).collect();
         found.dedup();
         found
     }
 
-    /// The newest partition of an incarnation.
+    /// The newest partition that may hold records of `ordinal`.
     pub(super) fn newest(&self, ordinal: u32) -> Option<Key> {
-        let all_of_it = Key { ordinal, first_seq: 0 }..=Key { ordinal, first_seq: u64::MAX };
-        self.state().partitions.range(all_of_it).next_back().map(|(key, _)| *key)
+        self.state().partitions.range(..=Key { ordinal, first_seq: u64::MAX }).next_back().map(|(key, _)| *key)
+    }
+
+    /// All partitions, in order.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.state().partitions.keys().copied().collect()
     }
 
     /// The oldest partition of all.
     pub(super) fn oldest(&self) -> Option<Key> {
         self.state().partitions.first_key_value().map(|(key, _)| *key)
+    }
+
+    /// The partition after `key`.
+    pub(super) fn following(&self, key: Key) -> Option<Key> {
+        following(&self.state(), key)
     }
 
     pub(super) fn committed(&self) -> u64 {
@@ -143,55 +192,91 @@ impl Lane {
         self.committed.store(seq, Ordering::Release);
     }
 
-    /// The partition that holds `at`.
-    pub(super) fn place(&self, at: Position) -> Place {
-        let state = self.state();
-        let wanted = Key { ordinal: at.ordinal, first_seq: at.seq };
-        match state.partitions.range(..=wanted).next_back() {
-            Some((key, _)) if key.ordinal == at.ordinal => Place::In(*key),
-            _ => Place::Missing { next_seq: next_after(&state, wanted) },
-        }
-    }
-
-    /// First seq of the partition of the same incarnation after `key`.
-    pub(super) fn next_first_seq(&self, key: Key) -> Option<u64> {
-        next_after(&self.state(), key)
-    }
-
-    /// First seq of the partition of the same incarnation after the one that holds `at`.
-    pub(super) fn first_seq_after(&self, at: Position) -> Option<u64> {
-        next_after(&self.state(), Key { ordinal: at.ordinal, first_seq: at.seq })
-    }
-
-    /// Makes a partition and lets it be the one that is written.
-    pub(super) fn create(&self, key: Key, incarnation: Uuid) -> Result<Arc<Partition>, BufferError> {
-        let dir = self.path(key);
+    /// The partition that holds `at`, open.
+    pub(super) fn place(&self, at: Position) -> Result<Place, BufferError> {
         let mut state = self.state();
-        let header = Header { lane: self.name, key, incarnation };
-        let made = Partition::create(&dir, header).map_err(|error| BufferError::Store { partition: dir, source: error })?;
-        state.partitions.insert(key, incarnation);
-        state.writable = Some(key);
-        close_others(&mut state, key);
-        Ok(keep_open(&mut state, key, made, None))
+        let Some((&key, _)) = state.partitions.range(..=Key { ordinal: at.ordinal, first_seq: at.seq }).next_back() else {
+            return Ok(Place::Missing);
+        };
+        Ok(self.opened(&mut state, key)?.map_or(Place::Missing, |partition| Place::In(key, partition)))
     }
 
     /// The partition `key`, opened if it is not. `None` if it is gone.
     pub(super) fn partition(&self, key: Key) -> Result<Option<Arc<Partition>>, BufferError> {
-        let mut state = self.state();
+        self.opened(&mut self.state(), key)
+    }
+
+    fn opened(&self, state: &mut State, key: Key) -> Result<Option<Arc<Partition>>, BufferError> {
         if let Some(open) = state.open.iter_mut().find(|open| open.key == key) {
             open.used = true;
             return Ok(Some(open.partition.clone()));
         }
-        let Some(incarnation) = state.partitions.get(&key).copied() else { return Ok(None) };
-        close_others(&mut state, key);
-        let dir = self.path(key);
-        let header = Header { lane: self.name, key, incarnation };
+        let Some(known) = state.partitions.get(&key).copied() else { return Ok(None) };
+        close_others(state, key);
+        let dir = self.dir.join(key.directory(known.generation));
+        let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, self.watch.clone());
         let opened = match &self.copies {
-            Some(copies) => copies.open(&dir, header).map(|(partition, copy)| (partition, Some(copy))),
-            None => Partition::open(&dir, header).map(|partition| (partition, None)),
+            Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
+            None => open(&dir).map(|partition| (partition, None)),
         };
-        let (opened, copy) = opened.map_err(|error| damaged(self.name, &dir, Position { ordinal: key.ordinal, seq: key.first_seq }, error))?;
-        Ok(Some(keep_open(&mut state, key, opened, copy)))
+        let (opened, copy) = opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?;
+        Ok(Some(keep_open(state, key, opened, copy)))
+    }
+
+    /// Makes a partition in the place of `sources` (none: a new place), filled by `fill` before it counts, and lets it be the one that is written if
+    /// `writable`. Gives it and the directories that it replaces, which the caller removes. The key is that of `header`.
+    pub(super) fn create(
+        &self,
+        mut header: Header,
+        sources: &[Key],
+        writable: bool,
+        fill: impl FnOnce(&Partition) -> Result<(), StoreError>,
+    ) -> Result<(Arc<Partition>, Vec<PathBuf>), BufferError> {
+        let mut state = self.state();
+        let key = header.key;
+        let generation = state.partitions.get(&key).map_or(0, |known| known.generation + 1);
+        let dir = self.dir.join(key.directory(generation));
+        let path_of = |key: &Key, known: &Known| self.dir.join(key.directory(known.generation));
+        let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
+        header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+        close_others(&mut state, key);
+        let made = Partition::begin(&dir, self.watch.clone()).and_then(|partition| {
+            fill(&partition)?;
+            partition.complete(&dir, &header)?;
+            Ok(partition)
+        });
+        let made = made.map_err(|error| {
+            // Incomplete, it holds nothing that counts; what cannot be removed now is removed at the next start.
+            let _ = fs::remove_dir_all(&dir);
+            BufferError::Store { partition: dir.clone(), source: error }
+        })?;
+        state.open.retain(|open| !sources.contains(&open.key));
+        state.partitions.retain(|key, _| !sources.contains(key));
+        state.partitions.insert(key, Known { incarnation: header.incarnation, generation });
+        if writable {
+            state.writable = Some(key);
+        }
+        Ok((keep_open(&mut state, key, made, None), replaced))
+    }
+
+    /// Forgets the partition `key`, which is closed unless a reader is in it, and gives its directory.
+    pub(super) fn forget(&self, key: Key) -> Option<PathBuf> {
+        let mut state = self.state();
+        state.open.retain(|open| open.key != key);
+        let known = state.partitions.remove(&key)?;
+        if state.writable == Some(key) {
+            state.writable = None;
+        }
+        Some(self.dir.join(key.directory(known.generation)))
+    }
+
+    /// Closes the partition `key` and writes to it no more: its store has failed.
+    pub(super) fn abandon(&self, key: Key) {
+        let mut state = self.state();
+        state.open.retain(|open| open.key != key);
+        if state.writable == Some(key) {
+            state.writable = None;
+        }
     }
 
     /// Closes what nobody used since the last call; gives how many.
@@ -202,29 +287,23 @@ impl Lane {
         before - state.open.len()
     }
 
-    /// Takes the oldest partition off the list if it is wholly at or before `upto`, `last_of` giving the last seq of an incarnation that has ended.
-    /// The newest of the present incarnation stays, since its name tells the next start how far this one came. Gives its directory.
-    pub(super) fn retire(&self, upto: Position, last_of: impl Fn(u32) -> Option<u64>) -> Option<PathBuf> {
-        let mut state = self.state();
+    /// The oldest partition, unless it is the newest too or a reader is in it: what may be given up next.
+    pub(super) fn expendable(&self) -> Option<Key> {
+        let state = self.state();
         let key = *state.partitions.first_key_value()?.0;
-        let last_seq = next_after(&state, key).map(|next| next - 1).or_else(|| last_of(key.ordinal))?;
-        if (Position { ordinal: key.ordinal, seq: last_seq }) > upto || state.writable == Some(key) {
-            return None;
-        }
-        if let Some(at) = state.open.iter().position(|open| open.key == key) {
-            // A reader is in it; the next call comes back to it.
-            if Arc::strong_count(&state.open[at].partition) > 1 {
-                return None;
-            }
-            state.open.swap_remove(at);
-        }
-        state.partitions.remove(&key);
-        Some(self.path(key))
+        let in_use = state.open.iter().any(|open| open.key == key && Arc::strong_count(&open.partition) > 1);
+        (state.partitions.len() > 1 && state.writable != Some(key) && !in_use).then_some(key)
     }
 
-    /// The directory of a partition.
+    /// The directory of a partition; where it would be if it is gone.
     pub(super) fn path(&self, key: Key) -> PathBuf {
-        self.dir.join(key.directory())
+        let generation = self.state().partitions.get(&key).map_or(0, |known| known.generation);
+        self.dir.join(key.directory(generation))
+    }
+
+    /// The id of the incarnation that a partition begins with.
+    pub(super) fn incarnation_of(&self, key: Key) -> Option<Uuid> {
+        self.state().partitions.get(&key).map(|known| known.incarnation)
     }
 
     /// How many partitions there are, and how many of them are open.
@@ -247,10 +326,9 @@ pub(super) fn damaged(lane: LaneName, dir: &Path, from: Position, error: StoreEr
     BufferError::Store { partition: dir.to_owned(), source: error }
 }
 
-fn next_after(state: &State, key: Key) -> Option<u64> {
+fn following(state: &State, key: Key) -> Option<Key> {
     use std::ops::Bound::{Excluded, Unbounded};
-    let next = state.partitions.range((Excluded(key), Unbounded)).next()?.0;
-    (next.ordinal == key.ordinal).then_some(next.first_seq)
+    state.partitions.range((Excluded(key), Unbounded)).next().map(|(key, _)| *key)
 }
 
 /// Makes room for `key`: of the others, the writable one and those in use right now stay open.

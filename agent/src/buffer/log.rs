@@ -12,15 +12,16 @@ use hark_protocol::topics::LaneName;
 use uuid::Uuid;
 
 use super::{
-    BufferCounters, BufferError, Position, Reader, Writer,
+    BufferCounters, BufferError, Position, Reader, StoreWatch, Writer,
     cursor::{self, Cursor},
-    frame::Decoder,
     gaps::{Gap, Gaps},
     incarnation::{Ended, History, Incarnation, Register},
-    lane::{self, Lane},
-    marks::SourceMarks,
-    partition::Stored,
+    lane::Lane,
+    marks::{LaneMarks, SourceMarks},
+    partition::Key,
+    recovery::{HighWater, Owed, Recovery},
     small_file::sync_dir,
+    space::Ballast,
 };
 use crate::record::Cause;
 
@@ -48,6 +49,11 @@ impl LogSettings {
         self.quota_bytes / 100 * self.lane_percent[lane as usize]
     }
 
+    /// The largest of [`Self::partition_bytes`].
+    pub(super) fn largest_partition_bytes(&self) -> u64 {
+        LaneName::ALL.iter().map(|lane| self.partition_bytes(*lane)).max().unwrap_or(0)
+    }
+
     /// Payload after which a partition of `lane` is full, bytes: a lane is a ring of 32, so that dropping one loses little.
     pub fn partition_bytes(&self, lane: LaneName) -> u64 {
         (self.lane_quota_bytes(lane) / 32).clamp(self.partition_min_bytes, self.partition_max_bytes)
@@ -61,48 +67,80 @@ pub struct Log {
 }
 
 pub(super) struct Shared {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     pub(super) settings: LogSettings,
     pub(super) incarnation: Incarnation,
     pub(super) history: History,
-    lanes: [Lane; LaneName::ALL.len()],
+    pub(super) lanes: [Lane; LaneName::ALL.len()],
     pub(super) counters: Arc<BufferCounters>,
-    gaps: Mutex<Gaps>,
+    pub(super) watch: Arc<StoreWatch>,
+    pub(super) gaps: Mutex<Gaps>,
+    /// What the lanes' marks said at the start.
+    pub(super) recovered: [LaneMarks; LaneName::ALL.len()],
+    /// Losses found at the start that no event names yet.
+    pub(super) owed: Mutex<Vec<Owed>>,
     /// How often [`Log::wake`] was called.
-    wakes: Mutex<u64>,
-    woken: Condvar,
+    pub(super) wakes: Mutex<u64>,
+    pub(super) woken: Condvar,
     /// Held, not used: one process per directory. `None` where the directory is only looked at.
-    _lock: Option<File>,
+    pub(super) _lock: Option<File>,
 }
 
 impl Log {
     /// Opens the log in `dir` (made if absent) and begins a new incarnation, durably.
     ///
-    /// It lists the partitions and reads the newest one per lane of the previous incarnation; its time does not grow with the backlog otherwise.
+    /// It lists the partitions and looks into the newest one per lane; its time does not grow with the backlog otherwise. Of a newest partition that is
+    /// damaged it saves what can be read; the loss is named once the commit loop runs.
     ///
     /// # Errors
-    /// [`BufferError::InUse`] if another process has it, [`BufferError::Damaged`] if that newest partition cannot be read, and what the disk refuses.
+    /// [`BufferError::InUse`] if another process has it, and what the disk refuses.
     pub fn open(dir: &Path, settings: LogSettings) -> Result<(Self, Writer), BufferError> {
+        match Self::try_open(dir, settings) {
+            // Opening a store writes to it. What was kept in reserve is kept for this too.
+            Err(error) if error.is_full() && Ballast::drop_in(dir) => Self::try_open(dir, settings),
+            opened => opened,
+        }
+    }
+
+    fn try_open(dir: &Path, settings: LogSettings) -> Result<(Self, Writer), BufferError> {
         let lock = claim(dir)?;
         let cursors = dir.join("cursors");
         fs::create_dir_all(&cursors).map_err(|error| BufferError::io("create", &cursors, error))?;
         sync_dir(dir)?;
         let mut register = Register::open(dir)?;
-        let [a, b, c, d] = LaneName::ALL.map(|lane| Lane::open(dir, lane, |ordinal| register.id(ordinal)));
-        let lanes = [a?, b?, c?, d?];
+        let watch = Arc::<StoreWatch>::default();
+        let mut learned = Vec::new();
+        let mut lane = |lane| Lane::open(dir, lane, watch.clone(), |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation));
+        let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
         sync_dir(dir)?;
-        let found: Vec<_> = lanes.iter().flat_map(Lane::incarnations).collect();
-        found.iter().for_each(|incarnation| register.learn(*incarnation));
+        learned.extend(lanes.iter().flat_map(Lane::incarnations));
+        learned.iter().for_each(|incarnation| register.learn(*incarnation));
+        let high_water = HighWater::open(dir)?;
+        let mut recovery = Recovery::new(&lanes, dir)?;
         for Incarnation { ordinal, .. } in register.open_ended() {
-            let mut last_seq = [0; LaneName::ALL.len()];
-            for (lane, last_seq) in lanes.iter().zip(&mut last_seq) {
-                *last_seq = last_seq_on_disk(lane, ordinal)?;
-            }
-            register.end(ordinal, last_seq);
+            register.end(ordinal, recovery.last_seqs(ordinal, high_water.of(ordinal))?);
         }
-        let has_records = |ordinal| found.iter().any(|incarnation| incarnation.ordinal == ordinal);
+        let (recovered, owed) = recovery.end()?;
+        let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();
+        let has_records = |ordinal| oldest.is_some_and(|oldest| ordinal >= oldest);
         let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?, has_records)?;
-        let shared = Shared::new(dir, settings, incarnation, history, lanes, Some(lock));
+        let mut gaps = Gaps::default();
+        recovered.iter().flat_map(|marks| &marks.gaps).for_each(|gap| gaps.add(*gap));
+        let shared = Shared {
+            dir: dir.to_owned(),
+            settings,
+            incarnation,
+            history,
+            lanes,
+            counters: Arc::default(),
+            watch,
+            gaps: Mutex::new(gaps),
+            recovered,
+            owed: Mutex::new(owed),
+            wakes: Mutex::default(),
+            woken: Condvar::new(),
+            _lock: Some(lock),
+        };
         let log = Self { shared: Arc::new(shared) };
         let writer = Writer::new(log.shared.clone())?;
         Ok((log, writer))
@@ -164,7 +202,7 @@ impl Log {
         self.shared.history.find(ordinal).map(|ended| ended.incarnation.id)
     }
 
-    /// How many records of `lane` follow `after`, missing ones included.
+    /// How many records of `lane` follow `after`, those named in gaps left out.
     pub fn depth(&self, lane: LaneName, after: Position) -> u64 {
         let present = self.committed(lane);
         let behind = if after.ordinal > present.ordinal {
@@ -174,7 +212,8 @@ impl Log {
         } else {
             0
         };
-        self.shared.history.count(lane, after) + present.seq.saturating_sub(behind)
+        let all = self.shared.history.count(lane, after) + present.seq.saturating_sub(behind);
+        all.saturating_sub(self.shared.gaps().records_after(lane, after))
     }
 
     /// Bytes that the directory really takes on disk. Asks the file system for every file: for metrics, not for a loop.
@@ -192,14 +231,27 @@ impl Log {
         Cursor::open(&self.shared.dir.join("cursors"), name)
     }
 
-    /// What sources had stored when the log was opened.
+    /// What sources had stored when the log was opened. A mark may stand in either of the two lanes to which sources append.
     pub fn source_marks(&self) -> SourceMarks {
-        SourceMarks::default()
+        self.shared.recovered.iter().fold(SourceMarks::default(), |mut all, marks| {
+            all.join(&marks.sources);
+            all
+        })
     }
 
     /// The highest cause of any entry in `lane` when the log was opened; `None` if no output of inference was ever stored there.
-    pub fn last_cause(&self, _lane: LaneName) -> Option<Cause> {
-        None
+    pub fn last_cause(&self, lane: LaneName) -> Option<Cause> {
+        self.shared.recovered[lane as usize].cause
+    }
+
+    /// How long the oldest call of the store has been under way.
+    pub fn store_watch(&self) -> Arc<StoreWatch> {
+        self.shared.watch.clone()
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
     }
 
     /// The gaps that a reader may still meet.
@@ -224,28 +276,6 @@ impl Log {
 }
 
 impl Shared {
-    pub(super) fn new(
-        dir: &Path,
-        settings: LogSettings,
-        incarnation: Incarnation,
-        history: History,
-        lanes: [Lane; LaneName::ALL.len()],
-        lock: Option<File>,
-    ) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            settings,
-            incarnation,
-            history,
-            lanes,
-            counters: Arc::default(),
-            gaps: Mutex::default(),
-            wakes: Mutex::default(),
-            woken: Condvar::new(),
-            _lock: lock,
-        }
-    }
-
     pub(super) fn lane(&self, lane: LaneName) -> &Lane {
         &self.lanes[lane as usize]
     }
@@ -269,9 +299,23 @@ impl Shared {
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before the event is shown to readers: none shall see it and still be given what it names.
-    pub(super) fn add_gap(&self, gap: Gap) {
-        self.gaps().add(gap);
+    /// What is owed a name since the start; asked once.
+    pub(super) fn take_owed(&self) -> Vec<Owed> {
+        std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The positions that the partition `key` of `lane` covers: first and last of each incarnation, in order.
+    pub(super) fn ranges(&self, lane: LaneName, key: Key) -> Vec<(Position, Position)> {
+        let next = self.lane(lane).following(key).map(Key::first);
+        let present = (self.incarnation.ordinal, self.lane(lane).committed());
+        let ended = self.history.from(key.ordinal).iter().map(|ended| (ended.incarnation.ordinal, ended.last_seq(lane)));
+        let in_partition = ended.chain([present]).filter(|(ordinal, _)| *ordinal >= key.ordinal && next.is_none_or(|next| *ordinal <= next.ordinal));
+        let range = |(ordinal, last_seq)| {
+            let first = if ordinal == key.ordinal { key.first_seq } else { 1 };
+            let last = next.filter(|next| next.ordinal == ordinal).map_or(last_seq, |next| next.seq - 1);
+            (first <= last).then_some((Position { ordinal, seq: first }, Position { ordinal, seq: last }))
+        };
+        in_partition.filter_map(range).collect()
     }
 
     /// Tells waiting readers that a commit was published.
@@ -294,22 +338,6 @@ fn claim(dir: &Path) -> Result<File, BufferError> {
         Err(TryLockError::WouldBlock) => Err(BufferError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(BufferError::io("lock", &path, error)),
     }
-}
-
-/// The last seq of an incarnation in `lane` by its newest partition, made durable: what a reader sees now must not vanish later.
-pub(super) fn last_seq_on_disk(lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
-    let Some(key) = lane.newest(ordinal) else { return Ok(0) };
-    let Some(partition) = lane.partition(key)? else { return Ok(0) };
-    let dir = lane.path(key);
-    let first = Position { ordinal, seq: key.first_seq };
-    partition.flush().map_err(|error| lane::damaged(lane.name, &dir, first, error))?;
-    let newest = partition.frame_at(u64::MAX).map_err(|error| lane::damaged(lane.name, &dir, first, error))?;
-    let Some(Stored { first_seq, parts }) = newest else { return Ok(key.first_seq - 1) };
-    let first = Position { ordinal, seq: first_seq };
-    let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &dir, error))?;
-    let frame = decoder.decode(lane.name, first, &parts);
-    let frame = frame.map_err(|error| BufferError::Damaged { lane: lane.name, partition: dir, from: first, source: error.into() })?;
-    Ok(frame.last_seq())
 }
 
 /// Bytes that a directory takes on disk. What vanishes while it looks counts as gone.

@@ -7,8 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 use hark_protocol::{node::Kind, topics::Name};
 use serde::{Deserialize, Serialize};
 
+use super::{frame::FRAME_MAX_BYTES, gaps::Gap};
+use crate::record::Cause;
+
 /// Messages of an MQTT session that are remembered: more than a broker has unacknowledged at a time, since the window bounds what is on its way.
 pub const MESSAGES_MAX: usize = 8_192;
+
+/// Messages in one encoded mark, so that it fits a value of the store.
+const MESSAGES_PER_MARK: usize = 400;
+/// Marks gathered into one value of the store: the last one may go beyond it.
+const PIECE_BYTES: usize = 2_000;
+const _: () = assert!(PIECE_BYTES + MESSAGES_PER_MARK * 8 + 512 < FRAME_MAX_BYTES, "a value of marks fits a leaf");
 
 /// A message of an MQTT session: what tells whether one that the broker calls a repetition is stored already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +56,12 @@ pub struct NodeMark {
     pub boot: u32,
     /// Last stored seq by kind; 0 before the first.
     pub last_seq: [u32; Kind::COUNT],
-    /// Frames that the node's ring had dropped, as far as a gap in the numbers or an event has told of them.
-    pub dropped_explained: u32,
+    /// Frames that the node's ring had dropped before it was first heard.
+    pub dropped_before: u32,
+    /// Frames that it dropped since, by the kind in whose numbers a gap showed it.
+    pub dropped_explained: [u32; Kind::COUNT],
+    /// Of all these, how many an event in the log tells of.
+    pub dropped_told: u32,
 }
 
 impl NodeMark {
@@ -59,7 +72,9 @@ impl NodeMark {
             return;
         }
         self.last_seq.iter_mut().zip(other.last_seq).for_each(|(seq, other)| *seq = (*seq).max(other));
-        self.dropped_explained = self.dropped_explained.max(other.dropped_explained);
+        self.dropped_explained.iter_mut().zip(other.dropped_explained).for_each(|(dropped, other)| *dropped = (*dropped).max(other));
+        self.dropped_before = self.dropped_before.max(other.dropped_before);
+        self.dropped_told = self.dropped_told.max(other.dropped_told);
     }
 }
 
@@ -83,8 +98,13 @@ impl SourceMarks {
         }
     }
 
+    /// Joins the marks of another lane.
+    pub(super) fn join(&mut self, other: &Self) {
+        other.repeated().iter().for_each(|mark| self.apply(mark));
+    }
+
     /// The same state as marks, to be repeated at the head of a partition.
-    pub(super) fn repeated(&self) -> Vec<SourceMark> {
+    fn repeated(&self) -> Vec<SourceMark> {
         let nodes = self.nodes.iter().map(|((source, node), mark)| SourceMark::Node { source: source.clone(), node: *node, mark: *mark });
         let messages =
             self.messages.iter().map(|(source, kept)| SourceMark::Mqtt { source: source.clone(), messages: kept.iter().copied().collect() });
@@ -102,6 +122,96 @@ impl SourceMarks {
     }
 }
 
+/// What is kept beside the records of a lane. Variants are stored by number: new ones go to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Mark {
+    /// What a source stored.
+    Source(SourceMark),
+    /// The highest cause of any entry in the lane.
+    Cause(Cause),
+    /// A gap that an event of this commit names.
+    Gap(Gap),
+}
+
+/// All marks of a lane, the newest of each kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LaneMarks {
+    pub(super) sources: SourceMarks,
+    pub(super) cause: Option<Cause>,
+    /// Gaps that a reader may still meet, in the order in which they were named.
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl LaneMarks {
+    /// The marks in `pieces` as [`encode`] made them, in order; `None` where one is not what was written.
+    pub(super) fn of_pieces(pieces: &[Vec<u8>]) -> Option<Self> {
+        let mut marks = Self::default();
+        for piece in pieces {
+            decode(piece)?.iter().for_each(|mark| marks.apply(mark));
+        }
+        Some(marks)
+    }
+
+    pub(super) fn apply(&mut self, mark: &Mark) {
+        match mark {
+            Mark::Source(mark) => self.sources.apply(mark),
+            Mark::Cause(cause) => self.cause = self.cause.max(Some(*cause)),
+            Mark::Gap(gap) => self.gaps.push(*gap),
+        }
+    }
+
+    /// The same state as marks, for the head of a new partition.
+    pub(super) fn repeated(&self) -> Vec<Mark> {
+        let sources = self.sources.repeated().into_iter().map(Mark::Source);
+        sources.chain(self.cause.map(Mark::Cause)).chain(self.gaps.iter().copied().map(Mark::Gap)).collect()
+    }
+}
+
+/// The marks of one commit as values for the store: a CRC-32C and marks in postcard each.
+pub(super) fn encode(marks: &[Mark]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    let mut piece = vec![0; 4];
+    let mut add = |mark: &Mark, last: bool| {
+        piece.extend(postcard::to_stdvec(mark).expect("plain data into growing memory cannot fail"));
+        if piece.len() >= PIECE_BYTES || last {
+            let crc = crc32c::crc32c(&piece[4..]);
+            piece[..4].copy_from_slice(&crc.to_le_bytes());
+            pieces.push(std::mem::replace(&mut piece, vec![0; 4]));
+        }
+    };
+    for (mark, left) in marks.iter().zip((0..marks.len()).rev()) {
+        match mark {
+            Mark::Source(SourceMark::Mqtt { source, messages }) if messages.len() > MESSAGES_PER_MARK => {
+                let chunks = messages.chunks(MESSAGES_PER_MARK);
+                for (chunk, chunks_left) in chunks.clone().zip((0..chunks.len()).rev()) {
+                    add(&Mark::Source(SourceMark::Mqtt { source: source.clone(), messages: chunk.to_vec() }), left + chunks_left == 0);
+                }
+            }
+            mark => add(mark, left == 0),
+        }
+    }
+    pieces
+}
+
+/// Whether a value of the store holds marks as they were written.
+pub(super) fn is_sound(piece: &[u8]) -> bool {
+    decode(piece).is_some()
+}
+
+fn decode(piece: &[u8]) -> Option<Vec<Mark>> {
+    let (crc, mut rest) = piece.split_first_chunk::<4>()?;
+    if crc32c::crc32c(rest).to_le_bytes() != *crc {
+        return None;
+    }
+    let mut marks = Vec::new();
+    while !rest.is_empty() {
+        let (mark, left) = postcard::take_from_bytes(rest).ok()?;
+        marks.push(mark);
+        rest = left;
+    }
+    Some(marks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +220,7 @@ mod tests {
         let mut last_seq = [0; Kind::COUNT];
         last_seq[Kind::Features.index()] = features;
         last_seq[Kind::Event.index()] = event;
-        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, last_seq, dropped_explained: 0 } }
+        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, last_seq, ..NodeMark::default() } }
     }
 
     #[test]
@@ -121,6 +231,23 @@ mod tests {
         assert_eq!(marks.repeated(), [node(1, 5, 2)]);
         marks.apply(&node(2, 1, 0));
         assert_eq!(marks.repeated(), [node(2, 1, 0)]);
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_fits_the_store() {
+        let messages: Vec<_> = (0..5_000_u32).map(|n| StoredMessage { packet_id: n as u16, hash: n.wrapping_mul(0x9e37_79b9) }).collect();
+        let cause = Cause { ordinal: 3, seq: 1 << 40, n: 2 };
+        let marks =
+            [Mark::Source(node(1, 5, 0)), Mark::Source(SourceMark::Mqtt { source: "plant".into(), messages: messages.clone() }), Mark::Cause(cause)];
+        let mut pieces = encode(&marks);
+        assert!(pieces.len() > 5 && pieces.iter().all(|piece| piece.len() <= FRAME_MAX_BYTES));
+        let state = LaneMarks::of_pieces(&pieces).unwrap();
+        assert_eq!((state.sources.messages("plant"), state.cause), (messages, Some(cause)));
+        assert_eq!(LaneMarks::of_pieces(&encode(&state.repeated())).unwrap(), state);
+        assert_eq!(encode(&[]), [[0_u8; 0]; 0]);
+        let end = pieces[2].len() - 1;
+        pieces[2][end] ^= 1;
+        assert_eq!(LaneMarks::of_pieces(&pieces), None);
     }
 
     #[test]

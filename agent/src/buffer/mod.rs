@@ -11,20 +11,27 @@
 //! [`Log::open`] gives the [`Log`], which any thread may read, and the one [`Writer`], which normally moves into [`commit::run`]. A partition is
 //! made at the first append of an incarnation to a lane and whenever the last is full; one of an earlier incarnation is never written again.
 //! Nothing is ever deleted from a database: [`Writer::reclaim`] drops whole directories.
+mod barrier;
 pub mod commit;
 mod counters;
 mod cursor;
 mod follow;
 mod frame;
 mod gaps;
+mod group;
 mod incarnation;
 mod inspect;
 mod lane;
 mod log;
 pub mod marks;
 mod partition;
+mod quarantine;
 mod reader;
+mod recovery;
+mod rewrite;
 mod small_file;
+mod space;
+pub mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -55,6 +62,7 @@ pub use self::{
     partition::StoreError,
     reader::Reader,
     small_file::{SMALL_FILE_MAX_BYTES, SmallFile},
+    watch::StoreWatch,
     writer::Writer,
 };
 
@@ -103,6 +111,9 @@ pub enum BufferError {
         /// Cause.
         source: io::Error,
     },
+    /// The agent shall stop, and what waits cannot be committed.
+    #[error("what was not acknowledged is not stored: the disk takes nothing, and the agent was asked to stop")]
+    Stopped,
     /// The store of a partition failed without being damaged: full, read-only or failing disk.
     #[error("failed to use partition `{partition}`")]
     Store {
@@ -144,15 +155,22 @@ pub enum BufferError {
     /// An entry does not encode; nothing was appended.
     #[error("failed to encode an entry")]
     Encode(#[source] postcard::Error),
-    /// An earlier commit failed: only opening the log again gives a writer.
-    #[error("log writer has failed before")]
-    WriterFailed,
     /// The ordinals of incarnations are used up, or one on disk was forged.
     #[error("no ordinal is left for a new incarnation")]
     OrdinalsExhausted,
 }
 
 impl BufferError {
+    /// The disk has no room: giving something up may help.
+    pub(crate) fn is_full(&self) -> bool {
+        let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        match self {
+            Self::Io { source, .. } => full(source),
+            Self::Store { source, .. } => source.io().is_some_and(full),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }

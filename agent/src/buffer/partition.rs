@@ -7,54 +7,87 @@
 //! - Damage makes it panic: every call runs under `catch_unwind`.
 //! - A kill between two inserts may keep the first of them alone: what belongs together is inserted as one batch.
 //! - After a database is dropped its file lock may live on in a pool thread for a moment: opening waits for that, bounded.
+//! - A call may hang for ever: a [`StoreWatch`] knows how long each one has been under way.
+//!
+//! Keys are positions, so a partition may hold the records of several incarnations. Above all positions stand the marks of each commit.
 use std::{
     fs::{self, File},
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use hark_protocol::topics::LaneName;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BufferError, small_file::sync_dir};
+use super::{BufferError, Position, barrier, small_file::sync_dir, watch::StoreWatch};
 
 /// sled's page cache per open partition. A leaf is below 110 KiB; readers go forward and rarely come back.
 const CACHE_BYTES: u64 = 512 * 1024;
 const LOCK_TRIES: u32 = 400;
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 const HEADER_FILE: &str = "header";
-const HEADER_MAGIC: [u8; 4] = *b"HKP1";
-const HEADER_BYTES: usize = 4 + 1 + 4 + 8 + 16;
+const HEADER_MAGIC: [u8; 4] = *b"HKP2";
+/// Before the keys of marks: above every ordinal, none of which is that high.
+const MARKS: u32 = u32::MAX;
 
-/// Which partition of a lane: in the order of reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Which partition of a lane: its first position, which orders them for reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) ordinal: u32,
     pub(super) first_seq: u64,
 }
 
 impl Key {
-    pub(super) fn directory(self) -> String {
-        format!("p-{:08x}-{:016x}", self.ordinal, self.first_seq)
+    pub(super) fn first(self) -> Position {
+        Position { ordinal: self.ordinal, seq: self.first_seq }
     }
 
-    /// The key of a directory name; `None` if it names no partition.
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let (ordinal, first_seq) = name.strip_prefix("p-")?.split_once('-')?;
-        let key = Self { ordinal: u32::from_str_radix(ordinal, 16).ok()?, first_seq: u64::from_str_radix(first_seq, 16).ok()? };
-        (key.directory() == name).then_some(key)
+    /// Name of its directory; a later generation replaces the earlier ones.
+    pub(super) fn directory(self, generation: u16) -> String {
+        format!("p-{:08x}-{:016x}-{generation:04x}", self.ordinal, self.first_seq)
+    }
+
+    /// The key and generation of a directory name; `None` if it names no partition.
+    pub(super) fn parse(name: &str) -> Option<(Self, u16)> {
+        let mut fields = name.strip_prefix("p-")?.split('-');
+        let key = Self { ordinal: u32::from_str_radix(fields.next()?, 16).ok()?, first_seq: u64::from_str_radix(fields.next()?, 16).ok()? };
+        let generation = u16::from_str_radix(fields.next()?, 16).ok()?;
+        (key.directory(generation) == name).then_some((key, generation))
     }
 }
 
 /// Who made a partition; kept in it, so that a directory that strayed in from elsewhere is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) lane: LaneName,
     pub(super) key: Key,
+    #[serde(with = "id")]
     pub(super) incarnation: Uuid,
+    /// Wall clock when it was made, milliseconds since 1970: everything before it is older.
+    pub(super) created_ms: i64,
+    /// Directories whose content it took over: they go once this header stands.
+    pub(super) replaces: Vec<String>,
+    /// Incarnations of which it may hold records, should the register of incarnations be lost.
+    pub(super) holds: Vec<(u32, u128)>,
+}
+
+/// UUIDs as numbers.
+mod id {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use uuid::Uuid;
+
+    pub(super) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+        id.as_u128().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+        u128::deserialize(deserializer).map(Uuid::from_u128)
+    }
 }
 
 /// What the store did instead of obeying.
@@ -85,10 +118,20 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// What a file call said, if that was it.
+    pub(super) fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Failed(sled::Error::Io(error)) | Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// A frame as it lies in the store, unchecked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
-    pub(super) first_seq: u64,
+    pub(super) first: Position,
     pub(super) parts: Vec<Vec<u8>>,
 }
 
@@ -97,31 +140,38 @@ pub(super) struct Partition {
     /// `None` only while it is being dropped.
     db: Option<sled::Db>,
     file: File,
+    /// Where that file lies.
+    path: PathBuf,
+    watch: Arc<StoreWatch>,
 }
 
 impl Partition {
-    /// Makes a new partition in `dir`, durably down to the entry in the parent directory, which exists.
-    pub(super) fn create(dir: &Path, header: Header) -> Result<Self, StoreError> {
+    /// Begins a new partition in `dir`, whose parent exists. It counts, with all that was inserted, from [`Self::complete`] on.
+    pub(super) fn begin(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         fs::create_dir(dir)?;
-        let partition = Self::open_database(dir)?;
-        partition.flush()?;
-        for file in ["conf", "db"] {
-            File::open(dir.join(file))?.sync_all()?;
+        Self::open_database(dir, watch)
+    }
+
+    /// Makes it durable, down to the entry in the parent directory.
+    pub(super) fn complete(&self, dir: &Path, header: &Header) -> Result<(), StoreError> {
+        self.flush()?;
+        for made in ["conf", "db", "blobs"] {
+            barrier::sync_all(&dir.join(made))?;
         }
-        File::open(dir.join("blobs"))?.sync_all()?;
         let mut file = File::create(dir.join(HEADER_FILE))?;
         file.write_all(&encode_header(header))?;
         file.sync_all()?;
-        File::open(dir)?.sync_all()?;
+        barrier::sync_all(dir)?;
         if let Some(parent) = dir.parent() {
-            File::open(parent)?.sync_all()?;
+            barrier::sync_all(parent)?;
         }
-        Ok(partition)
+        Ok(())
     }
 
-    /// Opens an existing partition, after checking that it is the one that `header` names.
-    pub(super) fn open(dir: &Path, header: Header) -> Result<Self, StoreError> {
-        if read_header(dir)? != header {
+    /// Opens an existing partition, after checking that it is the one that is expected there.
+    pub(super) fn open(dir: &Path, lane: LaneName, key: Key, incarnation: Uuid, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+        let header = read_header(dir)?;
+        if (header.lane, header.key, header.incarnation) != (lane, key, incarnation) {
             return Err(StoreError::Header);
         }
         for entry in fs::read_dir(dir)? {
@@ -130,58 +180,104 @@ impl Partition {
                 fs::remove_file(entry.path())?;
             }
         }
-        Self::open_database(dir)
+        Self::open_database(dir, watch)
     }
 
-    fn open_database(dir: &Path) -> Result<Self, StoreError> {
+    fn open_database(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         let mut tries = 0;
         let db = loop {
             let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-            match guarded(|| config.open()) {
+            match guarded(&watch, || config.open()) {
                 Err(error) if tries < LOCK_TRIES && is_locked(&error) => tries += 1,
                 result => break result?,
             }
             #[expect(clippy::disallowed_methods, reason = "sled tells nobody when its threads have let go of the lock")]
             thread::sleep(LOCK_RETRY);
         };
-        Ok(Self { db: Some(db), file: File::open(dir.join("db"))? })
+        let path = dir.join("db");
+        Ok(Self { db: Some(db), file: File::open(&path)?, path, watch })
     }
 
-    /// Adds the parts of the frame that starts at `first_seq`: after a crash all of them are there or none. Not durable before [`Partition::flush`].
-    pub(super) fn insert(&self, first_seq: u64, parts: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        for (bytes, part) in parts.into_iter().zip(0_u16..) {
-            match part {
-                0 => batch.insert(&first_seq.to_be_bytes(), bytes),
-                part => batch.insert(&part_key(first_seq, part), bytes),
+    /// Adds frames and the marks that belong to them: after a crash all of them are there or none. Not durable before [`Partition::flush`].
+    /// `marks_at` orders the marks among those of the partition.
+    pub(super) fn insert(&self, frames: Vec<Stored>, marks_at: u32, mut marks: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let alone = matches!(&frames[..], [frame] if frame.parts.len() == 1)
+            && marks.len() <= 1
+            && marks.iter().all(|piece| piece.len() <= EMBEDDED_MAX_BYTES);
+        let mut embedded = if alone { marks.pop() } else { None };
+        let mut writes = Vec::new();
+        for Stored { first, parts } in frames {
+            for (bytes, part) in parts.into_iter().zip(0_u16..) {
+                match part {
+                    0 => writes.push((frame_key(first).to_vec(), with_marks(marks_at, embedded.take(), &bytes))),
+                    part => writes.push((part_key(first, part).to_vec(), bytes)),
+                }
             }
         }
-        guarded(|| self.db().apply_batch(batch))
+        for (bytes, part) in marks.into_iter().zip(0_u16..) {
+            writes.push((part_key(Position { ordinal: MARKS, seq: marks_at.into() }, part).to_vec(), bytes));
+        }
+        // A batch is written in two pieces, each of which costs a page of flash: what stands alone goes without.
+        if writes.len() == 1 {
+            let (key, value) = writes.remove(0);
+            return guarded(&self.watch, || self.db().insert(key, value)).map(drop);
+        }
+        let mut batch = sled::Batch::default();
+        writes.into_iter().for_each(|(key, value)| batch.insert(key, value));
+        guarded(&self.watch, || self.db().apply_batch(batch))
     }
 
     /// Makes everything inserted survive a power cut.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        guarded(|| self.db().flush())?;
-        self.file.sync_data()?;
+        guarded(&self.watch, || self.db().flush())?;
+        let _watched = self.watch.enter();
+        barrier::sync_data(&self.file, &self.path)?;
         Ok(())
     }
 
-    /// The frame with the greatest first seq that is not above `seq`.
-    pub(super) fn frame_at(&self, seq: u64) -> Result<Option<Stored>, StoreError> {
-        guarded(|| {
-            let Some((key, value)) = self.db().get_lt(after_all_parts(seq))? else { return Ok(None) };
-            let Some(first_seq) = first_seq_of(&key) else { return Err(sled::Error::Corruption { at: None, bt: () }) };
-            if key.len() == 8 {
-                return Ok(Some(Stored { first_seq, parts: vec![value.to_vec()] }));
+    /// The frame with the greatest first position that is not above `at`, whatever its incarnation.
+    pub(super) fn frame_at(&self, at: Position) -> Result<Option<Stored>, StoreError> {
+        guarded(&self.watch, || {
+            let Some((key, value)) = self.db().get_lt(after_all_parts(at))? else { return Ok(None) };
+            let Some(first) = position_of(&key) else { return Err(sled::Error::Corruption { at: None, bt: () }) };
+            if key.len() == FRAME_KEY_BYTES {
+                return Ok(Some(Stored { first, parts: vec![without_marks(&value)?.1.to_vec()] }));
             }
-            let parts = self.db().range(first_seq.to_be_bytes().to_vec()..=key.to_vec()).values();
-            Ok(Some(Stored { first_seq, parts: parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<_, _>>()? }))
+            let parts = self.db().range(frame_key(first).to_vec()..=key.to_vec()).values();
+            let mut parts = parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<Vec<_>, _>>()?;
+            if let Some(head) = parts.first_mut() {
+                *head = without_marks(head)?.1.to_vec();
+            }
+            Ok(Some(Stored { first, parts }))
         })
     }
 
-    /// The first seq of the first frame that starts after `seq`.
-    pub(super) fn first_after(&self, seq: u64) -> Result<Option<u64>, StoreError> {
-        guarded(|| Ok(self.db().get_gt(after_all_parts(seq))?.and_then(|(key, _)| first_seq_of(&key))))
+    /// The first position of the first frame that starts after `at`.
+    pub(super) fn first_after(&self, at: Position) -> Result<Option<Position>, StoreError> {
+        let next = guarded(&self.watch, || self.db().get_gt(after_all_parts(at)))?;
+        Ok(next.and_then(|(key, _)| position_of(&key)).filter(|position| position.ordinal != MARKS))
+    }
+
+    /// All marks, in the order of their commits. Reads the whole partition.
+    pub(super) fn marks(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut found = guarded(&self.watch, || {
+            let mut found = Vec::new();
+            for item in self.db().iter() {
+                let (key, value) = item?;
+                match position_of(&key) {
+                    Some(Position { ordinal: MARKS, seq }) => found.push((u32::try_from(seq).unwrap_or(u32::MAX), value.to_vec())),
+                    Some(_) if key.len() == FRAME_KEY_BYTES => {
+                        let (marks, _) = without_marks(&value)?;
+                        found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(found)
+        })?;
+        // Stable: pieces of one commit stay in their order.
+        found.sort_by_key(|(at, _)| *at);
+        Ok(found.into_iter().map(|(_, piece)| piece).collect())
     }
 
     fn db(&self) -> &sled::Db {
@@ -219,7 +315,8 @@ pub(super) fn remove(dir: &Path) -> Result<(), BufferError> {
     fs::remove_dir_all(&dead).map_err(|error| BufferError::io("remove", &dead, error))
 }
 
-fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
+fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
+    let _watched = watch.enter();
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(StoreError::Failed),
         Err(panic) => {
@@ -234,117 +331,166 @@ fn is_locked(error: &StoreError) -> bool {
     matches!(error, StoreError::Failed(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock"))
 }
 
-/// Continuation parts stand right after the first one, which has the bare seq.
-fn part_key(first_seq: u64, part: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    key[..8].copy_from_slice(&first_seq.to_be_bytes());
-    key[8..].copy_from_slice(&part.to_be_bytes());
+const FRAME_KEY_BYTES: usize = 12;
+
+/// Marks up to this size stand in the value of a frame that is alone in its commit; the leaves stay below their limit all the same.
+const EMBEDDED_MAX_BYTES: usize = 1_200;
+const _: () = assert!(17 * (super::frame::FRAME_MAX_BYTES + EMBEDDED_MAX_BYTES + 64) < 128 * 1024 - 52, "leaves must stay out of blobs/");
+
+/// The value of a frame's first part: length of the marks u16, then, where there are any, their place u32 and they themselves, then the part.
+fn with_marks(at: u32, marks: Option<Vec<u8>>, part: &[u8]) -> Vec<u8> {
+    let marks = marks.unwrap_or_default();
+    let mut value = Vec::with_capacity(part.len() + marks.len() + 6);
+    value.extend_from_slice(&u16::try_from(marks.len()).expect("EMBEDDED_MAX_BYTES is smaller").to_le_bytes());
+    if !marks.is_empty() {
+        value.extend_from_slice(&at.to_le_bytes());
+        value.extend_from_slice(&marks);
+    }
+    value.extend_from_slice(part);
+    value
+}
+
+/// The marks with their place, and the part.
+#[expect(clippy::type_complexity, reason = "two things that are told apart by where they stand")]
+fn without_marks(value: &[u8]) -> Result<(Option<(u32, &[u8])>, &[u8]), sled::Error> {
+    let corrupt = || sled::Error::Corruption { at: None, bt: () };
+    let (length, rest) = value.split_first_chunk::<2>().ok_or_else(corrupt)?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    if length == 0 {
+        return Ok((None, rest));
+    }
+    let (at, rest) = rest.split_first_chunk::<4>().ok_or_else(corrupt)?;
+    let (marks, part) = rest.split_at_checked(length).ok_or_else(corrupt)?;
+    Ok((Some((u32::from_le_bytes(*at), marks)), part))
+}
+
+fn frame_key(first: Position) -> [u8; FRAME_KEY_BYTES] {
+    let mut key = [0; FRAME_KEY_BYTES];
+    key[..4].copy_from_slice(&first.ordinal.to_be_bytes());
+    key[4..].copy_from_slice(&first.seq.to_be_bytes());
     key
 }
 
-/// Above every part of the frame at `seq`, below the next seq.
-fn after_all_parts(seq: u64) -> [u8; 11] {
-    let mut key = [0xff; 11];
-    key[..8].copy_from_slice(&seq.to_be_bytes());
+/// Continuation parts stand right after the first one, which has the bare position.
+fn part_key(first: Position, part: u16) -> [u8; FRAME_KEY_BYTES + 2] {
+    let mut key = [0; FRAME_KEY_BYTES + 2];
+    key[..FRAME_KEY_BYTES].copy_from_slice(&frame_key(first));
+    key[FRAME_KEY_BYTES..].copy_from_slice(&part.to_be_bytes());
     key
 }
 
-fn first_seq_of(key: &[u8]) -> Option<u64> {
-    key.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+/// Above every part of the frame at `at`, below the next position.
+fn after_all_parts(at: Position) -> [u8; FRAME_KEY_BYTES + 3] {
+    let mut key = [0xff; FRAME_KEY_BYTES + 3];
+    key[..FRAME_KEY_BYTES].copy_from_slice(&frame_key(at));
+    key
 }
 
-fn encode_header(header: Header) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + 4);
-    bytes.extend_from_slice(&HEADER_MAGIC);
-    bytes.push(header.lane as u8);
-    bytes.extend_from_slice(&header.key.ordinal.to_le_bytes());
-    bytes.extend_from_slice(&header.key.first_seq.to_le_bytes());
-    bytes.extend_from_slice(header.incarnation.as_bytes());
+fn position_of(key: &[u8]) -> Option<Position> {
+    let (ordinal, rest) = key.split_first_chunk::<4>()?;
+    Some(Position { ordinal: u32::from_be_bytes(*ordinal), seq: u64::from_be_bytes(*rest.first_chunk::<8>()?) })
+}
+
+fn encode_header(header: &Header) -> Vec<u8> {
+    let mut bytes = HEADER_MAGIC.to_vec();
+    bytes.extend(postcard::to_stdvec(header).expect("plain data into growing memory cannot fail"));
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     bytes
 }
 
 fn decode_header(bytes: &[u8]) -> Option<Header> {
-    let (fields, crc) = bytes.split_at_checked(HEADER_BYTES)?;
-    if fields[..4] != HEADER_MAGIC || crc32c::crc32c(fields).to_le_bytes() != crc {
-        return None;
-    }
-    let key = Key { ordinal: u32::from_le_bytes(fields[5..9].try_into().ok()?), first_seq: u64::from_le_bytes(fields[9..17].try_into().ok()?) };
-    Some(Header { lane: *LaneName::ALL.get(usize::from(fields[4]))?, key, incarnation: Uuid::from_slice(&fields[17..]).ok()? })
+    let (fields, crc) = bytes.split_last_chunk::<4>()?;
+    let sound = crc32c::crc32c(fields).to_le_bytes() == *crc;
+    postcard::from_bytes(fields.strip_prefix(&HEADER_MAGIC)?).ok().filter(|_| sound)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { lane: LaneName::Alarms, key: Key { ordinal: 2, first_seq: 100 }, incarnation: Uuid::from_u128(77) };
+    const KEY: Key = Key { ordinal: 2, first_seq: 100 };
+    const LANE: LaneName = LaneName::Alarms;
+    const ID: Uuid = Uuid::from_u128(77);
+
+    fn watch() -> Arc<StoreWatch> {
+        Arc::default()
+    }
 
     fn partition() -> (tempfile::TempDir, PathBuf, Partition) {
         let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join(HEADER.key.directory());
-        let partition = Partition::create(&dir, HEADER).unwrap();
+        let dir = root.path().join(KEY.directory(0));
+        let header = Header { lane: LANE, key: KEY, incarnation: ID, created_ms: 5, replaces: Vec::new(), holds: Vec::new() };
+        let partition = Partition::begin(&dir, watch()).unwrap();
+        partition.complete(&dir, &header).unwrap();
         (root, dir, partition)
     }
 
-    fn stored(first_seq: u64, parts: &[&[u8]]) -> Option<Stored> {
-        Some(Stored { first_seq, parts: parts.iter().map(|part| part.to_vec()).collect() })
+    fn at(ordinal: u32, seq: u64) -> Position {
+        Position { ordinal, seq }
+    }
+
+    fn stored(first: Position, parts: &[&[u8]]) -> Stored {
+        Stored { first, parts: parts.iter().map(|part| part.to_vec()).collect() }
+    }
+
+    fn insert(partition: &Partition, first: Position, parts: &[&[u8]]) {
+        partition.insert(vec![stored(first, parts)], first.seq as u32, vec![vec![first.seq as u8]]).unwrap();
     }
 
     #[test]
     fn directory_names_and_keys_are_the_same() {
         let key = Key { ordinal: 0x1f, first_seq: 0xabc };
-        assert_eq!(key.directory(), "p-0000001f-0000000000000abc");
-        assert_eq!(Key::parse(&key.directory()), Some(key));
-        for name in ["p-1f-abc", "dead-p-0000001f-0000000000000abc", "p-0000001f-0000000000000ABC", "p-", "lock"] {
+        assert_eq!(key.directory(3), "p-0000001f-0000000000000abc-0003");
+        assert_eq!(Key::parse(&key.directory(3)), Some((key, 3)));
+        for name in ["p-1f-abc-0", "dead-p-0000001f-0000000000000abc-0000", "p-0000001f-0000000000000ABC-0000", "p-", "lock"] {
             assert_eq!(Key::parse(name), None, "{name}");
         }
     }
 
     #[test]
-    fn frames_are_found_by_any_seq_they_may_hold() {
+    fn frames_are_found_by_any_position_they_may_hold() {
         let (_root, _dir, partition) = partition();
-        partition.insert(100, vec![vec![1]]).unwrap();
-        partition.insert(110, vec![vec![2], vec![3], vec![4]]).unwrap();
-        partition.insert(111, vec![vec![5]]).unwrap();
-        let found = |seq| partition.frame_at(seq).unwrap();
-        assert_eq!(found(99), None);
-        assert_eq!(found(109), stored(100, &[&[1]]));
-        assert_eq!(found(110), stored(110, &[&[2], &[3], &[4]]));
-        assert_eq!(found(u64::MAX), stored(111, &[&[5]]));
-        assert_eq!([99, 100, 110, 111].map(|seq| partition.first_after(seq).unwrap()), [Some(100), Some(110), Some(111), None]);
+        insert(&partition, at(2, 100), &[&[1]]);
+        insert(&partition, at(2, 110), &[&[2], &[3], &[4]]);
+        insert(&partition, at(3, 1), &[&[5]]);
+        let found = |position| partition.frame_at(position).unwrap();
+        assert_eq!(found(at(2, 99)), None);
+        assert_eq!(found(at(2, 109)), Some(stored(at(2, 100), &[&[1]])));
+        assert_eq!(found(at(2, 110)), Some(stored(at(2, 110), &[&[2], &[3], &[4]])));
+        assert_eq!(found(at(2, u64::MAX)), Some(stored(at(2, 110), &[&[2], &[3], &[4]])));
+        assert_eq!(found(at(4, u64::MAX)), Some(stored(at(3, 1), &[&[5]])), "marks are no frames");
+        let after = |position| partition.first_after(position).unwrap();
+        assert_eq!([at(2, 99), at(2, 100), at(2, 110), at(3, 1)].map(after), [Some(at(2, 100)), Some(at(2, 110)), Some(at(3, 1)), None]);
+        assert_eq!(partition.marks().unwrap(), [vec![1], vec![100], vec![110]]);
     }
 
     #[test]
     fn a_partition_opens_again_with_what_was_flushed() {
         let (_root, dir, partition) = partition();
-        partition.insert(100, vec![vec![9; 6000]]).unwrap();
+        insert(&partition, at(2, 100), &[&[9; 6000]]);
         partition.flush().unwrap();
         drop(partition);
-        let partition = Partition::open(&dir, HEADER).unwrap();
-        assert_eq!(partition.frame_at(100).unwrap(), stored(100, &[&[9; 6000]]));
+        let partition = Partition::open(&dir, LANE, KEY, ID, watch()).unwrap();
+        assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[9; 6000]])));
     }
 
     #[test]
     fn a_snapshot_that_was_never_finished_does_not_matter() {
         let (_root, dir, partition) = partition();
-        partition.insert(100, vec![vec![1]]).unwrap();
+        insert(&partition, at(2, 100), &[&[1]]);
         partition.flush().unwrap();
         drop(partition);
         fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
-        let partition = Partition::open(&dir, HEADER).unwrap();
-        assert_eq!(partition.frame_at(100).unwrap(), stored(100, &[&[1]]));
+        let partition = Partition::open(&dir, LANE, KEY, ID, watch()).unwrap();
+        assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[1]])));
     }
 
     #[test]
     fn a_strayed_partition_is_refused() {
         let (_root, dir, partition) = partition();
         drop(partition);
-        for header in [
-            Header { lane: LaneName::Inputs, ..HEADER },
-            Header { key: Key { ordinal: 3, ..HEADER.key }, ..HEADER },
-            Header { incarnation: Uuid::from_u128(78), ..HEADER },
-        ] {
-            assert!(matches!(Partition::open(&dir, header), Err(StoreError::Header)));
+        for (lane, key, id) in [(LaneName::Inputs, KEY, ID), (LANE, Key { ordinal: 3, ..KEY }, ID), (LANE, KEY, Uuid::from_u128(78))] {
+            assert!(matches!(Partition::open(&dir, lane, key, id, watch()), Err(StoreError::Header)));
         }
     }
 }

@@ -38,14 +38,23 @@ impl Reader {
         let (mut at, mut bytes) = (after, 0);
         while records.len() < max_records && bytes < max_bytes {
             let Some(next) = self.shared.next(self.lane, at) else { break };
-            match self.load(next) {
+            // A gap may have been named since the frame was decoded: what it names is given out no more.
+            let (inside, ahead) = {
+                let gaps = self.shared.gaps();
+                (gaps.holding(self.lane, next), gaps.after(self.lane, next).map(|gap| gap.from))
+            };
+            let loaded = match inside {
+                Some(gap) => Err(BufferError::Hole { lane: self.lane, from: next, to: gap.to, named: Some(gap) }),
+                None => self.load(next),
+            };
+            match loaded {
                 Ok(()) => {}
                 Err(_) if !records.is_empty() => break,
                 Err(error) => return Err(error),
             }
             // A commit covers whole frames, so everything in this one is committed.
             let (position, rest) = &mut self.rest;
-            while records.len() < max_records && (bytes < max_bytes || records.is_empty()) {
+            while records.len() < max_records && (bytes < max_bytes || records.is_empty()) && ahead.is_none_or(|ahead| *position < ahead) {
                 let Some((size, entry)) = rest.pop_front() else { break };
                 records.push((*position, entry));
                 at = *position;
@@ -72,30 +81,26 @@ impl Reader {
     /// The frame that holds `next`, or the error that says why there is none.
     fn frame(&mut self, next: Position) -> Result<Frame, BufferError> {
         let lane = self.shared.lane(self.lane);
-        let key = match lane.place(next) {
-            Place::In(key) => key,
-            Place::Missing { next_seq } => return Err(self.hole(next, next_seq)),
-        };
-        // Reclaimed between the look and the opening: it is missing now.
-        let Some(partition) = lane.partition(key)? else { return Err(self.hole(next, lane.next_first_seq(key))) };
+        let Place::In(key, partition) = lane.place(next)? else { return Err(self.hole(next, lane.oldest().map(Key::first))) };
         let dir = lane.path(key);
-        let stored = partition.frame_at(next.seq).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
-        if let Some(Stored { first_seq, parts }) = stored {
-            let first = Position { ordinal: key.ordinal, seq: first_seq };
+        let stored = partition.frame_at(next).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
+        if let Some(Stored { first, parts }) = stored.filter(|stored| stored.first.ordinal == next.ordinal) {
             let frame = self.decoder.decode(self.lane, first, &parts);
             let frame = frame.map_err(|error| BufferError::Damaged { lane: self.lane, partition: dir.clone(), from: next, source: error.into() })?;
             if next.seq <= frame.last_seq() {
                 return Ok(frame);
             }
         }
-        let next_seq = partition.first_after(next.seq).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
-        Err(self.hole(next, next_seq.or_else(|| lane.next_first_seq(key))))
+        // What the store of an earlier partition holds of positions that a later one begins with was never committed there.
+        let following = lane.following(key).map(Key::first);
+        let next_here = partition.first_after(next).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
+        Err(self.hole(next, next_here.into_iter().chain(following).min()))
     }
 
     /// The hole from `from` to what the same incarnation still holds, or to its end.
-    fn hole(&self, from: Position, next_seq: Option<u64>) -> BufferError {
+    fn hole(&self, from: Position, next: Option<Position>) -> BufferError {
         let last_seq = self.shared.last_seq(self.lane, from.ordinal);
-        let to = next_seq.map_or(last_seq, |next| (next - 1).min(last_seq));
+        let to = next.filter(|next| next.ordinal == from.ordinal && *next > from).map_or(last_seq, |next| (next.seq - 1).min(last_seq));
         BufferError::Hole { lane: self.lane, from, to: Position { seq: to, ..from }, named: self.shared.gaps().holding(self.lane, from) }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::BufferError;
+use super::{BufferError, barrier};
 
 const MAGIC: [u8; 4] = *b"HKS1";
 /// Magic, generation, length, CRC-32C of all the rest.
@@ -67,7 +67,7 @@ impl SmallFile {
 
 /// Makes the entries of a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), BufferError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| BufferError::io("sync", dir, error))
+    barrier::sync_all(dir).map_err(|error| BufferError::io("sync", dir, error))
 }
 
 fn encode(generation: u64, content: &[u8]) -> Vec<u8> {

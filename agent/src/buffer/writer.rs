@@ -1,15 +1,16 @@
 //! The one writer: append in memory, then commit durably.
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use hark_protocol::topics::LaneName;
 
 use super::{
-    BufferCounters, BufferError, Position,
-    frame::{ENTRY_MAX_BYTES, Encoded, Encoder, Records},
+    BufferCounters, BufferError, Gap, Position,
+    frame::{Decoder, ENTRY_MAX_BYTES, Encoder, Records},
     lane::Lane,
     log::{Shared, tree_bytes},
-    marks::SourceMark,
-    partition::{self, Key, Partition},
+    marks::{self, LaneMarks, Mark, SourceMark},
+    partition::{self, Header, Key, Stored},
+    rewrite,
 };
 use crate::record::Entry;
 
@@ -18,46 +19,85 @@ pub struct Writer {
     shared: Arc<Shared>,
     encoder: Encoder,
     lanes: [Tail; LaneName::ALL.len()],
-    /// A commit failed: what the store holds of it is unknown, so no seq may be given out any more.
-    failed: bool,
+    /// Wall clock, milliseconds since 1970, as last told.
+    now_ms: i64,
+    /// Bytes of frames stored since the space was looked at.
+    pub(super) stored_bytes: u64,
 }
 
 /// The end of a lane as the writer sees it.
 #[derive(Default)]
 struct Tail {
     pending: Records,
+    pending_marks: Vec<Mark>,
     /// Last seq given out.
     last_seq: u64,
-    /// The partition being written and its payload in bytes; `None` before the first commit.
-    partition: Option<(Key, u64)>,
+    /// What is pending is in the store already: another lane failed in the same commit.
+    stored: bool,
+    /// What the next partition begins with.
+    marks: LaneMarks,
+    /// The partition being written; `None` before the first commit and after a failure.
+    partition: Option<Written>,
+    /// The lane has had a partition of this incarnation.
+    begun: bool,
+}
+
+/// The partition being written.
+#[derive(Clone, Copy)]
+struct Written {
+    key: Key,
+    /// Bytes of frames in it.
+    payload: u64,
+    /// Place of the next commit's marks.
+    marks_at: u32,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BufferError> {
-        let encoder = Encoder::new()
-            .map_err(|error| BufferError::io("compress", &shared.lane(LaneName::Inputs).path(Key { ordinal: 0, first_seq: 0 }), error))?;
-        Ok(Self { shared, encoder, lanes: Default::default(), failed: false })
+        let encoder = Encoder::new().map_err(|error| BufferError::io("compress", &shared.dir, error))?;
+        let mut lanes: [Tail; LaneName::ALL.len()] = Default::default();
+        lanes.iter_mut().zip(&shared.recovered).for_each(|(tail, marks)| tail.marks = marks.clone());
+        Ok(Self { shared, encoder, lanes, now_ms: 0, stored_bytes: 0 })
+    }
+
+    /// Tells the time, for the age of partitions: milliseconds since 1970.
+    pub fn tell_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
     }
 
     /// Adds an entry and gives its seq. It is durable, and seen by readers, after the next [`Writer::commit`].
     ///
     /// # Errors
-    /// [`BufferError::EntryTooLarge`] and [`BufferError::Encode`], which leave the log as it was; [`BufferError::WriterFailed`].
+    /// [`BufferError::EntryTooLarge`] and [`BufferError::Encode`], which leave the log as it was.
     pub fn append(&mut self, lane: LaneName, entry: &Entry) -> Result<u64, BufferError> {
         self.append_all(lane, std::slice::from_ref(entry), &[]).map(|seqs| *seqs.end())
     }
 
-    /// Adds entries for the same commit, all or none, and gives their seqs; an empty range for no entries. Errors as in [`Writer::append`].
-    pub fn append_all(&mut self, lane: LaneName, entries: &[Entry], _marks: &[SourceMark]) -> Result<RangeInclusive<u64>, BufferError> {
-        if self.failed {
-            return Err(BufferError::WriterFailed);
-        }
+    /// Adds entries for the same commit, all or none, with what sources must remember of them, and gives their seqs; an empty range for no entries.
+    /// Errors as in [`Writer::append`].
+    pub fn append_all(&mut self, lane: LaneName, entries: &[Entry], source_marks: &[SourceMark]) -> Result<RangeInclusive<u64>, BufferError> {
         let encoded = entries.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let tail = &mut self.lanes[lane as usize];
+        debug_assert!(!tail.stored, "nothing is appended between a failed commit and the next");
         let first_seq = tail.last_seq + 1;
         encoded.iter().for_each(|bytes| tail.pending.push(bytes));
         tail.last_seq += encoded.len() as u64;
+        tail.pending_marks.extend(source_marks.iter().cloned().map(Mark::Source));
+        if let Some(cause) = entries.iter().filter_map(|entry| entry.cause).max() {
+            match tail.pending_marks.iter_mut().find_map(|mark| if let Mark::Cause(cause) = mark { Some(cause) } else { None }) {
+                Some(highest) => *highest = cause.max(*highest),
+                None => tail.pending_marks.push(Mark::Cause(cause)),
+            }
+        }
         Ok(first_seq..=tail.last_seq)
+    }
+
+    /// Adds the event that names a gap, to the events lane. The gap counts from the commit on.
+    pub(super) fn append_gap(&mut self, entry: &Entry, name: impl FnOnce(Position) -> Gap) -> Result<Gap, BufferError> {
+        let seq = self.append(LaneName::Events, entry)?;
+        let gap = name(Position { ordinal: self.shared.incarnation.ordinal, seq });
+        self.lanes[LaneName::Events as usize].pending_marks.push(Mark::Gap(gap));
+        Ok(gap)
     }
 
     /// Encoded bytes that wait for the next commit.
@@ -66,44 +106,61 @@ impl Writer {
     }
 
     /// Makes everything appended durable, lane by lane in the order of [`LaneName::ALL`] (so an input before what follows from it), then shows it
-    /// to readers. Lanes without new entries cost nothing.
+    /// to readers. Lanes without new entries or marks cost nothing. In each lane all of a commit survives a crash, or none.
     ///
     /// # Errors
-    /// Whatever the disk refuses. Nothing of this commit is shown, though some of it may be found after the next start; the writer is finished.
+    /// Whatever the disk refuses. Nothing of this commit is shown, though some of it may be found after the next start. What was appended stays pending:
+    /// another call tries again, in a new partition where the store of the old one has failed.
     pub fn commit(&mut self) -> Result<(), BufferError> {
-        if self.failed {
-            return Err(BufferError::WriterFailed);
-        }
-        if self.pending_bytes() == 0 {
+        if self.lanes.iter().all(Tail::is_empty) {
             return Ok(());
         }
-        let stored = LaneName::ALL.into_iter().try_for_each(|lane| self.store(lane));
-        if let Err(error) = stored {
-            self.failed = true;
-            BufferCounters::add(&self.shared.counters.errors, 1);
-            return Err(error);
-        }
+        LaneName::ALL.into_iter().try_for_each(|lane| self.store(lane)).inspect_err(|_| BufferCounters::add(&self.shared.counters.errors, 1))?;
         self.publish();
         Ok(())
     }
 
-    /// Removes the partitions of `lane` that lie wholly at or before `upto`, and gives the bytes that the disk gets back. The newest partition of the
-    /// present incarnation stays, as does one that is being read right now (the next call comes back to it).
+    /// Removes the partitions of `lane` that lie wholly at or before `upto`, and gives the bytes that the disk gets back. The newest partition stays,
+    /// since it holds the marks, as does one that is being read right now (the next call comes back to it).
     pub fn reclaim(&mut self, lane: LaneName, upto: Position) -> Result<u64, BufferError> {
-        let shared = &self.shared;
-        let last_of = |ordinal| shared.history.find(ordinal).map(|ended| ended.last_seq(lane));
+        let shared = self.shared.clone();
         let mut bytes = 0;
-        while let Some(dir) = shared.lane(lane).retire(upto, last_of) {
-            bytes += tree_bytes(&dir)?;
-            partition::remove(&dir).inspect_err(|_| BufferCounters::add(&shared.counters.errors, 1))?;
+        while let Some(key) = shared.lane(lane).expendable() {
+            if shared.ranges(lane, key).last().is_some_and(|(_, last)| *last > upto) {
+                break;
+            }
+            bytes += self.remove(lane, key)?;
         }
         BufferCounters::add(&shared.counters.reclaimed_bytes, bytes);
+        shared.gaps().forget(lane, upto);
         Ok(bytes)
+    }
+
+    /// Removes a partition, whatever is in it, and gives its bytes on disk.
+    pub(super) fn remove(&mut self, lane: LaneName, key: Key) -> Result<u64, BufferError> {
+        let Some(dir) = self.shared.lane(lane).forget(key) else { return Ok(0) };
+        let bytes = tree_bytes(&dir)?;
+        partition::remove(&dir).inspect_err(|_| BufferCounters::add(&self.shared.counters.errors, 1))?;
+        Ok(bytes)
+    }
+
+    /// Writes to the partition `key` no more: it is damaged, or was put aside.
+    pub(super) fn leave(&mut self, lane: LaneName, key: Key) {
+        let tail = &mut self.lanes[lane as usize];
+        if tail.partition.is_some_and(|written| written.key == key) {
+            tail.partition = None;
+            self.shared.lane(lane).abandon(key);
+        }
     }
 
     fn publish(&mut self) {
         let counters = &self.shared.counters;
         for (name, tail) in LaneName::ALL.into_iter().zip(&mut self.lanes) {
+            tail.stored = false;
+            for mark in tail.pending_marks.drain(..) {
+                // Before the event is shown: no reader shall see it and still be given what it names.
+                if let Mark::Gap(gap) = mark { self.shared.gaps().add(gap) } else { tail.marks.apply(&mark) }
+            }
             if tail.pending.len() > 0 {
                 BufferCounters::add(&counters.committed_bytes, tail.pending.bytes() as u64);
                 counters.add_appended(name, tail.pending.len() as u64);
@@ -115,66 +172,137 @@ impl Writer {
         self.shared.notify();
     }
 
-    /// Puts the pending entries of a lane into its store, durably.
+    /// Puts what is pending of a lane into its store, durably.
     fn store(&mut self, name: LaneName) -> Result<(), BufferError> {
-        let tail = &mut self.lanes[name as usize];
-        if tail.pending.len() == 0 {
+        let tail = &self.lanes[name as usize];
+        if tail.is_empty() || tail.stored {
             return Ok(());
         }
-        let lane = self.shared.lane(name);
         let ordinal = self.shared.incarnation.ordinal;
         let first = Position { ordinal, seq: tail.last_seq + 1 - tail.pending.len() as u64 };
         let frames = self.encoder.encode(name, first, &tail.pending);
-        let frames = frames.map_err(|error| BufferError::io("compress", &lane.path(Key { ordinal, first_seq: first.seq }), error))?;
+        let frames = frames.map_err(|error| BufferError::io("compress", &self.shared.dir, error))?;
+        let bytes: u64 = frames.iter().map(|frame| frame.bytes() as u64).sum();
         let limit = self.shared.settings.partition_bytes(name);
-        let mut open = None;
-        for frame in frames {
-            let bytes = frame.bytes() as u64;
-            BufferCounters::add(&self.shared.counters.frame_bytes, bytes);
-            let (key, partition) = match open.take() {
-                Some(open) if !is_full(tail, bytes, limit) => open,
-                sealed => next_partition(&self.shared, lane, tail, &frame, limit, sealed)?,
-            };
-            partition.insert(frame.first_seq, frame.parts).map_err(|error| BufferError::Store { partition: lane.path(key), source: error })?;
-            tail.partition = tail.partition.map(|(key, payload)| (key, payload + bytes));
-            open = Some((key, partition));
+        let written = match tail.partition.filter(|written| written.payload == 0 || written.payload + bytes <= limit) {
+            Some(written) => written,
+            None => self.begin_partition(name, first)?,
+        };
+        let tail = &mut self.lanes[name as usize];
+        let lane = self.shared.lane(name);
+        let frames = frames.into_iter().map(|frame| Stored { first: Position { ordinal, seq: frame.first_seq }, parts: frame.parts }).collect();
+        // A new partition begins with all that earlier ones say, so that they can go.
+        let repeated = if written.marks_at == 0 { repeated(&self.shared, name, &tail.marks) } else { Vec::new() };
+        let marks = marks::encode(&repeated.into_iter().chain(tail.pending_marks.iter().cloned()).collect::<Vec<_>>());
+        let stored = lane.partition(written.key).and_then(|partition| {
+            let partition = partition.ok_or_else(|| BufferError::io("open", &lane.path(written.key), std::io::ErrorKind::NotFound.into()))?;
+            let stored = partition.insert(frames, written.marks_at, marks).and_then(|()| partition.flush());
+            stored.map_err(|error| BufferError::Store { partition: lane.path(written.key), source: error })
+        });
+        if let Err(error) = stored {
+            // A store that failed once refuses ever after; what was committed to it can still be read.
+            self.leave(name, written.key);
+            return Err(error);
         }
-        open.map_or(Ok(()), |open| seal(lane, &open))
+        BufferCounters::add(&self.shared.counters.frame_bytes, bytes);
+        self.stored_bytes += bytes;
+        tail.partition = Some(Written { payload: written.payload + bytes, marks_at: written.marks_at + 1, ..written });
+        tail.stored = true;
+        Ok(())
+    }
+
+    /// A new partition for what begins at `first`. At the first one of an incarnation, small ones at the end of the lane are merged into it, so that a
+    /// storm of restarts does not fill the disk.
+    fn begin_partition(&mut self, name: LaneName, first: Position) -> Result<Written, BufferError> {
+        let shared = self.shared.clone();
+        let lane = shared.lane(name);
+        let key = Key { ordinal: first.ordinal, first_seq: first.seq };
+        // Left by a failed commit: nothing in it was ever committed.
+        if lane.newest(first.ordinal) == Some(key) && !self.lanes[name as usize].begun_at(key) {
+            self.remove(name, key)?;
+        }
+        let header = |key, incarnation, holds| Header { lane: name, key, incarnation, created_ms: self.now_ms, replaces: Vec::new(), holds };
+        let sources = if self.lanes[name as usize].begun { Vec::new() } else { small_ones(&shared, lane) };
+        let mut written = Written { key, payload: 0, marks_at: 0 };
+        let mut replaced = Vec::new();
+        if let Some((oldest, _)) = sources.first() {
+            let merged_key = *oldest;
+            let id = lane.incarnation_of(merged_key).unwrap_or_default();
+            match merge(&shared, lane, header(merged_key, id, holds(&shared, merged_key)), &sources) {
+                Ok((payload, paths)) => (written, replaced) = (Written { key: merged_key, payload, marks_at: 0 }, paths),
+                Err(error) => tracing::warn!(lane = name.as_str(), %error, "small partitions are not merged"),
+            }
+        }
+        if written.key == key {
+            lane.create(header(key, shared.incarnation.id, Vec::new()), &[], true, |_| Ok(()))?;
+        }
+        self.lanes[name as usize].begun = true;
+        self.lanes[name as usize].partition = Some(written);
+        BufferCounters::add(&shared.counters.partitions_made, 1);
+        // From here on nothing refers to them; what cannot be removed now is removed at the next start.
+        replaced.iter().for_each(|dir| drop(partition::remove(dir)));
+        Ok(written)
     }
 }
 
-type OpenPartition = (Key, Arc<Partition>);
+impl Tail {
+    fn is_empty(&self) -> bool {
+        self.pending.len() == 0 && self.pending_marks.is_empty()
+    }
 
-/// The partition for `frame`: the one being written, or a new one if that is full or absent. A full one is durable before its successor exists, so
-/// that a later partition proves the earlier ones complete.
-fn next_partition(
-    shared: &Shared,
-    lane: &Lane,
-    tail: &mut Tail,
-    frame: &Encoded,
-    limit: u64,
-    sealed: Option<OpenPartition>,
-) -> Result<OpenPartition, BufferError> {
-    if let Some(sealed) = sealed {
-        seal(lane, &sealed)?;
+    fn begun_at(&self, key: Key) -> bool {
+        self.partition.is_some_and(|written| written.key == key)
     }
-    if let Some((key, _)) = tail.partition.filter(|_| !is_full(tail, frame.bytes() as u64, limit)) {
-        let missing = || BufferError::io("open", &lane.path(key), std::io::ErrorKind::NotFound.into());
-        return Ok((key, lane.partition(key)?.ok_or_else(missing)?));
-    }
-    let key = Key { ordinal: shared.incarnation.ordinal, first_seq: frame.first_seq };
-    let partition = lane.create(key, shared.incarnation.id)?;
-    tail.partition = Some((key, 0));
-    BufferCounters::add(&shared.counters.partitions_made, 1);
-    Ok((key, partition))
 }
 
-fn is_full(tail: &Tail, more_bytes: u64, limit: u64) -> bool {
-    tail.partition.is_none_or(|(_, payload)| payload > 0 && payload + more_bytes > limit)
+/// What a new partition of `lane` begins with.
+fn repeated(shared: &Shared, lane: LaneName, marks: &LaneMarks) -> Vec<Mark> {
+    let gaps = if lane == LaneName::Events { shared.gaps().named() } else { Vec::new() };
+    LaneMarks { gaps, ..marks.clone() }.repeated()
 }
 
-fn seal(lane: &Lane, (key, partition): &OpenPartition) -> Result<(), BufferError> {
-    partition.flush().map_err(|error| BufferError::Store { partition: lane.path(*key), source: error })
+/// The small partitions at the end of a lane, oldest first, with their bytes on disk.
+fn small_ones(shared: &Shared, lane: &Lane) -> Vec<(Key, u64)> {
+    let small = shared.settings.partition_bytes(lane.name) / 2;
+    let sized = lane.keys().into_iter().rev().map(|key| (key, tree_bytes(&lane.path(key)).unwrap_or(u64::MAX)));
+    let mut sum = 0;
+    let mut found: Vec<_> = sized
+        .take_while(|(_, bytes)| {
+            sum += *bytes;
+            sum <= small
+        })
+        .collect();
+    found.reverse();
+    found
+}
+
+/// Incarnations that a partition which begins at `key` may hold.
+fn holds(shared: &Shared, key: Key) -> Vec<(u32, u128)> {
+    shared.history.from(key.ordinal).iter().map(|ended| (ended.incarnation.ordinal, ended.incarnation.id.as_u128())).collect()
+}
+
+/// Makes one partition of several. Gives its payload and the directories to remove.
+fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)]) -> Result<(u64, Vec<PathBuf>), BufferError> {
+    let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &shared.dir, error))?;
+    let keys: Vec<Key> = sources.iter().map(|(key, _)| *key).collect();
+    let mut open = Vec::new();
+    for key in &keys {
+        open.extend(lane.partition(*key)?);
+    }
+    let (_, replaced) = lane.create(header, &keys, true, |target| {
+        for source in &open {
+            let found = rewrite::copy(lane.name, source, Position::default(), &mut decoder, target)?;
+            // A damaged one stays as it is until a reader comes to it.
+            if let Some(error) = found.stopped {
+                return Err(error);
+            }
+            if found.unsound > 0 {
+                return Err(partition::StoreError::Header);
+            }
+        }
+        Ok(())
+    })?;
+    Ok((sources.iter().map(|(_, bytes)| bytes).sum(), replaced))
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>, BufferError> {

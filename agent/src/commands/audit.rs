@@ -181,6 +181,7 @@ fn row(row: &Row) -> Vec<String> {
     let missing = if row.unsure.count > 0 { format!("{}?", count(row.unsure.count)) } else { count(row.missing.count) };
     let end = match row.end {
         End::Cursor => "cursor",
+        End::OtherDisk => "other disk",
         End::Successor => "its end",
         End::HighestSeen => "highest seen",
         End::BeyondCursor => "beyond cursor",

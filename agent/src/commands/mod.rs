@@ -15,8 +15,10 @@ use tokio::{
 
 use crate::stop::Stop;
 
-/// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration, 130 interrupted before the end.
+/// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration, 3 the store hung, 130 interrupted before the end.
 pub const EXIT_CONFIG: u8 = 2;
+/// Of `hark run` when a call of the store made no progress for `buffer.store_timeout`.
+pub const EXIT_STORE_HUNG: u8 = 3;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Listens to machines and warns before they fail.

@@ -12,7 +12,7 @@ use crate::{config, pipeline};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Logs go to standard error; RUST_LOG sets their level (for example RUST_LOG=hark=debug).
-Exit codes: 0 stopped by a signal, 1 a stage failed, 2 the configuration has faults.")]
+Exit codes: 0 stopped by a signal, 1 a stage failed, 2 the configuration has faults, 3 the store of the buffer hung (start it anew: nothing is lost).")]
 pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,

@@ -42,6 +42,7 @@ pub(super) struct BufferTable {
     pub(super) commit_bytes: String,
     pub(super) in_flight_bytes: String,
     pub(super) max_age: Option<String>,
+    pub(super) store_timeout: String,
 }
 
 impl Default for BufferTable {
@@ -53,6 +54,7 @@ impl Default for BufferTable {
             commit_bytes: "256 KiB".into(),
             in_flight_bytes: "2 MiB".into(),
             max_age: None,
+            store_timeout: "60s".into(),
         }
     }
 }
@@ -72,6 +74,8 @@ pub(super) struct KafkaTable {
     #[serde(default)]
     pub(super) metered: bool,
     pub(super) backlog_rate: Option<String>,
+    #[serde(default = "duplicate_wait")]
+    pub(super) duplicate_wait: String,
     pub(super) plaintext_accepted: Option<String>,
 }
 
@@ -91,11 +95,12 @@ impl Default for HttpTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InferenceTable {
     pub(super) models: PathBuf,
+    pub(super) checkpoint_every: Option<String>,
 }
 
 impl Default for InferenceTable {
     fn default() -> Self {
-        Self { models: "/usr/share/hark/models".into() }
+        Self { models: "/usr/share/hark/models".into(), checkpoint_every: None }
     }
 }
 
@@ -277,6 +282,9 @@ fn batch_records() -> usize {
 }
 fn batch_bytes() -> String {
     "6 MiB".into()
+}
+fn duplicate_wait() -> String {
+    "10m".into()
 }
 fn mqtt_port() -> u16 {
     1883

@@ -29,6 +29,8 @@ pub struct Config {
     pub assets: BTreeMap<Name, Asset>,
     /// Directory of model bundles.
     pub models: PathBuf,
+    /// Between checkpoints of inference; `None`: as often as flash allows.
+    pub checkpoint_every: Option<Duration>,
 }
 
 /// This box.
@@ -57,6 +59,8 @@ pub struct Buffer {
     pub in_flight_bytes: usize,
     /// Older records are given up although Kafka does not have them; `None`: only space decides.
     pub max_age: Option<Duration>,
+    /// A call of the store that makes no progress for so long ends the process.
+    pub store_timeout: Duration,
 }
 
 /// Central Kafka.
@@ -76,6 +80,8 @@ pub struct Kafka {
     pub metered: bool,
     /// Bytes of JSON a second at which a backlog is sent at most.
     pub backlog_bytes_per_s: u64,
+    /// Before the next try where another agent runs under this gateway id.
+    pub duplicate_wait: Duration,
     /// Plain text beyond loopback is accepted, because of this.
     pub plaintext_accepted: Option<String>,
 }

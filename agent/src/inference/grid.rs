@@ -135,6 +135,11 @@ impl Grid {
         *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
     }
 
+    /// From now on values older than `stale_us` are missing.
+    pub(super) fn set_stale(&mut self, stale_us: i64) {
+        self.stale_us = stale_us;
+    }
+
     /// Indices of points whose latest reading was bad.
     pub(super) fn bad_points(&self) -> impl Iterator<Item = usize> {
         self.points.iter().enumerate().filter(|(_, point)| point.bad).map(|(index, _)| index)

@@ -41,7 +41,7 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
                 break;
             }
             Ok(read) => read,
-            Err(BufferError::Hole { from, .. } | BufferError::Damaged { from, .. }) if from > last => {
+            Err(_) if log.following(lane, after).is_none_or(|next| next > last) => {
                 more = false;
                 break;
             }
@@ -55,7 +55,8 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
                 after = to;
                 continue;
             }
-            Err(BufferError::Damaged { from, .. }) => {
+            Err(BufferError::Damaged { .. }) => {
+                let Some(from) = log.following(lane, after) else { break };
                 let to = log.before_next_partition(lane, from);
                 lines.push(gap_line(log, lane, from, to, Some(GapReason::Damaged), None));
                 after = to;
@@ -68,7 +69,7 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
                 more = false;
                 break;
             }
-            let inc = log.incarnation_id(position.ordinal).unwrap_or_default().to_string();
+            let inc = log.incarnation_id(position.ordinal).unwrap_or_default().to_string().into();
             let line = sender.message(lane, position, &inc, &entry).value;
             bytes += line.len();
             lines.push(line);

@@ -22,7 +22,7 @@ use std::{
 pub use self::{
     export::{Page, page},
     report::{BufferReport, CursorReport, GapReport, IncarnationReport, LaneReport, LinkReport, PutAside},
-    server::Local,
+    server::{Local, Voices},
 };
 
 /// Longest line, without its end.

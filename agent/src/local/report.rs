@@ -1,5 +1,5 @@
 //! What is in the buffer, told the same way by a running agent and from the directory of a stopped one.
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use hark_protocol::topics::{GapReason, LaneName};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use super::message::as_text;
 use crate::{
     buffer::{BufferError, Log, LogSettings, Position, stored_cursors},
     clock::Clock,
+    forward::stored_mark,
     inference::stage::checkpoint_position,
     status::Status,
 };
@@ -52,7 +53,7 @@ pub struct LaneReport {
     /// Newest record.
     #[serde(with = "as_text")]
     pub last: Option<Position>,
-    /// Records from the oldest to the newest, those named in gaps included.
+    /// Records from the oldest to the newest, those named in gaps left out.
     pub records: u64,
     /// Bytes on disk.
     pub bytes: u64,
@@ -139,7 +140,8 @@ impl BufferReport {
     pub fn of(log: &Log, dir: &Path, gateway: &str, quota_bytes: u64, status: Option<&Status>, clock: &Clock) -> Result<Self, BufferError> {
         let cursors = stored_cursors(&dir.join("cursors"))?;
         let settings = LogSettings::new(quota_bytes);
-        let place = Place { log, settings, cursors: &cursors, status, clock, checkpoint: checkpoint_position(dir) };
+        let acked = stored_mark(dir)?;
+        let place = Place { log, settings, acked, status, clock, checkpoint: checkpoint_position(dir) };
         let lanes = LaneName::ALL.into_iter().map(|lane| place.lane(lane)).collect::<Result<_, _>>()?;
         let gaps = log.gaps().into_iter().map(|gap| GapReport {
             lane: gap.lane,
@@ -160,7 +162,7 @@ impl BufferReport {
             incarnations: incarnations(log),
             cursors: cursors.into_iter().map(|(name, position)| CursorReport { name, position }).collect(),
             quarantine: quarantine(&dir.join("quarantine")),
-            link: status.map(|status| LinkReport { state: status.link().as_str().to_owned(), delivered: status.delivered_records() }),
+            link: status.map(|status| LinkReport { state: status.link().as_str().to_owned(), delivered: status.forward_numbers().delivered }),
         })
     }
 }
@@ -168,7 +170,7 @@ impl BufferReport {
 struct Place<'a> {
     log: &'a Log,
     settings: LogSettings,
-    cursors: &'a BTreeMap<String, Option<Position>>,
+    acked: Option<[Position; LaneName::ALL.len()]>,
     status: Option<&'a Status>,
     clock: &'a Clock,
     checkpoint: Option<Position>,
@@ -179,8 +181,8 @@ impl Place<'_> {
         let log = self.log;
         let before_first = log.start(lane);
         let records = log.depth(lane, before_first);
-        let stored = self.cursors.get(&format!("forward-{lane}")).copied().flatten();
-        let acked = self.status.map(|status| status.acknowledged_upto(lane)).filter(|position| position.seq > 0).or(stored);
+        let stored = self.acked.map(|acked| acked[lane as usize]);
+        let acked = self.status.map(|status| status.acknowledged(lane)).filter(|position| position.seq > 0).or(stored);
         Ok(LaneReport {
             lane,
             partitions: log.partitions(lane).0,

@@ -31,6 +31,7 @@ use crate::{
     clock::Clock,
     config::{self, Asset, Config},
     forward::Sender,
+    inference::configured::{self, Configured},
     record::{Body, Entry, Stamp},
     status::Status,
 };
@@ -52,10 +53,22 @@ pub struct Local {
     sender: Sender,
     /// Hash of each asset's configuration at the start.
     assets: std::collections::BTreeMap<Name, Name>,
-    log: Log,
-    appender: Appender,
-    status: Arc<Status>,
-    clock: Clock,
+    voices: Voices,
+}
+
+/// What of the agent the socket speaks with.
+#[derive(Clone)]
+pub struct Voices {
+    /// The log.
+    pub log: Log,
+    /// The way into it.
+    pub appender: Appender,
+    /// What the agent says of itself.
+    pub status: Arc<Status>,
+    /// What is recorded of configurations.
+    pub configured: Arc<Configured>,
+    /// The time of what is appended.
+    pub clock: Clock,
 }
 
 impl Local {
@@ -63,14 +76,14 @@ impl Local {
     ///
     /// # Errors
     /// What the system says, for example that the path is longer than the 107 bytes that a socket may have.
-    pub fn open(config: &Config, log: Log, appender: Appender, status: Arc<Status>, clock: Clock) -> io::Result<Self> {
+    pub fn open(config: &Config, voices: Voices) -> io::Result<Self> {
         let dir = config.buffer.dir.clone();
         let path = socket_path(&dir);
         let listener = listen(&path)?;
         let gateway = config.gateway.clone();
-        let sender = Sender { gateway: gateway.id.clone(), topic_prefix: String::new() };
+        let sender = Sender::new(gateway.id.clone(), "");
         let assets = config.assets.iter().map(|(id, asset)| (id.clone(), asset.hash.clone())).collect();
-        Ok(Self { listener, path, dir, quota_bytes: config.buffer.quota_bytes, gateway, sender, assets, log, appender, status, clock })
+        Ok(Self { listener, path, dir, quota_bytes: config.buffer.quota_bytes, gateway, sender, assets, voices })
     }
 
     /// Serves one connection after the other until `stop`. As many of these run side by side as connections are served at a time.
@@ -137,13 +150,14 @@ impl Local {
     }
 
     fn status(&self) -> Result<Answer, Problem> {
-        let report = || BufferReport::of(&self.log, &self.dir, &self.gateway.id, self.quota_bytes, Some(&self.status), &self.clock);
+        let Voices { log, status, clock, .. } = &self.voices;
+        let report = || BufferReport::of(log, &self.dir, &self.gateway.id, self.quota_bytes, Some(status), clock);
         let report = tokio::task::block_in_place(report).map_err(|error| unread("tell the state of the buffer", &error))?;
         Ok(Answer::Status(report.into()))
     }
 
     fn export(&self, request: &ExportRequest) -> (Vec<Vec<u8>>, Answer) {
-        match tokio::task::block_in_place(|| export::page(&self.log, &self.sender, request)) {
+        match tokio::task::block_in_place(|| export::page(&self.voices.log, &self.sender, request)) {
             Ok(page) => (page.lines, Answer::End(page.end)),
             Err(error) => (Vec::new(), Answer::Error(unread(&format!("export lane {}", request.lane), &error))),
         }
@@ -190,7 +204,6 @@ impl Local {
             return Err(faulty(vec![format!("configuration: id: is `{}`; expected `{asset}`", resolved.id)]));
         }
         let hash_before = self.present_hash(&asset);
-        let detail = serde_json::to_string(&resolved).map_err(|error| faulty(vec![error.to_string()]))?;
         let event = Event {
             text: request.comment.map(Into::into),
             what: Some("configuration".into()),
@@ -198,10 +211,14 @@ impl Local {
             source: Some("local".into()),
             hash_before: Some(hash_before.clone()),
             hash_after: Some(resolved.hash.clone()),
-            detail_json: Some(detail.into()),
+            detail_json: Some(configured::configuration(&resolved)),
             ..Event::new(EventKind::Change)
         };
-        let stored = self.store(asset, event, &attempted, "ask again: a change to the same configuration changes nothing").await?;
+        // Until it is durable the record of what is recorded does not count: whatever happens in between, the next start then says it anew.
+        tokio::task::block_in_place(|| self.voices.configured.announce(&asset));
+        let stored = self.store(asset.clone(), event, &attempted, "ask again: a change to the same configuration changes nothing").await?;
+        let changed = |position| self.voices.configured.changed(asset, resolved.hash.clone(), position);
+        tokio::task::block_in_place(|| stored.position.map(changed));
         info!(asset = %request.asset, hash = %resolved.hash, position = ?stored.position, "changed configuration taken");
         Ok(Answer::Stored(Stored { hash_before: Some(hash_before.to_string()), hash_after: Some(resolved.hash.to_string()), ..stored }))
     }
@@ -217,16 +234,16 @@ impl Local {
 
     /// What inference uses now; before it has said so, what the files said at the start.
     fn present_hash(&self, asset: &Name) -> Name {
-        let used = self.status.assets().into_iter().find(|(id, _)| id == asset).map(|(_, state)| state.config_hash);
+        let used = self.voices.status.assets().into_iter().find(|(id, _)| id == asset).map(|(_, state)| state.config_hash);
         used.unwrap_or_else(|| self.assets[asset].clone())
     }
 
     /// Appends an event about `asset` to the inputs lane and waits until it is durable.
     async fn store(&self, asset: Name, event: Event, attempted: &str, again: &str) -> Result<Stored, Problem> {
-        let now = self.clock.now();
+        let now = self.voices.clock.now();
         let stamp = Stamp { asset: Some(asset), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.gateway.origin };
         let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
-        let durable = tokio::time::timeout(DURABLE_WITHIN, self.appender.append_durably(LaneName::Inputs, vec![entry], true)).await;
+        let durable = tokio::time::timeout(DURABLE_WITHIN, self.voices.appender.append_durably(LaneName::Inputs, vec![entry], true)).await;
         match durable {
             Ok(Ok(committed)) => Ok(self.stored(committed.last)),
             Ok(Err(refused @ AppendError::Refused(_))) => {
@@ -242,7 +259,7 @@ impl Local {
     }
 
     fn stored(&self, position: Position) -> Stored {
-        let inc = self.log.incarnation_id(position.ordinal).unwrap_or_default();
+        let inc = self.voices.log.incarnation_id(position.ordinal).unwrap_or_default();
         let event_id = format!("{}/{inc}/{}/{}", self.gateway.id, LaneName::Inputs, position.seq);
         Stored { position: Some(position), event_id, command_id: None, hash_before: None, hash_after: None }
     }

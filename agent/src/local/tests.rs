@@ -8,13 +8,13 @@ use std::{
     thread,
 };
 
-use hark_protocol::topics::{Event, EventKind, FeedbackAction, LaneName};
+use hark_protocol::topics::{Event, EventKind, FeedbackAction, GapReason, LaneName, Origin};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONNECTIONS, LINE_MAX_BYTES, Local,
+    CONNECTIONS, LINE_MAX_BYTES, Local, Voices,
     client::{Client, ClientError},
     message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Problem, Request, Stored},
     page, socket_path,
@@ -22,12 +22,13 @@ use super::{
 use crate::{
     buffer::{
         BufferError, Log, LogSettings, Position,
-        commit::{self, Appender, CommitPolicy},
+        commit::{self, CommitPolicy},
     },
     clock::Clock,
     config::{self, Config},
-    forward::Sender,
+    forward::{Sender, gateway_stamp},
     hold::Hold,
+    inference::configured::Configured,
     record::{Body, Entry},
     status::Status,
 };
@@ -53,11 +54,13 @@ impl Agent {
         let (log, writer) = Log::open(dir.path(), LogSettings::new(config.buffer.quota_bytes)).unwrap();
         let (appender, requests) = commit::channel(16);
         let status = Arc::new(Status::new(&config, log.clone(), Vec::new(), &clock));
-        let (commit_log, commit_clock) = (log.clone(), clock.clone());
+        let commit_log = log.clone();
+        let settings = loop_settings(config.buffer.quota_bytes, clock.clone());
         let committing = thread::spawn(move || {
-            commit::run(writer, commit_log, requests, CommitPolicy::default(), Arc::new(Hold::new()), commit_clock).unwrap();
+            commit::run(writer, commit_log, requests, settings).unwrap();
         });
-        let serving = serve(&config, &log, appender, status, clock);
+        let configured = Arc::new(Configured::open(&config, "bundle".into(), clock.clone()).unwrap());
+        let serving = serve(&config, Voices { log: log.clone(), appender, status, configured, clock });
         Self { dir, config, log, stop: serving.0, threads: vec![serving.1, committing] }
     }
 
@@ -90,12 +93,24 @@ impl Agent {
     }
 }
 
-fn serve(config: &Config, log: &Log, appender: Appender, status: Arc<Status>, clock: Clock) -> (CancellationToken, thread::JoinHandle<()>) {
+fn loop_settings(quota_bytes: u64, clock: Clock) -> commit::Settings {
+    commit::Settings {
+        policy: CommitPolicy::default(),
+        quota_bytes,
+        max_age: None,
+        origin: Origin::Simulated,
+        hold: Arc::new(Hold::new()),
+        clock,
+        stop: CancellationToken::new(),
+    }
+}
+
+fn serve(config: &Config, voices: Voices) -> (CancellationToken, thread::JoinHandle<()>) {
     let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let local = {
         let _entered = runtime.enter();
-        Arc::new(Local::open(config, log.clone(), appender, status, clock).unwrap())
+        Arc::new(Local::open(config, voices).unwrap())
     };
     let stopped = stop.clone();
     let thread = thread::spawn(move || {
@@ -285,18 +300,17 @@ fn running_and_stopped_tell_and_export_the_same() {
     assert_eq!((running.incarnations[0].last_seq, stopped.incarnations[0].last_seq), ([5, 0, 0, 0], [5, 0, 0, 0]));
     assert_eq!(stopped.incarnations[0].id, inc.id.to_string());
     assert!(running.link.is_some() && stopped.link.is_none());
-    let sender = Sender { gateway, topic_prefix: String::new() };
+    let sender = Sender::new(gateway.as_ref().into(), "");
     assert_eq!(page(&log, &sender, &ask(None, None, None)).unwrap().lines, whole.lines);
 }
 
 #[test]
 fn an_export_names_what_is_missing() -> Result<(), BufferError> {
-    use hark_protocol::topics::GapReason;
     let dir = tempfile::tempdir().unwrap();
     let settings = LogSettings { partition_min_bytes: 4_000, partition_max_bytes: 4_000, ..LogSettings::new(1 << 30) };
     let (log, mut writer) = Log::open(dir.path(), settings)?;
     let now = Clock::new().now();
-    let stamp = crate::forward::gateway_stamp(now.ts, now.state, hark_protocol::topics::Origin::Simulated);
+    let stamp = gateway_stamp(now.ts, now.state, Origin::Simulated);
     let entry = |event: Event| Entry { stamp: stamp.clone(), cause: None, body: Body::Event(event.into()) };
     for n in 0..60_u64 {
         let mut random = fastrand::Rng::with_seed(n);
@@ -304,17 +318,13 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
         writer.append(LaneName::Inputs, &entry(Event { text: Some(noise.into()), ..Event::new(EventKind::Tick) }))?;
         writer.commit()?;
     }
-    let gap = Event {
-        gap_lane: Some(LaneName::Inputs),
-        gap_inc: Some(log.incarnation().id.to_string().into()),
-        gap_from_seq: Some(1),
-        gap_to_seq: Some(3),
-        gap_reason: Some(GapReason::Quota),
-        ..Event::new(EventKind::Gap)
-    };
-    writer.append(LaneName::Events, &entry(gap))?;
-    writer.commit()?;
-    drop((log, writer));
+    let (appender, requests) = commit::channel(1);
+    let (commit_log, settings_of_loop) = (log.clone(), loop_settings(1 << 30, Clock::new()));
+    let committing = thread::spawn(move || commit::run(writer, commit_log, requests, settings_of_loop).unwrap());
+    let at = |seq| Position { ordinal: 1, seq };
+    appender.blocking_name_gap(LaneName::Inputs, at(1), at(3), GapReason::Quota).unwrap();
+    drop((appender, log));
+    committing.join().unwrap();
     let mut partitions: Vec<_> = std::fs::read_dir(dir.path().join("inputs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     partitions.sort();
     // Three are enough: one that is gone, one that is damaged, the rest.
@@ -324,7 +334,7 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
 
     let log = Log::inspect(dir.path(), settings)?;
     assert_eq!(log.gaps().len(), 1);
-    let sender = Sender { gateway: "gw".into(), topic_prefix: String::new() };
+    let sender = Sender::new("gw".into(), "");
     let mut seqs = Vec::new();
     let mut request = ExportRequest { lane: LaneName::Inputs, from: None, to: None, limit: None };
     loop {

@@ -2,12 +2,18 @@
 //!
 //! A source decodes, hands entries to the log, and acknowledges upstream only what is durable there. What it cannot use it counts by cause
 //! ([`counters`]) and acknowledges, so that one bad message holds nothing up.
+pub mod clock_watch;
 pub mod counters;
 pub mod decode;
 pub mod mqtt;
+mod mqtt_decode;
+mod mqtt_session;
+#[cfg(test)]
+mod mqtt_tests;
 pub mod node;
 mod node_line;
 pub mod registry;
 pub mod serial;
+pub mod silence;
 pub mod template;
 mod waveform;

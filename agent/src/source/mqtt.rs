@@ -1,179 +1,185 @@
 //! MQTT v5 sources: the only file that names the client.
 //!
-//! Three parts, joined by bounded channels. [`Poll`] owns the connection and does nothing but receive; [`Decode`], on a thread of its own, turns
-//! messages into entries and hands them to the log; [`Acknowledge`] tells the broker once they are durable, and only on the connection on which
-//! they came: on a later one the broker sends them again anyway.
+//! Two parts, joined by bounded channels. [`Poll`] owns the connection: it receives, and tells the broker what is durable, only on the connection on
+//! which it came (on a later one the broker sends it again anyway). [`Decode`], on a thread of its own, turns messages into entries, knows what is
+//! stored already, and hands the rest to the log.
+//!
+//! When the log takes nothing for some seconds, [`Poll`] leaves the broker without a word, which keeps the session, and comes back when there is room.
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use hark_protocol::topics::{LaneName, Quality};
 use rumqttc::Outgoing;
 use rumqttc::v5::{
-    AsyncClient, Event, EventLoop, MqttOptions,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
     mqttbytes::{
         QoS,
         v5::{Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode},
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use super::mqtt_decode::{Decode, MAX_MESSAGE_BYTES};
 use super::{
     counters::SourceCounters,
-    decode::{DecodeError, json},
-    registry::{Context, Intake},
+    decode::DecodeError,
+    mqtt_decode::{Durable, Received},
+    mqtt_session::{Acknowledged, MqttSession},
+    registry::Intake,
     template::Template,
 };
 use crate::{
     backoff::Backoff,
-    buffer::commit::{Append, AppendError, Appender, Committed},
+    buffer::{
+        commit::Appender,
+        marks::{MESSAGES_MAX, StoredMessage},
+    },
     clock::Clock,
     config::{Credentials, Mqtt},
 };
 
-/// Largest message that is decoded; a larger one is counted and acknowledged.
-pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
 /// Largest packet, stated to the broker when connecting; the client's own default of 10 KiB would cut off waveform blocks. A broker drops what is larger
 /// without a word to anyone, so the limit stands well above [`MAX_MESSAGE_BYTES`]: what exceeds that one arrives, and is counted.
 const MAX_PACKET_BYTES: u32 = 2 << 20;
-/// Messages that the broker may send ahead of our acknowledgement; the bytes in flight are bounded apart from it.
-const RECEIVE_MAXIMUM: u16 = u16::MAX;
-/// Acknowledgements waiting for the connection's task.
+/// Messages that the broker may send ahead of our acknowledgement: as many as are remembered, so that each of them is known when it comes again. The
+/// bytes in flight are bounded apart from it.
+const RECEIVE_MAXIMUM: u16 = MESSAGES_MAX as u16;
+const _: () = assert!(MESSAGES_MAX <= u16::MAX as usize);
+/// Acknowledgements waiting for the socket.
 const REQUESTS: usize = 4_096;
 /// Messages between polling and decoding. The window in bytes is what bounds them in practice.
 const MESSAGES: usize = 16_384;
 /// Appends whose messages are durable and wait to be acknowledged: the broker sends no more than [`RECEIVE_MAXIMUM`] messages ahead, and what waits
-/// from an earlier connection is only counted.
-const DURABLE: usize = 2 * RECEIVE_MAXIMUM as usize;
-/// Messages that become one append at most.
-const BATCH_MESSAGES: usize = 1_024;
+/// from earlier connections is only counted. There is no more of that than the window holds.
+const DURABLE: usize = 2 * u16::MAX as usize;
 /// For saying goodbye to a broker when stopping.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A message weighs at least this much of the window: its own bytes are not all it takes.
-const MESSAGE_OVERHEAD_BYTES: usize = 512;
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512;
+/// Between two pings.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// So long the window may keep the connection from being served. Then we leave by ourselves: a broker that hears nothing for one and a half
+/// [`KEEP_ALIVE`] breaks the connection, and until then it fills buffers that nobody reads.
+const HELD_UP_MAX: Duration = Duration::from_secs(10);
 
-/// A message on its way to the log.
-struct Received {
-    publish: Publish,
-    generation: u64,
-    window: OwnedSemaphorePermit,
+/// A message as the client gives it.
+pub(super) struct Message(Publish);
+
+impl Message {
+    /// `None` for QoS 0: nobody waits for its acknowledgement.
+    pub(super) fn packet_id(&self) -> Option<u16> {
+        (self.0.qos != QoS::AtMostOnce).then_some(self.0.pkid)
+    }
+
+    /// The broker says that it sent it before.
+    pub(super) fn dup(&self) -> bool {
+        self.0.dup
+    }
+
+    pub(super) fn retain(&self) -> bool {
+        self.0.retain
+    }
+
+    pub(super) fn topic(&self) -> &[u8] {
+        &self.0.topic
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
 }
 
-/// What is left of a message once it is durable and its bytes are given back: what the broker waits for.
-struct Durable {
-    packet_id: u16,
-    qos: QoS,
-    generation: u64,
-}
-
-/// Receives.
+/// Receives and acknowledges.
 pub struct Poll {
     config: Mqtt,
     client: AsyncClient,
     events: EventLoop,
     templates: Arc<Vec<Template>>,
+    clock: Clock,
     window: Arc<Semaphore>,
     window_bytes: usize,
-    generation: Arc<AtomicU64>,
-    messages: mpsc::Sender<Received>,
-    /// Set when the last acknowledgement has been handed to the client.
-    acknowledged: CancellationToken,
+    /// When the connection was last served: read from and written to.
+    served_at: Duration,
+    pub(super) held_up_max: Duration,
+    /// Counts connections.
+    generation: u64,
+    /// Whether that connection is up. Events of a lost one may still come before the next one is told of: the client keeps them.
+    up: bool,
+    /// `None` when leaving.
+    received: Option<mpsc::Sender<Received>>,
+    acks: Acks,
+    acknowledged: Acknowledged,
     /// That the broker is away was logged since it was last there.
     absence_logged: bool,
     counters: Arc<SourceCounters>,
 }
 
-/// Decodes and appends.
-pub struct Decode {
-    templates: Arc<Vec<Template>>,
-    intake: Intake,
-    clock: Clock,
-    appender: Appender,
-    messages: mpsc::Receiver<Received>,
-    durable: mpsc::Sender<Vec<Durable>>,
-    window: Arc<Semaphore>,
-    window_bytes: usize,
-    counters: Arc<SourceCounters>,
-}
-
-/// Acknowledges.
-pub struct Acknowledge {
-    client: AsyncClient,
+/// What is durable and waits for the client.
+struct Acks {
     durable: mpsc::Receiver<Vec<Durable>>,
-    generation: Arc<AtomicU64>,
-    /// Says so when it is dropped, which is at the end in any case.
-    _acknowledged: DropGuard,
-    counters: Arc<SourceCounters>,
+    waiting: VecDeque<Durable>,
+    /// Nothing more will become durable.
+    complete: bool,
+    farewell_said: bool,
 }
 
-/// The three parts of one broker's source.
+/// The two parts of one broker's source. `stored`: what the log tells of its session.
 pub fn open(
     config: &Mqtt,
     intake: Intake,
     appender: Appender,
     clock: Clock,
     in_flight_bytes: usize,
+    stored: &[StoredMessage],
     counters: Arc<SourceCounters>,
-) -> (Poll, Decode, Acknowledge) {
+) -> (Poll, Decode) {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_clean_start(false);
     options.set_session_expiry_interval(Some(u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX)));
     options.set_manual_acks(true);
     options.set_max_packet_size(Some(MAX_PACKET_BYTES));
     options.set_receive_maximum(Some(RECEIVE_MAXIMUM));
-    options.set_keep_alive(Duration::from_secs(30));
+    options.set_keep_alive(KEEP_ALIVE);
     options.set_connection_timeout(10);
     if let Some(Credentials { username, password }) = &config.credentials {
         options.set_credentials(username, password);
     }
     let (client, events) = AsyncClient::new(options, REQUESTS);
     let templates = Arc::new(config.topics.iter().cloned().map(Template::new).collect::<Vec<_>>());
-    let (messages_tx, messages) = mpsc::channel(MESSAGES);
+    let (received_tx, received) = mpsc::channel(MESSAGES);
     let (durable_tx, durable) = mpsc::channel(DURABLE);
-    let generation = Arc::new(AtomicU64::new(0));
-    let acknowledged = CancellationToken::new();
     let window = Arc::new(Semaphore::new(in_flight_bytes));
     let poll = Poll {
         config: config.clone(),
-        client: client.clone(),
+        client,
         events,
         templates: templates.clone(),
+        served_at: clock.monotonic(),
+        held_up_max: HELD_UP_MAX,
+        clock: clock.clone(),
         window: window.clone(),
         window_bytes: in_flight_bytes,
-        generation: generation.clone(),
-        messages: messages_tx,
-        acknowledged: acknowledged.clone(),
+        generation: 0,
+        up: false,
+        received: Some(received_tx),
+        acks: Acks { durable, waiting: VecDeque::new(), complete: false, farewell_said: false },
+        acknowledged: Acknowledged::default(),
         absence_logged: false,
         counters: counters.clone(),
     };
-    let decode = Decode {
-        templates,
-        intake,
-        clock,
-        appender,
-        messages,
-        durable: durable_tx,
-        window,
-        window_bytes: in_flight_bytes,
-        counters: counters.clone(),
-    };
-    (poll, decode, Acknowledge { client, durable, generation, _acknowledged: acknowledged.drop_guard(), counters })
+    let session = MqttSession::restore(stored);
+    let window_bytes = in_flight_bytes;
+    let decode = Decode { templates, intake, session, clock, appender, received, durable: durable_tx, window, window_bytes, counters };
+    (poll, decode)
 }
 
-impl Received {
-    /// Gives back its bytes. `None` if the broker waits for nothing.
-    fn release(self, counters: &SourceCounters) -> Option<Durable> {
-        counters.in_flight_bytes.fetch_sub(self.window.num_permits() as u64, Ordering::Relaxed);
-        let Publish { pkid, qos, .. } = self.publish;
-        (qos != QoS::AtMostOnce).then_some(Durable { packet_id: pkid, qos, generation: self.generation })
-    }
-}
+/// The agent is stopping.
+struct Stopping;
 
 impl Poll {
     /// Runs until `stop`; connects again by itself. The session stays on the broker.
@@ -182,56 +188,102 @@ impl Poll {
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => break,
-                event = self.events.poll() => event,
+                event = self.next() => event,
             };
-            match event {
-                Ok(Event::Incoming(Packet::ConnAck(ack))) => {
-                    backoff.reset();
-                    self.connected(ack.session_present);
-                }
-                Ok(Event::Incoming(Packet::SubAck(ack))) => self.subscribed(&ack.return_codes),
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    let received = tokio::select! {
-                        () = stop.cancelled() => break,
-                        received = self.admit(publish) => received,
-                    };
-                    if received.is_err() {
-                        break; // Decoding has ended: the agent is stopping.
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    self.disconnected(&error);
-                    if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
-                        break;
-                    }
-                }
+            if let Ok(Event::Incoming(Packet::ConnAck(_))) = event {
+                backoff.reset();
+            }
+            let taken = tokio::select! {
+                () = stop.cancelled() => break,
+                taken = self.take(event) => taken,
+            };
+            match taken {
+                Ok(true) => {}
+                Ok(false) if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() => break,
+                Ok(false) => {}
+                Err(Stopping) => break,
             }
         }
         let counters = self.counters.clone();
-        self.leave().await;
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, self.leave()).await;
         counters.connected.store(false, Ordering::Relaxed);
     }
 
     /// Goes on long enough to tell the broker what became durable, then disconnects; the session stays. What arrives meanwhile is not
     /// acknowledged, so the broker sends it again after the next start.
-    async fn leave(self) {
-        let Self { mut events, client, messages, acknowledged, .. } = self;
-        drop(messages);
-        let farewell = async {
-            let mut said = false;
-            loop {
-                tokio::select! {
-                    () = acknowledged.cancelled(), if !said => said = client.try_disconnect().is_ok(),
-                    event = events.poll() => if event.is_err() || matches!(event, Ok(Event::Outgoing(Outgoing::Disconnect))) { return },
-                }
+    async fn leave(mut self) {
+        self.received = None;
+        loop {
+            match self.next().await {
+                Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                Ok(event) => drop(self.outgoing(&event)),
             }
-        };
-        let _ = tokio::time::timeout(LEAVE_TIMEOUT, farewell).await;
+        }
     }
 
-    fn connected(&mut self, session_present: bool) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
+    /// The next event of the connection; meanwhile gives the client what to acknowledge. The client is polled to the end of each step: given up in the
+    /// middle, it may lose a packet that it has begun to write. And only this task gives it acknowledgements, only between two of its steps: it drops
+    /// them when it loses the connection, so none can slip into the next one, where the packet id may stand for another message.
+    async fn next(&mut self) -> Result<Event, ConnectionError> {
+        let Self { events, client, acks, generation, up, counters, .. } = self;
+        if events.state.events.is_empty() {
+            self.served_at = self.clock.monotonic();
+        }
+        let mut step = pin!(events.poll());
+        loop {
+            acks.hand_over(client, up.then_some(*generation), counters);
+            tokio::select! {
+                biased;
+                event = &mut step => return event,
+                durable = acks.durable.recv(), if acks.waiting.is_empty() && !acks.complete => match durable {
+                    Some(durable) => acks.waiting.extend(durable),
+                    None => acks.complete = true,
+                },
+            }
+        }
+    }
+
+    /// Acts on an event. False after a failure: then wait before the next.
+    async fn take(&mut self, event: Result<Event, ConnectionError>) -> Result<bool, Stopping> {
+        match event {
+            Ok(Event::Incoming(Packet::ConnAck(ack))) => self.connected(ack.session_present).await?,
+            Ok(Event::Incoming(Packet::SubAck(ack))) => self.subscribed(&ack.return_codes),
+            Ok(Event::Incoming(Packet::Publish(publish))) => self.admit(Message(publish)).await?,
+            Ok(Event::Incoming(Packet::PingResp(_))) if self.up => {
+                let settled = self.acknowledged.answered();
+                if !settled.is_empty() {
+                    self.tell(Received::Settled(settled)).await?;
+                }
+            }
+            Ok(event) => self.outgoing(&event),
+            Err(error) => {
+                self.disconnected(&error);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes note of what was written. The client tells of it also where the writing failed, after that failure: then nothing is up any more.
+    fn outgoing(&mut self, event: &Event) {
+        match event {
+            Event::Outgoing(Outgoing::PubAck(packet_id)) if self.up => {
+                self.acknowledged.wrote(*packet_id);
+                self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Outgoing(Outgoing::PingReq) if self.up => self.acknowledged.pinged(),
+            _ => {}
+        }
+    }
+
+    async fn tell(&mut self, received: Received) -> Result<(), Stopping> {
+        let Some(channel) = &self.received else { return Err(Stopping) };
+        channel.send(received).await.map_err(|_| Stopping)
+    }
+
+    async fn connected(&mut self, session_present: bool) -> Result<(), Stopping> {
+        self.generation += 1;
+        self.up = true;
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         self.absence_logged = false;
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
@@ -243,6 +295,10 @@ impl Poll {
         if let Err(error) = self.client.try_subscribe_many(filters) {
             warn!(source = %self.config.name, %error, "subscription could not be queued");
         }
+        if !session_present {
+            self.tell(Received::SessionBegan).await?;
+        }
+        Ok(())
     }
 
     /// Only now does the broker keep messages for us; before, "connected" would promise too much. The codes are in the order of the filters.
@@ -255,10 +311,8 @@ impl Poll {
         error!(source = %self.config.name, refused = refused.join(", "), "the broker does not grant QoS 1 on these topics; its access list must allow `{}` to read them", self.config.client_id);
     }
 
-    fn disconnected(&mut self, error: &rumqttc::v5::ConnectionError) {
-        // An older generation ends here, also for acknowledgements that are on their way.
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        self.counters.connected.store(false, Ordering::Relaxed);
+    fn disconnected(&mut self, error: &ConnectionError) {
+        self.connection_ended();
         if !std::mem::replace(&mut self.absence_logged, true) {
             warn!(source = %self.config.name, host = %self.config.host, port = self.config.port, %error, "broker not connected, trying again");
         }
@@ -269,14 +323,72 @@ impl Poll {
         self.counters.count("connection", "lost", 1);
     }
 
+    /// What was to be acknowledged on this connection comes again on the next one.
+    fn connection_ended(&mut self) {
+        self.up = false;
+        self.acknowledged = Acknowledged::default();
+        self.counters.connected.store(false, Ordering::Relaxed);
+    }
+
     /// Waits for room in the window. While it waits nothing is polled, so the broker is held back by TCP and by its own in-flight limit.
-    async fn admit(&mut self, publish: Publish) -> Result<(), ()> {
-        self.counters.received(publish.payload.len());
-        let weight = (publish.payload.len() + publish.topic.len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
-        let window = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX)).await.map_err(|_| ())?;
-        self.counters.in_flight_bytes.fetch_add(window.num_permits() as u64, Ordering::Relaxed);
-        let generation = self.generation.load(Ordering::Relaxed);
-        self.messages.send(Received { publish, generation, window }).await.map_err(|_| ())
+    async fn admit(&mut self, message: Message) -> Result<(), Stopping> {
+        self.counters.received(message.payload().len());
+        if let Some(packet_id) = message.packet_id() {
+            self.acknowledged.received(packet_id);
+        }
+        let weight = (message.payload().len() + message.topic().len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
+        let room = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX));
+        // Longer than this the connection is not left unserved, however many messages it was held up by.
+        let patience = self.held_up_max.saturating_sub(self.clock.monotonic().saturating_sub(self.served_at));
+        match tokio::time::timeout(patience, room).await {
+            Ok(Ok(window)) => {
+                self.counters.in_flight_bytes.fetch_add(window.num_permits() as u64, Ordering::Relaxed);
+                self.tell(Received::Message { message, generation: self.generation, window }).await
+            }
+            Ok(Err(_)) => Err(Stopping),
+            Err(_) => self.hold_back(message).await,
+        }
+    }
+
+    /// Leaves the broker without a word, so that it keeps the session, and waits until half of the window is free. `message` and those that the client
+    /// has read ahead are dropped: nobody acknowledged them, so the broker sends them again.
+    async fn hold_back(&mut self, message: Message) -> Result<(), Stopping> {
+        self.events.clean();
+        let read_ahead = std::mem::take(&mut self.events.state.events).into_iter().filter_map(|event| match event {
+            Event::Incoming(Packet::Publish(publish)) => Some(Message(publish)),
+            _ => None,
+        });
+        for message in std::iter::once(message).chain(read_ahead) {
+            // Nobody sends one with QoS 0 again.
+            let group = if message.packet_id().is_some() { "message" } else { "lost" };
+            self.counters.count(group, "held_back", 1);
+        }
+        if self.up {
+            warn!(source = %self.config.name, "the buffer takes nothing: disconnected from the broker, which keeps the messages");
+        }
+        self.connection_ended();
+        self.counters.count("connection", "held_back", 1);
+        let half = u32::try_from(self.window_bytes / 2).unwrap_or(u32::MAX);
+        drop(self.window.acquire_many(half).await.map_err(|_| Stopping)?);
+        Ok(())
+    }
+}
+
+impl Acks {
+    /// Gives the client as many acknowledgements as it takes, and the farewell after the last. `connection`: the one that is up.
+    fn hand_over(&mut self, client: &AsyncClient, connection: Option<u64>, counters: &SourceCounters) {
+        while let Some(durable) = self.waiting.front() {
+            if connection != Some(durable.generation) {
+                counters.count("acknowledgement", "older_connection", 1);
+            // The client takes the whole message and looks at these two.
+            } else if client.try_ack(&Publish { pkid: durable.packet_id, qos: QoS::AtLeastOnce, ..Publish::default() }).is_err() {
+                return; // Its queue is full: after its next step there is room.
+            }
+            self.waiting.pop_front();
+        }
+        if self.complete && !self.farewell_said {
+            self.farewell_said = client.try_disconnect().is_ok();
+        }
     }
 }
 
@@ -285,100 +397,6 @@ fn refused(templates: &[Template], codes: &[SubscribeReasonCode]) -> Vec<String>
     let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(QoS::AtLeastOnce | QoS::ExactlyOnce));
     let refused = templates.iter().zip(codes).filter(|(_, code)| !granted(code));
     refused.map(|(template, code)| format!("{} ({code:?})", template.filter())).collect()
-}
-
-impl Decode {
-    /// Runs on its own thread until polling ends or the log is closed.
-    pub fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH_MESSAGES);
-        while self.messages.blocking_recv_many(&mut batch, BATCH_MESSAGES) > 0 {
-            let mut entries = Vec::with_capacity(batch.len());
-            let now = self.clock.now();
-            for received in &batch {
-                if let Err(error) = self.decode(&received.publish, &now, &mut entries) {
-                    self.counters.rejected(error);
-                }
-            }
-            let readings = entries.len() as u64;
-            let (durable, counters) = (self.durable.clone(), self.counters.clone());
-            let messages = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MESSAGES));
-            // Also for a batch without entries: what cannot be decoded is acknowledged, in its turn, or it would come again for ever.
-            let done = move |outcome: Result<Committed, AppendError>| {
-                match outcome {
-                    Ok(_) => counters.accepted.fetch_add(readings, Ordering::Relaxed),
-                    Err(_) => {
-                        counters.rejected(DecodeError::TooLarge);
-                        0
-                    }
-                };
-                // The window is given back here and not with the acknowledgement: acknowledgements wait for polling, and polling waits for the window.
-                let durable_messages: Vec<Durable> = messages.into_iter().filter_map(|received| received.release(&counters)).collect();
-                // Cannot be full, see DURABLE. Closed means that the agent stops.
-                if !durable_messages.is_empty() {
-                    let _ = durable.try_send(durable_messages);
-                }
-            };
-            // A sender whose window is nearly used up stands still until the commit: then it must not wait for others.
-            let urgent = self.window.available_permits() < self.window_bytes / 4;
-            if self
-                .appender
-                .blocking_append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent, done: Some(Box::new(done)) })
-                .is_err()
-            {
-                break;
-            }
-        }
-    }
-
-    fn decode(&mut self, publish: &Publish, now: &crate::clock::Now, entries: &mut Vec<crate::record::Entry>) -> Result<(), DecodeError> {
-        if publish.payload.len() > MAX_MESSAGE_BYTES {
-            return Err(DecodeError::TooLarge);
-        }
-        let topic = std::str::from_utf8(&publish.topic).map_err(|_| DecodeError::NotUtf8)?;
-        let matched = self.templates.iter().find_map(|template| Some((template, template.captures(topic)?)));
-        let (template, captures) = matched.ok_or(DecodeError::WrongShape)?;
-        if publish.qos == QoS::AtMostOnce {
-            // Nobody sends it again: what the source says of its guarantee does not hold for these.
-            self.counters.count("message", "qos_0", 1);
-        }
-        if publish.retain {
-            // The last known value is not a fresh one; its own time says when it was measured, and without one it is uncertain.
-            self.counters.count("message", "retained", 1);
-        }
-        let context =
-            Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
-        for sample in json::decode(&publish.payload, &template.topic.shape)? {
-            match sample {
-                Ok(mut sample) => {
-                    if publish.retain && sample.time.is_none() {
-                        sample.quality = sample.quality.max(Quality::Uncertain);
-                    }
-                    self.intake.take(sample, context, now, &self.counters, entries);
-                }
-                Err(error) => self.counters.rejected(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Acknowledge {
-    /// Runs until decoding has ended and everything durable is acknowledged.
-    pub async fn run(mut self) {
-        while let Some(messages) = self.durable.recv().await {
-            for Durable { packet_id, qos, generation } in messages {
-                if generation == self.generation.load(Ordering::Relaxed) {
-                    // The client takes the whole message and looks at these two.
-                    if self.client.ack(&Publish { pkid: packet_id, qos, ..Publish::default() }).await.is_err() {
-                        return; // The connection's task has ended.
-                    }
-                    self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    self.counters.count("acknowledgement", "older_connection", 1);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,28 +3,24 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use hark_protocol::{
     node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, NodeEvent, TimeSync, encode, offset_and_delay},
-    topics::{Event, EventKind, Name, Origin, TsSource},
+    topics::{Event, EventKind, LaneName, Name, Origin, TsSource},
 };
 use tracing::info;
 
 use super::{
     counters::SourceCounters,
-    node::{NodeSession, Verdict, samples},
+    node::{self, NodeSession, Verdict, samples},
     registry::{Context, Intake},
 };
 use crate::{
+    buffer::marks::{NodeMark, SourceMarks},
     clock::Now,
     config::Node,
     record::{Body as EntryBody, Entry, Stamp},
 };
 
-/// The first frames of a session wait so long: until the node, which repeats what is not acknowledged every second, has sent all of it, the oldest too;
-/// and until the clocks were compared. A node that does not answer gets the time of reception.
-const FIRST_WAIT_MS: u64 = 2_500;
 /// As many frames of a node wait at most: what its rings hold.
 const HELD_MAX: usize = 1_024;
-/// So long after the first contact the node has sent its whole ring again: what it had dropped before is known then.
-const RING_SENT_MS: u64 = 10_000;
 /// The same report of a node becomes an event this often at most; all of them are counted.
 const REPORT_EVERY_MS: u64 = 60_000;
 
@@ -35,12 +31,33 @@ pub(super) struct Durable {
     pub(super) ack: Ack,
 }
 
-/// What came of the bytes of one read.
+/// What came of the bytes of one read, by lane.
 #[derive(Default)]
 pub(super) struct Taken {
-    pub(super) inputs: Vec<Entry>,
-    pub(super) events: Vec<Entry>,
+    pub(super) inputs: Part,
+    pub(super) events: Part,
+}
+
+/// What goes to one lane, in one append.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) entries: Vec<Entry>,
+    /// How far each node is stored in this lane, these entries included.
+    pub(super) marks: BTreeMap<u32, NodeMark>,
+    /// Acknowledged once it is durable.
     pub(super) durable: Vec<Durable>,
+}
+
+impl Taken {
+    fn part(&mut self, lane: LaneName) -> &mut Part {
+        if lane == LaneName::Events { &mut self.events } else { &mut self.inputs }
+    }
+}
+
+impl Part {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.marks.is_empty() && self.durable.is_empty()
+    }
 }
 
 /// The line; it outlives a lost connection.
@@ -49,8 +66,8 @@ pub(super) struct NodeLine {
     pub(super) deaf_until: Duration,
     nodes: BTreeMap<u32, Node>,
     sessions: BTreeMap<u32, NodeSession>,
-    /// The first frames of a session, by kind and seq: new ones and repeated ones come mixed, and the acknowledgement of one that is taken for the
-    /// first stands for all before it.
+    /// Frames that wait, by kind and seq: new ones and repeated ones come mixed, and the acknowledgement of one that is taken for the first stands for
+    /// all before it.
     held: BTreeMap<u32, BTreeMap<(Kind, u32), Frame>>,
     decoder: Decoder,
     /// The agent's own start, so that nodes can tell its numbers apart from those of an earlier one.
@@ -70,11 +87,13 @@ struct Report {
 }
 
 impl NodeLine {
-    pub(super) fn new(nodes: BTreeMap<u32, Node>) -> Self {
+    /// The line called `source`, its nodes known as far as `stored` tells of them.
+    pub(super) fn new(nodes: BTreeMap<u32, Node>, source: &str, stored: &SourceMarks) -> Self {
+        let restore = |&node: &u32| Some((node, NodeSession::restore(&stored.node(source, node)?)));
         Self {
             deaf_until: Duration::ZERO,
+            sessions: nodes.keys().filter_map(restore).collect(),
             nodes,
-            sessions: BTreeMap::new(),
             held: BTreeMap::new(),
             decoder: Decoder::new(),
             boot: fastrand::u32(1..),
@@ -125,7 +144,7 @@ impl NodeLine {
         let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
         let session = self.sessions.entry(frame.node).or_default();
         if session.begin(frame, now.log_ms) {
-            info!(source = %counters.name, node = frame.node, boot = frame.boot, "node session began");
+            info!(source = %counters.name, node = frame.node, boot = frame.boot, resumed = session.resumed(), "node session began");
             self.session_began = true;
             // Their node has started anew and forgotten them.
             let forgotten = self.held.remove(&frame.node).map_or(0, |held| held.len());
@@ -133,39 +152,56 @@ impl NodeLine {
                 counters.count("lost", "node_restarted", forgotten as u64);
             }
         }
-        let earlier = session.dropped_earlier(now.log_ms, RING_SENT_MS);
+        let earlier = session.dropped_earlier(now.log_ms);
         if earlier > 0 {
             counters.count("lost", "node_ring_earlier", u64::from(earlier));
-            taken.events.push(dropped_earlier(earlier).entry(node, &counters.name, now, intake.origin()));
+            taken.events.entries.push(dropped_earlier(earlier).entry(node, &counters.name, now, intake.origin()));
+            taken.events.marks.insert(frame.node, session.mark(LaneName::Events));
         }
-        let needs_ack = frame.kind().needs_ack();
-        let held = self.held.entry(frame.node).or_default();
-        if needs_ack && now.log_ms < session.begun_ms() + FIRST_WAIT_MS && held.len() < HELD_MAX {
-            held.insert((frame.kind(), frame.seq), frame.clone());
-            return counters.count("node", "held", 1);
+        if !session.holds() {
+            return self.judged(frame, now, intake, counters, taken);
         }
-        if needs_ack {
-            for frame in self.held.remove(&frame.node).unwrap_or_default().into_values() {
-                if let Some(session) = self.sessions.get_mut(&frame.node) {
-                    session.expect(&frame);
-                }
-                self.judged(&frame, now, intake, counters, taken);
-            }
+        if frame.kind().needs_ack() {
+            self.held.entry(frame.node).or_default().insert((frame.kind(), frame.seq), frame.clone());
+            counters.count("node", "held", 1);
+        } else {
+            self.judged(frame, now, intake, counters, taken);
         }
-        self.judged(frame, now, intake, counters, taken);
+        self.release(frame.node, now, intake, counters, taken);
+    }
+
+    /// Takes the frames that wait, if they need not wait any longer.
+    fn release(&mut self, id: u32, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
+        let (Some(node), Some(session)) = (self.nodes.get(&id), self.sessions.get_mut(&id)) else { return };
+        let held = self.held.entry(id).or_default();
+        if held.is_empty() || held.len() < HELD_MAX && !session.ready(held.values(), now.log_ms) {
+            return;
+        }
+        let vanished = session.release(held.values());
+        if vanished > 0 {
+            counters.count("lost", "node_numbers", u64::from(vanished));
+            taken.events.entries.push(numbers_vanished(vanished).entry(node, &counters.name, now, intake.origin()));
+        }
+        for frame in std::mem::take(held).into_values() {
+            self.judged(&frame, now, intake, counters, taken);
+        }
     }
 
     /// Takes a frame of a known node in its turn.
     fn judged(&mut self, frame: &Frame, now: &Now, intake: &mut Intake, counters: &SourceCounters, taken: &mut Taken) {
         let (Some(node), Some(session)) = (self.nodes.get(&frame.node), self.sessions.get_mut(&frame.node)) else { return };
-        let store = |taken: &mut Taken, report: Report| taken.events.push(report.entry(node, &counters.name, now, intake.origin()));
+        let store = |taken: &mut Taken, report: Report| taken.events.entries.push(report.entry(node, &counters.name, now, intake.origin()));
         let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
-        match session.judge(frame) {
+        let lane = node::lane(frame.kind());
+        match session.judge(frame, now.log_ms) {
             Verdict::New { lost } => {
-                taken.durable.push(durable);
+                // Also for a frame without entries: acknowledged, it must be known after a restart, or the next one would be waited for in vain.
+                taken.part(lane).marks.insert(frame.node, session.mark(lane));
+                taken.part(lane).durable.push(durable);
                 if lost > 0 {
                     counters.count("lost", "node_ring", u64::from(lost));
                     store(taken, dropped(lost));
+                    taken.events.marks.insert(frame.node, session.mark(LaneName::Events));
                 }
                 if let Body::Event(event) = &frame.body {
                     let report = report(*event);
@@ -177,13 +213,15 @@ impl NodeLine {
                     }
                 }
                 match samples(frame, node, session.utc(frame.time_us)) {
-                    Some(samples) => samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs)),
+                    Some(samples) => {
+                        samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs.entries));
+                    }
                     None => counters.count("dropped", "unknown_channel", 1),
                 }
             }
             Verdict::Repeated => {
                 counters.count("node", "repeated", 1);
-                taken.durable.push(durable);
+                taken.part(lane).durable.push(durable);
             }
             Verdict::Early => counters.count("node", "early", 1),
             Verdict::Passing => {
@@ -212,6 +250,14 @@ impl Report {
 fn dropped(frames: u32) -> Report {
     let text = format!("{frames} frames were dropped by the node before they could be stored");
     Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text }
+}
+
+/// The numbers went on elsewhere: frames were acknowledged that this log does not hold.
+fn numbers_vanished(frames: u32) -> Report {
+    let text = format!(
+        "{frames} frames are missing that the node neither has nor dropped: acknowledged by another agent, or before the buffer was put back to an older state"
+    );
+    Report { kind: EventKind::SourceLoss, what: "node_numbers", count: Some(frames.into()), text }
 }
 
 /// The count is the node's since its own start: what of it an earlier start of the agent reported is not known.
@@ -255,8 +301,11 @@ mod tests {
         topics::{Clock as ClockState, Timestamp},
     };
 
-    use super::*;
-    use crate::{clock::Clock, config, source::registry::Registry};
+    use super::{
+        node::{HOLD_MS, RING_SENT_MS},
+        *,
+    };
+    use crate::{buffer::marks::SourceMark, clock::Clock, config, source::registry::Registry};
 
     const NODE: u32 = 7;
     const AT_US: i64 = 1_767_225_600_000_000;
@@ -268,11 +317,15 @@ mod tests {
     }
 
     fn line() -> Line {
+        resumed(&SourceMarks::default())
+    }
+
+    fn resumed(stored: &SourceMarks) -> Line {
         let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
         let assets = config::load(&shipped).unwrap().assets;
         let node = Node { asset: "fan-7".into(), channels: vec!["de-h".into(), "".into()] };
         Line {
-            line: NodeLine::new(BTreeMap::from([(NODE, node)])),
+            line: NodeLine::new(BTreeMap::from([(NODE, node)]), "line", stored),
             intake: Intake::new(Arc::new(Registry::new(&assets, Origin::Simulated))),
             counters: SourceCounters::new("line".into(), "serial", "replay", Clock::new()),
         }
@@ -308,7 +361,7 @@ mod tests {
             EntryBody::Event(event) => Some((event.kind, event.what.as_deref().unwrap_or_default().to_owned(), event.count)),
             _ => None,
         };
-        taken.events.iter().filter_map(event).collect()
+        taken.events.entries.iter().filter_map(event).collect()
     }
 
     /// New frames and repeated ones come mixed: none may be passed over, for the acknowledgement of a later one would stand for it.
@@ -317,25 +370,25 @@ mod tests {
         let mut line = line();
         for (seq, time_us, log_ms) in [(51, 15_000_000, 10_000), (41, 5_000_000, 10_050), (30, 1_000_000, 10_060), (42, 6_000_000, 10_070)] {
             let early = line.take(&frame(seq, time_us, 0, features()), log_ms);
-            assert!(early.inputs.is_empty() && early.durable.is_empty());
+            assert!(early.inputs.is_empty());
         }
         assert!(line.line.session_began() && !line.line.session_began());
         // The gateway asked at 10.1 s; the node's clock then showed 20 s.
         let t1_us = (AT_US + 10_100_000) as u64;
         line.take(&frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 })), 10_100);
-        let taken = line.take(&frame(52, 16_000_000, 0, features()), 10_000 + FIRST_WAIT_MS);
-        // What lies between was acknowledged to an earlier start, or dropped by the ring: the node has had time to send all it has.
-        assert_eq!(taken.durable.iter().map(|durable| durable.ack.seq).collect::<Vec<_>>(), [30, 41, 42, 51, 52]);
-        assert_eq!((taken.inputs[1].stamp.ts, taken.inputs[1].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
-        assert!(line.take(&frame(54, 17_000_000, 0, features()), 13_000).inputs.is_empty(), "from now on a gap is waited for");
+        let taken = line.take(&frame(52, 16_000_000, 18, features()), 10_000 + HOLD_MS);
+        // What lies before was acknowledged to an earlier start, or dropped by the ring; what lies between is counted as dropped.
+        assert_eq!(taken.inputs.durable.iter().map(|durable| durable.ack.seq).collect::<Vec<_>>(), [30, 41, 42, 51, 52]);
+        assert_eq!((taken.inputs.entries[1].stamp.ts, taken.inputs.entries[1].stamp.ts_source), (Timestamp(AT_US - 4_900_000), TsSource::Sensor));
+        assert!(line.take(&frame(54, 17_000_000, 18, features()), 13_000).inputs.is_empty(), "from now on a gap is waited for");
     }
 
     #[test]
     fn a_node_that_tells_no_time_gets_the_time_of_reception() {
         let mut line = line();
         assert!(line.take(&frame(1, 5, 0, features()), 10_000).inputs.is_empty());
-        let taken = line.take(&frame(2, 6, 0, features()), 10_000 + FIRST_WAIT_MS);
-        assert_eq!((taken.inputs.len(), taken.inputs[0].stamp.ts_source), (2, TsSource::Gateway));
+        let taken = line.take(&frame(2, 6, 0, features()), 10_000 + HOLD_MS);
+        assert_eq!((taken.inputs.entries.len(), taken.inputs.entries[0].stamp.ts_source), (2, TsSource::Gateway));
     }
 
     /// The oldest frames that survived were encoded before the ring overflowed, so they do not know of it.
@@ -360,5 +413,88 @@ mod tests {
         assert_eq!((told, line.counted("clipped")), (vec![1, 0, 1], 3));
         let overrun = frame(4, 0, 0, Body::Event(NodeEvent::Overrun { channel: 0, samples: 40 }));
         assert_eq!(events(&line.take(&overrun, 70_000)), [(EventKind::SourceLoss, "overrun".to_owned(), Some(40))]);
+    }
+
+    /// As the log holds them after a crash: those of the lanes given.
+    fn marks(taken: &[(&Part, bool)]) -> SourceMarks {
+        let mut stored = SourceMarks::default();
+        for (part, kept) in taken {
+            for (&node, &mark) in part.marks.iter().filter(|_| *kept) {
+                stored.apply(&SourceMark::Node { source: "line".into(), node, mark });
+            }
+        }
+        stored
+    }
+
+    /// The gateway asked at `log_ms`; the node's clock then showed 20 s.
+    fn comparison(log_ms: u64) -> Frame {
+        let t1_us = AT_US as u64 + log_ms * 1_000;
+        frame(1, 0, 0, Body::TimeSync(TimeSync::Reply { t1_us, t2_us: 20_000_000, t3_us: 20_000_000 }))
+    }
+
+    fn seqs(part: &Part) -> Vec<u32> {
+        part.durable.iter().map(|durable| durable.ack.seq).collect()
+    }
+
+    /// After a restart of the agent what is stored is acknowledged again, and what is new is taken as soon as the clocks were compared.
+    #[test]
+    fn a_session_goes_on_after_a_restart_of_the_agent() {
+        let mut line = line();
+        line.take(&frame(1, 0, 0, features()), 0);
+        let before = line.take(&frame(2, 0, 0, features()), HOLD_MS);
+        assert_eq!((before.inputs.entries.len(), before.events.is_empty()), (2, true));
+
+        let mut line = resumed(&marks(&[(&before.inputs, true)]));
+        for seq in [2, 3, 4] {
+            assert!(line.take(&frame(seq, u64::from(seq), 0, features()), 5_000).inputs.is_empty(), "their times are not known yet");
+        }
+        let taken = line.take(&comparison(5_010), 5_010);
+        assert_eq!((seqs(&taken.inputs), taken.inputs.entries.len(), line.counted("repeated")), (vec![2, 3, 4], 2, 1));
+        assert_eq!(taken.inputs.entries[0].stamp.ts_source, TsSource::Sensor);
+        assert_eq!(line.take(&frame(5, 5, 0, features()), 5_020).inputs.entries.len(), 1);
+    }
+
+    /// Readings and reports are stored in two lanes, each with its own mark: a crash between them repeats neither.
+    #[test]
+    fn a_crash_between_two_lanes_doubles_nothing_and_loses_nothing() {
+        let overrun = || Body::Event(NodeEvent::Overrun { channel: 0, samples: 40 });
+        for (inputs_kept, events_kept) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut line = line();
+            line.take(&frame(1, 0, 0, features()), 0);
+            let before = line.take(&frame(1, 0, 0, overrun()), HOLD_MS);
+            assert_eq!((seqs(&before.inputs), seqs(&before.events)), (vec![1], vec![1]));
+
+            let mut line = resumed(&marks(&[(&before.inputs, inputs_kept), (&before.events, events_kept)]));
+            line.take(&frame(1, 0, 0, features()), 5_000);
+            let after = line.take(&frame(1, 0, 0, overrun()), 5_000 + HOLD_MS);
+            assert_eq!((seqs(&after.inputs), seqs(&after.events)), (vec![1], vec![1]), "both are acknowledged");
+            let stored = (after.inputs.entries.len(), after.events.entries.len());
+            assert_eq!(stored, (usize::from(!inputs_kept), usize::from(!events_kept)), "{inputs_kept} {events_kept}");
+        }
+    }
+
+    /// The data directory was put back to an older state, or another agent had the node meanwhile: it is listened to all the same, and the hole has a name.
+    #[test]
+    fn a_node_that_is_ahead_of_the_log_is_taken_and_the_difference_is_told() {
+        let mut line = line();
+        line.take(&frame(1, 0, 0, features()), 0);
+        let before = line.take(&frame(2, 0, 0, features()), HOLD_MS);
+        let mut line = resumed(&marks(&[(&before.inputs, true)]));
+        line.take(&frame(500, 0, 0, features()), 5_000);
+        assert!(line.take(&comparison(5_010), 5_010).inputs.is_empty(), "one of those before may still come");
+        let taken = line.take(&frame(501, 0, 0, features()), 5_000 + HOLD_MS);
+        assert_eq!(seqs(&taken.inputs), [500, 501]);
+        assert_eq!(events(&taken), [(EventKind::SourceLoss, "node_numbers".to_owned(), Some(497))]);
+    }
+
+    #[test]
+    fn a_frame_without_entries_leaves_its_mark() {
+        let mut line = line();
+        let mut unknown = Features { channel: 9, values: Default::default() };
+        unknown.values.push(Value { quantity: Quantity::VRms, value: 1.5 }).ok().unwrap();
+        line.take(&frame(1, 0, 0, Body::Features(unknown)), 0);
+        let taken = line.take(&comparison(HOLD_MS), HOLD_MS);
+        assert_eq!((taken.inputs.entries.len(), seqs(&taken.inputs)), (0, vec![1]));
+        assert_eq!(taken.inputs.marks[&NODE].last_seq[Kind::Features.index()], 1);
     }
 }

@@ -20,12 +20,15 @@ use tracing::{info, warn};
 use super::{
     counters::SourceCounters,
     decode::{DecodeError, json, line_reader::LineReader, lines::LineDecoder},
-    node_line::{Durable, NodeLine, Taken},
+    node_line::{Durable, NodeLine, Part, Taken},
     registry::{Context, Intake},
 };
 use crate::{
     backoff::Backoff,
-    buffer::commit::{Append, AppendError, Appender, Committed},
+    buffer::{
+        commit::{Append, AppendError, Appender, Committed},
+        marks::{SourceMark, SourceMarks},
+    },
     clock::{Clock, Now},
     config::{Serial, SerialFormat, Shape},
 };
@@ -53,6 +56,8 @@ pub struct SerialSource {
     pub appender: Appender,
     /// Gives the time of reception.
     pub clock: Clock,
+    /// What the log tells of the nodes on this line.
+    pub stored: SourceMarks,
     /// Counts.
     pub counters: Arc<SourceCounters>,
 }
@@ -61,7 +66,7 @@ impl SerialSource {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut speech = Speech::new(&self.config.format, &self.intake);
+        let mut speech = Speech::new(&self.config, &self.intake, &self.stored);
         let (acks_tx, mut acks) = mpsc::channel(ACKS);
         let mut absent_logged = false;
         while !stop.is_cancelled() {
@@ -181,29 +186,35 @@ impl SerialSource {
             Speech::Node(line) => line.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
             Speech::Lines(lines) => lines.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
         }
-        let readings = taken.inputs.len() as u64;
-        let (acks_tx, counters, durable) = (acks_tx.clone(), self.counters.clone(), taken.durable);
+        for (lane, part) in [(LaneName::Events, taken.events), (LaneName::Inputs, taken.inputs)] {
+            if !part.is_empty() {
+                self.append(lane, part, acks_tx.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each lane has the marks of what it stores itself, and acknowledges that alone: a crash between the two repeats and loses nothing. Events go first,
+    /// so that one of a loss is never behind the frame that follows the loss.
+    async fn append(&self, lane: LaneName, part: Part, acks_tx: mpsc::Sender<Durable>) -> Result<(), ()> {
+        let Part { entries, marks, durable } = part;
+        let mark = |(node, mark)| SourceMark::Node { source: self.counters.name.clone(), node, mark };
+        let (readings, counters) = (if lane == LaneName::Inputs { entries.len() as u64 } else { 0 }, self.counters.clone());
         let done = move |outcome: Result<Committed, AppendError>| {
             match outcome {
-                Ok(_) => counters.accepted.fetch_add(readings, Ordering::Relaxed),
-                Err(_) => {
-                    counters.rejected(DecodeError::TooLarge);
-                    0
-                }
-            };
+                Ok(_) => drop(counters.accepted.fetch_add(readings, Ordering::Relaxed)),
+                // It will never fit: acknowledged, or it would come again for ever.
+                Err(AppendError::Refused(_)) => counters.rejected(DecodeError::TooLarge),
+                Err(AppendError::Stopped) => return,
+            }
             for ack in durable {
                 // A full queue loses nothing: the node sends the frame again and is answered then.
                 let _ = acks_tx.try_send(ack);
             }
         };
-        if !taken.events.is_empty() {
-            let events = Append { lane: LaneName::Events, entries: taken.events, marks: Vec::new(), urgent: false, done: None };
-            self.appender.append(events).await.map_err(|_| ())?;
-        }
-        self.appender
-            .append(Append { lane: LaneName::Inputs, entries: taken.inputs, marks: Vec::new(), urgent: false, done: Some(Box::new(done)) })
-            .await
-            .map_err(|_| ())
+        // Also without entries: the mark of a frame must be durable before its acknowledgement, and that of a repeated one comes after its first commit.
+        let marks = marks.into_iter().map(mark).collect();
+        self.appender.append(Append { lane, entries, marks, urgent: false, done: Some(Box::new(done)) }).await.map_err(|_| ())
     }
 }
 
@@ -230,9 +241,9 @@ enum Speech {
 }
 
 impl Speech {
-    fn new(format: &SerialFormat, intake: &Intake) -> Self {
-        match format {
-            SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone()))),
+    fn new(config: &Serial, intake: &Intake, stored: &SourceMarks) -> Self {
+        match &config.format {
+            SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone(), &config.name, stored))),
             SerialFormat::Csv(csv) => {
                 let decoder = LineFormat::Csv(LineDecoder::new(csv.clone(), intake.names(&csv.asset)));
                 Self::Lines(Box::new(Lines { reader: LineReader::default(), decoder }))
@@ -313,7 +324,7 @@ impl Lines {
         let context = Context { asset, point: None };
         for sample in decoded.unwrap_or_else(|error| vec![Err(error)]) {
             match sample {
-                Ok(sample) => intake.take(sample, context, now, counters, &mut taken.inputs),
+                Ok(sample) => intake.take(sample, context, now, counters, &mut taken.inputs.entries),
                 Err(error) => counters.rejected(error),
             }
         }

@@ -19,6 +19,7 @@ pub struct Agent {
     program: PathBuf,
     dir: PathBuf,
     http: SocketAddr,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -40,7 +41,12 @@ impl Agent {
         for (id, text) in assets {
             std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
         }
-        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, environment: Vec::new(), process: None })
+    }
+
+    /// Gives it these variables beside its own from the next start on.
+    pub fn set_environment(&mut self, environment: &[(&'static str, String)]) {
+        self.environment = environment.to_vec();
     }
 
     /// Starts it and waits until its pages answer.
@@ -48,16 +54,43 @@ impl Agent {
     /// # Errors
     /// When it ends early or does not answer in time, with the end of its log.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "the agent runs already");
-        let config = self.dir.display().to_string();
-        let mut process = Process::start("agent", &self.program, &["run", "--config", &config], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        self.launch()?;
         let http = self.http;
         wait_for("the agent's pages to answer", STARTS_WITHIN, || {
-            process.check_running()?;
+            self.check_running()?;
             Ok(http_get(http, "/healthz").is_ok_and(|answer| answer.status == 200).then_some(()))
-        })?;
+        })
+    }
+
+    /// Starts it and waits for nothing: it may still be opening its log when this returns.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
+        self.launch_under(&[])
+    }
+
+    /// The same as the argument of another program, such as `strace`.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn launch_under(&mut self, wrapper: &[&str]) -> Result<()> {
+        ensure!(self.process.is_none(), "the agent runs already");
+        let (program, config) = (self.program.display().to_string(), self.dir.display().to_string());
+        let command: Vec<&str> = wrapper.iter().copied().chain([&*program, "run", "--config", &config]).collect();
+        let mut environment = vec![("NO_COLOR", "1")];
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let process = Process::start("agent", Path::new(command[0]), &command[1..], &environment, &self.dir.join("agent.log"))?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Fails, with the end of its log, if it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn check_running(&mut self) -> Result<()> {
+        self.process.as_mut().context("the agent does not run")?.check_running()
     }
 
     /// Asks it to stop and waits; it must end in order.

@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use hark_protocol::topics::TOPICS;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{BorrowedMessage, Headers},
 };
 
-use super::{Process, free_port, in_clone, wait_for};
+use super::{Process, Proxy, free_port, in_clone, wait_for};
 
 /// A JVM on a machine that builds at the same time.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
@@ -33,6 +33,8 @@ pub struct Kafka {
     dir: PathBuf,
     port: u16,
     controller_port: u16,
+    /// The port of a second listener, and the proxy's port that it names to clients.
+    behind: Option<(u16, u16)>,
 }
 
 /// A record as a consumer sees it.
@@ -71,9 +73,21 @@ impl Kafka {
     /// # Errors
     /// Without Java or, for the first fetch, Maven; and when the node ends early or does not answer in time, with the end of its log.
     pub fn start(dir: &Path) -> Result<Self> {
+        Self::begin(dir, None)
+    }
+
+    /// The same with a second listener behind `proxy`: who bootstraps at the proxy's port stays behind the proxy. [`Kafka::bootstrap`] is not.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn start_behind(dir: &Path, proxy: &Proxy) -> Result<Self> {
+        Self::begin(dir, Some((proxy.upstream(), proxy.port())))
+    }
+
+    fn begin(dir: &Path, behind: Option<(u16, u16)>) -> Result<Self> {
         fetch_jars()?;
         std::fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let mut kafka = Self { process: None, dir: dir.to_owned(), port: free_port()?, controller_port: free_port()? };
+        let mut kafka = Self { process: None, dir: dir.to_owned(), port: free_port()?, controller_port: free_port()?, behind };
         kafka.start_again()?;
         Ok(kafka)
     }
@@ -106,7 +120,9 @@ impl Kafka {
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the Kafka in {} runs already", self.dir.display());
         let (dir, port, controller_port) = (self.dir.display().to_string(), self.port.to_string(), self.controller_port.to_string());
-        let arguments = [&*script(), "run", &dir, &port, &controller_port];
+        let mut arguments = vec![script(), "run".to_owned(), dir, port.clone(), controller_port];
+        arguments.extend(self.behind.iter().flat_map(|(listener, advertised)| [listener.to_string(), advertised.to_string()]));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let process = Process::start("kafka", Path::new("bash"), &arguments, &[], &self.dir.join("broker.log"))?;
         let process = self.process.insert(process);
         let client: BaseConsumer = client_config(&format!("127.0.0.1:{port}")).create().context("failed to create a Kafka client")?;
@@ -165,6 +181,38 @@ impl Kafka {
         Ok(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 
+    /// Sets `topic`'s settings to these; all others fall back to the broker's.
+    ///
+    /// # Errors
+    /// When Kafka refuses one.
+    pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let change = settings.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |change, (key, value)| change.set(key, value));
+        let results = wait_on(self.admin()?.alter_configs([&change], &AdminOptions::new()))?.context("failed to alter a topic")?;
+        results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| anyhow::anyhow!("failed to alter {topic}: {code}")))
+    }
+
+    /// Forgets all offsets of `group`, as brokers do some days after the last commit.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn forget_group(&self, group: &str) -> Result<()> {
+        let results = wait_on(self.admin()?.delete_groups(&[group], &AdminOptions::new()))?.context("failed to delete a group")?;
+        results.into_iter().try_for_each(|result| result.map(drop).map_err(|(group, code)| anyhow::anyhow!("failed to delete group {group}: {code}")))
+    }
+
+    /// Deletes the records of a partition before `offset` (-1: all), as retention does with old ones.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut upto = TopicPartitionList::new();
+        let offset = if offset < 0 { Offset::End } else { Offset::Offset(offset) };
+        upto.add_partition_offset(topic, partition, offset)?;
+        let options = AdminOptions::new().operation_timeout(Some(ANSWERS_WITHIN));
+        let answer = wait_on(self.admin()?.delete_records(&upto, &options))?.context("failed to delete records")?;
+        answer.elements().iter().try_for_each(|element| element.error()).context("failed to delete records")
+    }
+
     /// All records of `topic` that a `read_committed` consumer sees now, in order within each partition: everything up to the last stable offset.
     ///
     /// # Errors
@@ -191,6 +239,14 @@ impl Kafka {
             let time = message.timestamp().to_millis().with_context(|| format!("a record of {topic} without a time"))?;
             visit(message.payload().with_context(|| format!("a tombstone in {topic}"))?, time)
         })
+    }
+
+    /// Shows `visit` what [`Kafka::read_committed`] would collect, in order within each partition.
+    ///
+    /// # Errors
+    /// As [`Kafka::read_committed`], and the first failure of `visit`.
+    pub fn visit_records(&self, topic: &str, mut visit: impl FnMut(&KafkaRecord) -> Result<()>) -> Result<()> {
+        self.consume(topic, "read_committed", |message| visit(&record(message)?))
     }
 
     fn read(&self, topic: &str, isolation: &str) -> Result<Vec<KafkaRecord>> {
@@ -250,21 +306,21 @@ fn fetch_jars() -> Result<()> {
     Ok(())
 }
 
-fn client_config(bootstrap: &str) -> ClientConfig {
+pub(crate) fn client_config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     // Short pauses between attempts: the tests wait for a broker that is about to come.
     config.set("bootstrap.servers", bootstrap).set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
     config
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWERS_WITHIN).with_context(|| format!("failed to look up {topic}"))?;
     let topic_metadata = metadata.topics().first().with_context(|| format!("no metadata of {topic}"))?;
     ensure!(topic_metadata.error().is_none() && !topic_metadata.partitions().is_empty(), "topic {topic} does not exist");
     Ok(topic_metadata.partitions().iter().map(|partition| partition.id()).collect())
 }
 
-fn record(message: &impl Message) -> Result<KafkaRecord> {
+pub(crate) fn record(message: &impl Message) -> Result<KafkaRecord> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).with_context(|| format!("{} holds bytes that are no text", message.topic()));
     let mut headers = BTreeMap::new();
     for header in message.headers().into_iter().flat_map(Headers::iter) {

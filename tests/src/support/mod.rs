@@ -8,8 +8,11 @@ mod mosquitto;
 mod mqtt;
 mod ports;
 mod process;
+mod proxy;
+mod random;
 mod recording;
 mod wait;
+mod witness;
 
 pub use agent::Agent;
 pub use bench::{COMMISSIONING_ROWS, PREFIX, TestBench, start_ready};
@@ -20,8 +23,11 @@ pub use mosquitto::{Mosquitto, Settings};
 pub use mqtt::publish;
 pub use ports::free_port;
 pub use process::Process;
+pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use recording::Recording;
 pub use wait::{wait_for, wait_until};
+pub use witness::Witness;
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::in_clone;
+use super::{Random, in_clone};
 
 /// A file of separated values with a time column, and the names of its other columns.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Recording {
     pub fn synthetic(file: PathBuf, seed: u64, rows: usize, fault_row: usize) -> Result<Self> {
         let columns: Vec<String> = ["Flow", "Pressure", "Current", "Voltage", "Temperature", "Vibration RMS"].map(str::to_owned).into();
         let mut text = format!("datetime;{}\n", columns.join(";"));
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut random = Random::new(seed);
         let mut load = 0.0_f64;
         for row in 0..rows {
             load = 0.9 * load + 0.1 * random.unit();
@@ -80,18 +80,5 @@ impl Recording {
             text.push_str(&format!("\n[[point]]\nid = \"p{index}\"\nunit = \"1\"\ncolumn = \"{column}\"\n"));
         }
         text
-    }
-}
-
-/// A small generator of noise (xorshift64*): the recording must be the same on every machine.
-struct Random(u64);
-
-impl Random {
-    /// Uniform in -1 to 1.
-    fn unit(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 }

@@ -48,7 +48,7 @@ pub struct ExportArgs {
 /// Prints the records.
 pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let config = args.place.load()?;
-    let sender = Sender { gateway: config.gateway.id.clone(), topic_prefix: String::new() };
+    let sender = Sender::new(config.gateway.id.clone(), "");
     let probe = |client: &Client| client.page(first_page(LaneName::Events, None, None, Some(0))).map(drop);
     let source = Source::open(&config.buffer.dir, config.buffer.quota_bytes, probe)?;
     let mut out = BufWriter::new(io::stdout().lock());

@@ -39,13 +39,22 @@ fn config() -> Config {
     };
     Config {
         gateway: Gateway { id: "gw".into(), origin: Origin::Live, heartbeat_every: Duration::from_secs(10) },
-        buffer: Buffer { dir: PathBuf::new(), quota_bytes: 0, commit_max_delay: Duration::ZERO, commit_bytes: 0, in_flight_bytes: 0, max_age: None },
+        buffer: Buffer {
+            dir: PathBuf::new(),
+            quota_bytes: 0,
+            commit_max_delay: Duration::ZERO,
+            commit_bytes: 0,
+            in_flight_bytes: 0,
+            max_age: None,
+            store_timeout: Duration::ZERO,
+        },
         kafka: None,
         http: Http { listen: ([127, 0, 0, 1], 0).into() },
         mqtt: Vec::new(),
         serial: Vec::new(),
         assets: BTreeMap::from([("pump".into(), asset)]),
         models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
+        checkpoint_every: None,
     }
 }
 

@@ -1,0 +1,98 @@
+//! Damaged partitions, put aside for a person who wants to know, and what could be saved of them.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    BufferError, Position,
+    frame::Decoder,
+    lane::Lane,
+    marks,
+    partition::{self, Header, Key},
+    rewrite::{self, Found},
+    small_file::sync_dir,
+};
+
+/// Under the data directory.
+pub(super) const FOLDER: &str = "quarantine";
+/// So many damaged partitions are kept; older ones go.
+const KEPT: usize = 2;
+
+/// Puts the partition `key` of `lane` aside and its sound frames that end after `after` into its place. Gives what it found there.
+///
+/// # Errors
+/// When the disk refuses; the partition then stays where it is.
+pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decoder: &mut Decoder) -> Result<Found, BufferError> {
+    let source = match lane.partition(key) {
+        Ok(Some(source)) => source,
+        Ok(None) => return Ok(Found::default()),
+        Err(BufferError::Damaged { .. }) => {
+            let Some(dir) = lane.forget(key) else { return Ok(Found::default()) };
+            put_aside(lane, &dir, folder)?;
+            return Ok(Found::default());
+        }
+        Err(error) => return Err(error),
+    };
+    // Its own header says when it was made and what it may hold; without one it would not have opened.
+    let header = partition::read_header(&lane.path(key)).unwrap_or_else(|_| Header {
+        lane: lane.name,
+        key,
+        incarnation: lane.incarnation_of(key).unwrap_or_default(),
+        created_ms: 0,
+        replaces: Vec::new(),
+        holds: Vec::new(),
+    });
+    let mut found = Found::default();
+    let (_, replaced) = lane.create(header, &[key], false, |target| {
+        found = rewrite::copy(lane.name, &source, after, decoder, target)?;
+        let sound = source.marks().unwrap_or_default().into_iter().filter(|piece| marks::is_sound(piece)).collect();
+        target.insert(Vec::new(), 0, sound)
+    })?;
+    drop(source);
+    replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
+    Ok(found)
+}
+
+/// Moves a directory into `folder`, of which it keeps the newest.
+fn put_aside(lane: &Lane, dir: &Path, folder: &Path) -> Result<(), BufferError> {
+    fs::create_dir_all(folder).map_err(|error| BufferError::io("create", folder, error))?;
+    let kept = entries(folder)?;
+    let number = kept.last().and_then(|path| number_of(path)).unwrap_or(0) + 1;
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let target = folder.join(format!("{number:06}-{}-{name}", lane.name));
+    fs::rename(dir, &target).map_err(|error| BufferError::io("put aside", dir, error))?;
+    sync_dir(folder)?;
+    dir.parent().map_or(Ok(()), sync_dir)?;
+    let surplus = (kept.len() + 1).saturating_sub(KEPT);
+    kept.iter().take(surplus).try_for_each(|path| remove(path))
+}
+
+/// Removes the oldest of `folder` to make room; false if there is none.
+pub(super) fn remove_oldest(folder: &Path) -> Result<bool, BufferError> {
+    match entries(folder)?.first() {
+        Some(path) => remove(path).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), BufferError> {
+    fs::remove_dir_all(path).map_err(|error| BufferError::io("remove", path, error))
+}
+
+/// What lies in `folder`, oldest first; nothing if it is not there.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, BufferError> {
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(BufferError::io("list", folder, error)),
+    };
+    let mut paths: Vec<PathBuf> =
+        listing.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(|error| BufferError::io("list", folder, error))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.split('-').next()?.parse().ok()
+}

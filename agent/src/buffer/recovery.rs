@@ -1,0 +1,145 @@
+//! What the disk says at the start: how far each lane goes, which marks stand there, and what is lost.
+use std::path::{Path, PathBuf};
+
+use hark_protocol::topics::{GapReason, LaneName};
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use super::{
+    BufferError, Position, SmallFile,
+    frame::Decoder,
+    lane::{self, Lane},
+    marks::LaneMarks,
+    partition::Key,
+    quarantine,
+};
+
+/// A loss that no event names yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) lane: LaneName,
+    pub(super) from: Position,
+    pub(super) to: Position,
+    pub(super) reason: GapReason,
+}
+
+/// The highest seqs that were ever committed, as a small file tells now and then: without it nobody would miss a tail that a failing disk lost.
+#[derive(Debug)]
+pub(super) struct HighWater {
+    file: SmallFile,
+    stored: Seqs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Seqs {
+    ordinal: u32,
+    last_seq: [u64; LaneName::ALL.len()],
+}
+
+impl HighWater {
+    pub(super) fn open(dir: &Path) -> Result<Self, BufferError> {
+        let (file, content) = SmallFile::open(dir, "high-water")?;
+        Ok(Self { file, stored: content.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default() })
+    }
+
+    /// What was committed of `ordinal` at least.
+    pub(super) fn of(&self, ordinal: u32) -> [u64; LaneName::ALL.len()] {
+        if self.stored.ordinal == ordinal { self.stored.last_seq } else { Default::default() }
+    }
+
+    /// Stores what is committed now, if it is more.
+    pub(super) fn store(&mut self, ordinal: u32, last_seq: [u64; LaneName::ALL.len()]) -> Result<(), BufferError> {
+        let seqs = Seqs { ordinal, last_seq };
+        if seqs == self.stored {
+            return Ok(());
+        }
+        self.file.store(&postcard::to_stdvec(&seqs).map_err(BufferError::Encode)?)?;
+        self.stored = seqs;
+        Ok(())
+    }
+}
+
+/// Looks into the newest partition of each lane.
+pub(super) struct Recovery<'a> {
+    lanes: &'a [Lane; LaneName::ALL.len()],
+    quarantine: PathBuf,
+    decoder: Decoder,
+    owed: Vec<Owed>,
+}
+
+impl<'a> Recovery<'a> {
+    pub(super) fn new(lanes: &'a [Lane; LaneName::ALL.len()], dir: &Path) -> Result<Self, BufferError> {
+        let decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
+        Ok(Self { lanes, quarantine: dir.join(quarantine::FOLDER), decoder, owed: Vec::new() })
+    }
+
+    /// The last seq of `ordinal` in each lane, made durable: what a reader sees now must not vanish later. Where `at_least` is more, the rest is lost.
+    pub(super) fn last_seqs(&mut self, ordinal: u32, at_least: [u64; LaneName::ALL.len()]) -> Result<[u64; LaneName::ALL.len()], BufferError> {
+        let mut last_seqs = [0; LaneName::ALL.len()];
+        for ((lane, last_seq), at_least) in self.lanes.iter().zip(&mut last_seqs).zip(at_least) {
+            *last_seq = self.sound(lane, |recovery, lane| recovery.last_seq(lane, ordinal))?;
+            if at_least > *last_seq {
+                let at = |seq| Position { ordinal, seq };
+                self.owed.push(Owed { lane: lane.name, from: at(*last_seq + 1), to: at(at_least), reason: GapReason::TornTail });
+                *last_seq = at_least;
+            }
+        }
+        Ok(last_seqs)
+    }
+
+    /// The marks of each lane, and what is lost.
+    pub(super) fn end(mut self) -> Result<([LaneMarks; LaneName::ALL.len()], Vec<Owed>), BufferError> {
+        let mut marks: [LaneMarks; LaneName::ALL.len()] = Default::default();
+        for (lane, marks) in self.lanes.iter().zip(&mut marks) {
+            *marks = self.sound(lane, |_, lane| marks_of(lane))?;
+        }
+        Ok((marks, self.owed))
+    }
+
+    /// Asks `question`; where the newest partition turns out to be damaged, once more of what could be saved of it.
+    fn sound<T>(&mut self, lane: &Lane, question: impl Fn(&mut Self, &Lane) -> Result<T, BufferError>) -> Result<T, BufferError> {
+        match question(self, lane) {
+            Err(BufferError::Damaged { partition, source, .. }) => {
+                error!(lane = lane.name.as_str(), partition = %partition.display(), %source, "the newest partition of a lane is damaged, saving what can be read");
+                let Some(key) = partition.file_name().and_then(|name| Key::parse(&name.to_string_lossy())) else { return question(self, lane) };
+                quarantine::save(lane, key.0, Position::default(), &self.quarantine, &mut self.decoder)?;
+                question(self, lane)
+            }
+            answer => answer,
+        }
+    }
+
+    fn last_seq(&mut self, lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
+        last_seq(lane, ordinal, &mut self.decoder)
+    }
+}
+
+/// The last seq of `ordinal` in `lane` by the newest partition, made durable.
+pub(super) fn last_seq(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
+    let Some(key) = lane.newest(ordinal) else { return Ok(0) };
+    let Some(partition) = lane.partition(key)? else { return Ok(0) };
+    let dir = lane.path(key);
+    partition.flush().map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
+    let end = Position { ordinal, seq: u64::MAX };
+    let newest = partition.frame_at(end).map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
+    let Some(stored) = newest.filter(|stored| stored.first.ordinal == ordinal) else {
+        return Ok(if key.ordinal == ordinal { key.first_seq - 1 } else { 0 });
+    };
+    let frame = decoder.decode(lane.name, stored.first, &stored.parts);
+    let frame = frame.map_err(|error| BufferError::Damaged { lane: lane.name, partition: dir, from: stored.first, source: error.into() })?;
+    Ok(frame.last_seq())
+}
+
+/// The marks of `lane`, from its newest partition.
+pub(super) fn marks_of(lane: &Lane) -> Result<LaneMarks, BufferError> {
+    let Some(key) = lane.keys().last().copied() else { return Ok(LaneMarks::default()) };
+    let Some(partition) = lane.partition(key)? else { return Ok(LaneMarks::default()) };
+    let dir = lane.path(key);
+    let pieces = partition.marks().map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
+    LaneMarks::of_pieces(&pieces).ok_or_else(|| BufferError::Damaged {
+        lane: lane.name,
+        partition: dir,
+        from: key.first(),
+        source: super::FrameError::Content.into(),
+    })
+}

@@ -1,0 +1,113 @@
+//! How much the log may take, and what goes first.
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hark_protocol::topics::LaneName;
+use tracing::{info, warn};
+
+use super::{
+    log::Shared,
+    partition::{self, Key},
+};
+
+/// Lanes that may lose records, lowest first. Events never do: they say what was lost.
+const EXPENDABLE: [LaneName; 3] = [LaneName::Inputs, LaneName::Predictions, LaneName::Alarms];
+/// A gateway whose clock stands before this (2024-01-01) does not know the age of anything.
+const CLOCK_SET_MS: i64 = 1_704_067_200_000;
+
+/// What is allowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Space {
+    pub(super) quota_bytes: u64,
+    pub(super) max_age: Option<Duration>,
+    /// What may be written until the next look.
+    pub(super) headroom_bytes: u64,
+}
+
+impl Space {
+    /// Whether what is written until the next look may go beyond the quota.
+    pub(super) fn is_over(&self, disk_bytes: u64) -> bool {
+        disk_bytes.saturating_add(self.headroom_bytes) > self.quota_bytes
+    }
+
+    /// Whether there is no time to wait for anybody.
+    pub(super) fn is_nearly_full(&self, disk_bytes: u64) -> bool {
+        disk_bytes.saturating_add(self.headroom_bytes / 2) > self.quota_bytes
+    }
+
+    /// What to give up next: the oldest partition of the lowest lane that has one to spare.
+    pub(super) fn victim(&self, shared: &Shared) -> Option<(LaneName, Key)> {
+        EXPENDABLE.into_iter().find_map(|lane| Some((lane, shared.lane(lane).expendable()?)))
+    }
+
+    /// An oldest partition whose records are all older than allowed at `now_ms`. Its age is that of the one after it: everything in it is older.
+    pub(super) fn aged(&self, shared: &Shared, now_ms: i64) -> Option<(LaneName, Key)> {
+        let max_age_ms = i64::try_from(self.max_age?.as_millis()).ok()?;
+        if now_ms < CLOCK_SET_MS {
+            return None;
+        }
+        EXPENDABLE.into_iter().find_map(|lane| {
+            let key = shared.lane(lane).expendable()?;
+            let next = shared.lane(lane).following(key)?;
+            let made_ms = partition::read_header(&shared.lane(lane).path(next)).ok()?.created_ms;
+            (made_ms >= CLOCK_SET_MS && made_ms < now_ms - max_age_ms).then_some((lane, key))
+        })
+    }
+}
+
+/// A file that only takes up space: on a full disk it goes first, which leaves room to say what is lost.
+#[derive(Debug)]
+pub(super) struct Ballast {
+    path: PathBuf,
+    bytes: u64,
+    missing_logged: bool,
+}
+
+impl Ballast {
+    const FILE: &str = "ballast";
+    const MOST_BYTES: u64 = 16 << 20;
+
+    /// The ballast of the log in `dir`.
+    pub(super) fn new(dir: &Path, quota_bytes: u64) -> Self {
+        Self { path: dir.join(Self::FILE), bytes: (quota_bytes / 16).min(Self::MOST_BYTES), missing_logged: false }
+    }
+
+    /// Takes up the space, if there is plenty.
+    pub(super) fn fill(&mut self) {
+        let plenty = || {
+            let stat = self.path.parent().and_then(|dir| rustix::fs::statvfs(dir).ok());
+            stat.is_some_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= 4 * self.bytes)
+        };
+        if self.path.exists() || !plenty() {
+            return;
+        }
+        let filled = File::create(&self.path).and_then(|file| {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.bytes)?;
+            file.sync_all()
+        });
+        if let Err(error) = filled {
+            // Some file systems cannot; a partition then goes first.
+            let _ = fs::remove_file(&self.path);
+            if !std::mem::replace(&mut self.missing_logged, true) {
+                warn!(path = %self.path.display(), %error, "no space can be kept in reserve");
+            }
+        }
+    }
+
+    /// Gives the space back; false if there was none.
+    pub(super) fn drop(&self) -> bool {
+        let dropped = fs::remove_file(&self.path).is_ok();
+        if dropped {
+            info!(bytes = self.bytes, "the disk is full: the reserve is given back");
+        }
+        dropped
+    }
+
+    /// The same before the log is open.
+    pub(super) fn drop_in(dir: &Path) -> bool {
+        fs::remove_file(dir.join(Self::FILE)).is_ok()
+    }
+}
