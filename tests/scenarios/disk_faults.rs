@@ -28,8 +28,13 @@ const STORE_HUNG: i32 = 3;
 fn inject(plant: &Plant, calls: &str, how: &str) -> Result<Process> {
     let (pid, log) = (plant.agent.process()?.pid().to_string(), plant.path().join("strace.log"));
     let (trace, fault, output) = (format!("trace={calls}"), format!("inject={calls}:{how}"), log.display().to_string());
-    let mut strace =
-        Process::start("strace", Path::new("strace"), &["-f", "-q", "-p", &pid, "-e", &trace, "-e", &fault, "-o", &output], &[], &plant.path().join("strace.err"))?;
+    let mut strace = Process::start(
+        "strace",
+        Path::new("strace"),
+        &["-f", "-q", "-p", &pid, "-e", &trace, "-e", &fault, "-o", &output],
+        &[],
+        &plant.path().join("strace.err"),
+    )?;
     wait_until("strace to attach to all threads", SOON, || {
         strace.check_running().is_ok() && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !status.contains("TracerPid:\t0"))
     })?;
@@ -94,7 +99,11 @@ impl Mount {
     /// `None` where mounting is not allowed.
     fn tmpfs(at: PathBuf, size: &str) -> Result<Option<Self>> {
         fs::create_dir_all(&at)?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "hark-test"]).arg(&at).output().context("failed to run mount")?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "hark-test"])
+            .arg(&at)
+            .output()
+            .context("failed to run mount")?;
         if !mounted.status.success() {
             println!("left out: mounting is not allowed here ({})", String::from_utf8_lossy(&mounted.stderr).trim());
             return Ok(None);

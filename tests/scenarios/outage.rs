@@ -44,7 +44,10 @@ fn away(plant: &mut Plant, total_mib: f64, drained_within: Duration) -> Result<u
     }
     let (count, took) = (plant.count(), began.elapsed().as_secs_f64());
     let first = first.unwrap_or(most);
-    println!("in: {count} readings, {taken_mib:.0} MiB of disk in {took:.0} s = {:.0}/s; resident {first:.0} MiB, at most {most:.0} MiB", count as f64 / took);
+    println!(
+        "in: {count} readings, {taken_mib:.0} MiB of disk in {took:.0} s = {:.0}/s; resident {first:.0} MiB, at most {most:.0} MiB",
+        count as f64 / took
+    );
     ensure!(most < first + FLAT_MIB, "memory grew from {first:.0} to {most:.0} MiB");
     let back = Instant::now();
     let named = plant.check(drained_within)?;
