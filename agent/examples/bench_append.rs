@@ -1,32 +1,38 @@
-//! Group-commit append of small readings: readings per second, flash bytes per payload byte, commit latency.
+//! What the log costs: readings per second through the commit loop, barriers and bytes written to flash at given rates, commit latency, the next start.
 //!
 //! `cargo run -p hark --example bench_append [-- <directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock, and at a fixed rate it waits for time")]
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    thread,
     time::{Duration, Instant},
 };
 
 use hark::{
-    buffer::{Log, LogSettings, Position},
+    buffer::{
+        Log, LogSettings, Position,
+        commit::{self, Append, CommitPolicy, Settings},
+    },
     record::{Body, Entry, Stamp},
 };
 use hark_protocol::topics::{Clock, LaneName, Origin, Quality, Reading, Timestamp, TsSource};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// Readings per append at full speed: as many as a busy MQTT source hands over at once.
+const BATCH: u64 = 1_024;
+/// At a given rate an append comes so often at most, like the reads of a serial port.
+const APPEND_EVERY: Duration = Duration::from_millis(20);
+
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let root = arguments.next().map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     let seconds: u64 = arguments.next().map_or(Ok(10), |text| text.parse())?;
     let mut report = vec![format!("load average at the start: {}", fs::read_to_string("/proc/loadavg")?.trim())];
-    for (name, readings, every) in [
-        ("full speed, commit per 256 KiB", usize::MAX, Duration::ZERO),
-        ("100 readings/s, commit per 250 ms", 25, Duration::from_millis(250)),
-        ("100 readings/s, commit per 1 s", 100, Duration::from_secs(1)),
-    ] {
-        report.push(run(&root, name, readings, every, Duration::from_secs(seconds))?);
+    for rate in [None, Some(10), Some(100), Some(1_000), Some(100_000)] {
+        report.push(run(&root, rate, Duration::from_secs(seconds))?);
     }
     report.push(format!("load average at the end: {}", fs::read_to_string("/proc/loadavg")?.trim()));
     let text = report.join("\n") + "\n";
@@ -34,51 +40,67 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Appends for `length`: commits of `readings` each (or of 256 KiB), one every `every`. Reads everything back at the end.
-fn run(root: &Path, name: &str, readings: usize, every: Duration, length: Duration) -> Outcome<String> {
+/// Appends for `length` at `rate` readings/s, or as fast as the loop takes them. Reads everything back at the end and opens the log once more.
+fn run(root: &Path, rate: Option<u64>, length: Duration) -> Outcome<String> {
     let dir = root.join(format!("log-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
-    let (log, mut writer) = Log::open(&dir, LogSettings::new(8 << 30))?;
-    let (mut n, mut latencies, mut payload, started, written_before) = (0_u64, Vec::new(), 0_u64, Instant::now(), written_bytes()?);
+    let (log, writer) = Log::open(&dir, LogSettings::new(8 << 30))?;
+    let (appender, requests) = commit::channel(64);
+    let looped = thread::spawn({
+        let (log, settings) = (log.clone(), Settings::unbounded(CommitPolicy::default()));
+        move || commit::run(writer, log, requests, settings)
+    });
+    let latencies = Arc::new(Mutex::new(Vec::new()));
+    let (mut n, started, written_before) = (0_u64, Instant::now(), written_bytes()?);
     while started.elapsed() < length {
-        let mut group = 0;
-        while group < readings && writer.pending_bytes() < 256 * 1024 {
-            writer.append(LaneName::Inputs, &reading(n))?;
-            n += 1;
-            group += 1;
+        let due = rate.map_or(n + BATCH, |rate| (started.elapsed().as_secs_f64() * rate as f64) as u64);
+        if due > n {
+            let (latencies, sent) = (latencies.clone(), Instant::now());
+            let done: commit::Done = Box::new(move |_| {
+                if let Ok(mut latencies) = latencies.lock() {
+                    latencies.push(sent.elapsed());
+                }
+            });
+            let entries = (n..due).map(reading).collect();
+            appender.blocking_append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent: false, done: Some(done) })?;
+            n = due;
         }
-        payload += writer.pending_bytes() as u64;
-        let before = Instant::now();
-        writer.commit()?;
-        latencies.push(before.elapsed());
-        std::thread::sleep(every.saturating_sub(before.elapsed()));
+        if rate.is_some() {
+            thread::sleep(APPEND_EVERY);
+        }
     }
+    drop(appender);
+    looped.join().map_err(|_| "the commit loop panicked")??;
     let (elapsed, written) = (started.elapsed(), written_bytes()? - written_before);
-    let frames = log.counters().frame_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    let counters = log.counters();
+    let (commits, frames, payload) = (counters.commits.load(Relaxed), counters.frame_bytes.load(Relaxed), counters.committed_bytes.load(Relaxed));
     let (read, read_time) = read_back(&log)?;
-    let partitions = log.partitions(LaneName::Inputs).0;
-    let disk = log.disk_bytes()?;
-    drop((log, writer));
+    let (partitions, disk) = (log.partitions(LaneName::Inputs).0, log.disk_bytes()?);
+    drop(log);
     let opening = Instant::now();
     drop(Log::open(&dir, LogSettings::new(8 << 30))?);
     let opening = opening.elapsed();
     fs::remove_dir_all(&dir)?;
+    let mut latencies = std::mem::take(&mut *latencies.lock().map_err(|_| "a callback panicked")?);
     latencies.sort();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let per_second = |count: u64| count as f64 / elapsed.as_secs_f64();
     Ok(format!(
-        "{name}: {n} readings in {:.1} s = {:.0}/s, {} bytes encoded each\n  \
-         written {:.2} bytes per encoded byte, {:.2} per compressed byte, {:.2} GB a day at this rate\n  \
-         commit p50 {:.1} ms, p99 {:.1} ms, {} commits, {partitions} partitions, {:.1} MB on disk for {:.1} MB of frames\n  \
+        "{}: {n} readings = {:.0}/s, {} bytes encoded each\n  \
+         {:.1} barriers/s, {:.2} GB a day to flash: {:.2} bytes per encoded byte, {:.2} per compressed byte, {:.0} per barrier; {:.2} MB/s\n  \
+         append to durable p50 {:.1} ms, p99 {:.1} ms; {partitions} partitions, {:.1} MB on disk for {:.1} MB of frames\n  \
          read back {read} at {:.0}/s; next start in {:.0} ms",
-        elapsed.as_secs_f64(),
-        n as f64 / elapsed.as_secs_f64(),
+        rate.map_or("full speed".to_owned(), |rate| format!("{rate} readings/s")),
+        per_second(n),
         payload / n.max(1),
+        per_second(commits),
+        per_second(written) * 86_400.0 / 1e9,
         written as f64 / payload as f64,
         written as f64 / frames as f64,
-        written as f64 / elapsed.as_secs_f64() * 86_400.0 / 1e9,
-        at(0.5).as_secs_f64() * 1e3,
-        at(0.99).as_secs_f64() * 1e3,
-        latencies.len(),
+        written as f64 / commits.max(1) as f64,
+        per_second(written) / 1e6,
+        at(0.5),
+        at(0.99),
         disk as f64 / 1e6,
         frames as f64 / 1e6,
         read as f64 / read_time.as_secs_f64(),

@@ -14,7 +14,7 @@ use std::{
 use hark_protocol::topics::{Clock as ClockState, Name, Timestamp};
 
 /// A jump of the wall clock against time since boot beyond this is a step, not drift (NTP steps at 128 ms; a second is out of doubt).
-const STEP: Duration = Duration::from_secs(1);
+pub const STEP: Duration = Duration::from_secs(1);
 
 /// What the gateway's clocks say at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +29,26 @@ pub struct Now {
     pub state: ClockState,
 }
 
+/// So long after a step every reading of the clock says so: many read it, and none may take the word away from the others.
+const STEPPED_FOR: Duration = Duration::from_secs(1);
+
+/// How the wall clock stands to time since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Wall clock minus time since boot, microseconds.
+    pub offset_us: i64,
+    /// A time service says that the wall clock is right.
+    pub synced: bool,
+}
+
 /// The gateway's clocks. Cheap to clone; clones share the step detection.
 #[derive(Clone, Debug)]
 pub struct Clock {
     boot: Name,
     /// Wall clock minus time since boot, microseconds, when last read.
     offset_us: Arc<AtomicI64>,
+    /// When the last step was seen, microseconds since boot.
+    stepped_us: Arc<AtomicI64>,
 }
 
 impl Default for Clock {
@@ -48,15 +62,19 @@ impl Clock {
     pub fn new() -> Self {
         let boot =
             std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().to_owned());
-        Self { boot: boot.into(), offset_us: Arc::new(AtomicI64::new(wall_us() - boot_us())) }
+        Self { boot: boot.into(), offset_us: Arc::new(AtomicI64::new(wall_us() - boot_us())), stepped_us: Arc::new(AtomicI64::new(i64::MIN)) }
     }
 
-    /// Reads both clocks. The state is `stepped` for one reading after a jump, else `synced` or `unsynced`.
+    /// Reads both clocks. The state is `stepped` for a second after a jump was seen, else `synced` or `unsynced`.
     pub fn now(&self) -> Now {
         let (wall, since_boot) = (wall_us(), boot_us());
         let offset = wall - since_boot;
         let before = self.offset_us.swap(offset, Ordering::Relaxed);
-        let state = if offset.abs_diff(before) > STEP.as_micros() as u64 {
+        if offset.abs_diff(before) > STEP.as_micros() as u64 {
+            self.stepped_us.store(since_boot, Ordering::Relaxed);
+        }
+        let stepped_for = since_boot.saturating_sub(self.stepped_us.load(Ordering::Relaxed));
+        let state = if stepped_for < STEPPED_FOR.as_micros() as i64 {
             ClockState::Stepped
         } else if synced() {
             ClockState::Synced
@@ -64,6 +82,11 @@ impl Clock {
             ClockState::Unsynced
         };
         Now { ts: Timestamp(wall), log_ms: u64::try_from(since_boot / 1_000).unwrap_or(0), boot: self.boot.clone(), state }
+    }
+
+    /// How the clocks stand to each other now; takes no part in the step detection of [`Self::now`].
+    pub fn sight(&self) -> Sight {
+        Sight { offset_us: wall_us() - boot_us(), synced: synced() }
     }
 
     /// Time since boot: for durations and deadlines.
@@ -91,11 +114,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jump_is_reported_once() {
+    fn a_jump_is_reported_for_a_second() {
         let clock = Clock::new();
         assert_ne!(clock.now().state, ClockState::Stepped);
         clock.offset_us.fetch_sub(3_600_000_000, Ordering::Relaxed);
         assert_eq!(clock.now().state, ClockState::Stepped);
+        assert_eq!(clock.now().state, ClockState::Stepped, "whoever reads it next is told too");
+        clock.stepped_us.fetch_sub(1_000_000, Ordering::Relaxed);
         assert_ne!(clock.now().state, ClockState::Stepped);
     }
 

@@ -23,13 +23,20 @@ use crate::{
     config::{Config, SerialFormat},
     forward::Forward,
     hold::Hold,
-    inference::stage::{Inference, StageError},
+    inference::{
+        Bundles,
+        configured::Configured,
+        stage::{Inference, Links, StageError},
+    },
+    local::{self, Local},
     record::{Body, Entry, Stamp},
     source::{
+        clock_watch,
         counters::SourceCounters,
         mqtt,
         registry::{Intake, Registry},
         serial::SerialSource,
+        silence,
     },
     status::{Status, http},
     stop::Stop,
@@ -89,7 +96,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let listen = config.http.listen;
     let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
-    let inference = Inference::new(&config, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?;
+    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+    let (bundles, configured) = open_models(&config, &clock)?;
+    let links = Links {
+        log: log.clone(),
+        appender: appender.clone(),
+        hold: hold.clone(),
+        status: status.clone(),
+        clock: clock.clone(),
+        rhythms: registry.rhythms(),
+        configured: configured.clone(),
+    };
+    let inference = Inference::new(&config, bundles, links)?;
     let forward = match config.kafka.clone() {
         Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?),
         None => None,
@@ -117,6 +135,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         Ok(())
     })?;
     open_incarnation(&log, &appender, &config, &clock).await;
+    // Before any reading comes, inference must know by which configuration to take it. A log that refuses has failed, and its thread says why.
+    let _ = configured.record(&appender).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
         Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| Ok(forward.run(stop)?))?),
@@ -124,14 +144,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
 
     let pages_stop = CancellationToken::new();
-    let pages = tokio::spawn(http::serve(listener, status, config.gateway.id.clone(), pages_stop.clone()));
-    let sources = start_sources(&config, &counters, &log, &appender, &clock, &stop, &mut stages)?;
-    drop(appender);
+    let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
+    let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
+    match Local::open(&config, voices) {
+        Ok(local) => serve_local(&mut tasks, local, &stop),
+        // Machines are listened to all the same.
+        Err(problem) => error!(%problem, "the local socket cannot be opened: no commands, and no `hark buffer` while the agent runs"),
+    }
 
-    // From here on: the order of stopping. Sources first, then what follows from their last readings, then the rest of the way.
+    // From here on: the order of stopping. Sources and the local socket first, then what follows from their last readings, then the rest of the way.
     stop.cancelled().await;
     info!("stopping");
-    sources.join_all().await;
+    tasks.join_all().await;
     let join = move || {
         let mut first_failure = None;
         stages.join("decode", &mut first_failure);
@@ -165,8 +190,21 @@ fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
     mqtt.chain(serial).map(|(name, kind, guarantee)| Arc::new(SourceCounters::new(name, kind, guarantee, clock.clone()))).collect()
 }
 
+/// The model bundles, with a copy of the one in use in the data directory, and what the log was told of it and of the configuration.
+fn open_models(config: &Config, clock: &Clock) -> Result<(Bundles, Arc<Configured>), RunError> {
+    let bundles = Bundles::with_copies_in(&config.models, &config.buffer.dir);
+    let offered = bundles.offered().map_err(StageError::from)?;
+    let configured = Configured::open(config, offered.hash().into(), clock.clone())?;
+    let kept = configured.bundles();
+    if let Err(problem) = bundles.keep(&offered, &kept.iter().map(|hash| &**hash).collect::<Vec<_>>()) {
+        warn!(%problem, "the model bundle cannot be copied into the data directory; what waits in the buffer is scored with the one offered");
+    }
+    Ok((bundles, Arc::new(configured)))
+}
+
 fn start_sources(
     config: &Config,
+    registry: &Arc<Registry>,
     counters: &[Arc<SourceCounters>],
     log: &Log,
     appender: &Appender,
@@ -174,12 +212,14 @@ fn start_sources(
     stop: &CancellationToken,
     stages: &mut Stages,
 ) -> Result<JoinSet<()>, RunError> {
-    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
     let marks = log.source_marks();
     let mut each = counters.iter().cloned();
     let mut next_counters = || each.next().expect("one set of counters per source");
     let mut tasks = JoinSet::new();
+    let origin = config.gateway.origin;
     tasks.spawn(log_causes(counters.to_vec(), stop.clone()));
+    tasks.spawn(silence::run(registry.rhythms(), appender.clone(), clock.clone(), origin, stop.clone()));
+    tasks.spawn(clock_watch::run(appender.clone(), clock.clone(), origin, stop.clone()));
     for broker in &config.mqtt {
         let intake = Intake::new(registry.clone());
         let (window, stored) = (config.buffer.in_flight_bytes, marks.messages(&broker.name));
@@ -197,6 +237,14 @@ fn start_sources(
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)
+}
+
+/// One task per connection that is served at a time.
+fn serve_local(tasks: &mut JoinSet<()>, local: Local, stop: &CancellationToken) {
+    let local = Arc::new(local);
+    for _ in 0..local::CONNECTIONS {
+        tasks.spawn(local.clone().serve(stop.clone()));
+    }
 }
 
 /// Tells of what sources met, until `stop`, and then once more.

@@ -33,6 +33,8 @@ pub struct Settings<'a> {
     pub gateway: &'a str,
     /// Bootstrap address of Kafka.
     pub kafka: &'a str,
+    /// It is the stand-in, which takes transactions without keeping their promises.
+    pub embedded: bool,
     /// Before each topic name.
     pub prefix: &'a str,
     /// MQTT broker.
@@ -65,7 +67,8 @@ pub fn write(directory: &Path, settings: &Settings<'_>) -> io::Result<()> {
 }
 
 fn hark_toml(directory: &Path, settings: &Settings<'_>) -> String {
-    let Settings { gateway, kafka, prefix, mqtt, http_port } = settings;
+    let Settings { gateway, kafka, embedded, prefix, mqtt, http_port } = settings;
+    let delivery = if *embedded { "at_least_once" } else { "exactly_once" };
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
     let (root, host, port) = (topic_root(gateway), &mqtt.host, mqtt.port);
     let accepted = "plaintext_accepted = \"demo with simulated readings\"";
@@ -83,6 +86,7 @@ quota = "64 MiB"
 [kafka]
 brokers = "{kafka}"
 topic_prefix = "{prefix}"
+delivery = "{delivery}"
 {accepted}
 
 [http]
@@ -195,8 +199,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mqtt = Address { host: "broker.example".into(), port: 1_883 };
         let gateway = gateway(directory.path());
-        write(directory.path(), &Settings { gateway: &gateway, kafka: "kafka.example:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 })
-            .unwrap();
+        write(
+            directory.path(),
+            &Settings { gateway: &gateway, kafka: "kafka.example:9092", embedded: false, prefix: "demo.", mqtt: &mqtt, http_port: 9_464 },
+        )
+        .unwrap();
         let config = hark::config::load(directory.path()).unwrap();
         assert_eq!((&*config.gateway.id, config.gateway.origin), (&*gateway, Origin::Simulated));
         assert_eq!(config.kafka.unwrap().topic_prefix, "demo.");

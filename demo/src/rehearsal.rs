@@ -34,7 +34,7 @@ fn rehearse(machine: &Machine, seed: u64, length: Duration) -> Outcome {
     let mqtt = Address { host: "127.0.0.1".into(), port: 1_883 };
     configuration::write(
         directory.path(),
-        &Settings { gateway: "demo-rehearsal", kafka: "127.0.0.1:9092", prefix: "demo.", mqtt: &mqtt, http_port: 9_464 },
+        &Settings { gateway: "demo-rehearsal", kafka: "127.0.0.1:9092", embedded: true, prefix: "demo.", mqtt: &mqtt, http_port: 9_464 },
     )
     .unwrap();
     let config = hark::config::load(directory.path()).unwrap();

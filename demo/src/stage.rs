@@ -74,7 +74,7 @@ impl Stage {
         let mqtt = arguments.mqtt.as_ref().map_or_else(Mqtt::embedded, |address| Mqtt::real(address))?;
         let http_port = brokers::free_port()?;
         let gateway = configuration::gateway(directory.path());
-        let settings = Settings { gateway: &gateway, kafka: &kafka.bootstrap, prefix, mqtt: &mqtt.address, http_port };
+        let settings = Settings { gateway: &gateway, kafka: &kafka.bootstrap, embedded: kafka.embedded, prefix, mqtt: &mqtt.address, http_port };
         configuration::write(directory.path(), &settings)?;
 
         let scene = Arc::new(Mutex::new(Scene::new(Instant::now())));

@@ -369,7 +369,7 @@ impl Group {
             self.settings.hold.want_checkpoint();
             now
         });
-        let waits = now < wanted_at + CHECKPOINT_WAIT;
+        let waits = now < wanted_at + CHECKPOINT_WAIT && !self.log.disk_bytes().is_ok_and(|bytes| self.space.is_nearly_full(bytes));
         if waits {
             // Comes back at the next housekeeping.
             self.writer.stored_bytes = LOOK_AFTER_BYTES;

@@ -200,19 +200,30 @@ impl Partition {
 
     /// Adds frames and the marks that belong to them: after a crash all of them are there or none. Not durable before [`Partition::flush`].
     /// `marks_at` orders the marks among those of the partition.
-    pub(super) fn insert(&self, frames: Vec<Stored>, marks_at: u64, marks: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+    pub(super) fn insert(&self, frames: Vec<Stored>, marks_at: u32, mut marks: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let alone = matches!(&frames[..], [frame] if frame.parts.len() == 1)
+            && marks.len() <= 1
+            && marks.iter().all(|piece| piece.len() <= EMBEDDED_MAX_BYTES);
+        let mut embedded = if alone { marks.pop() } else { None };
+        let mut writes = Vec::new();
         for Stored { first, parts } in frames {
             for (bytes, part) in parts.into_iter().zip(0_u16..) {
                 match part {
-                    0 => batch.insert(&frame_key(first), bytes),
-                    part => batch.insert(&part_key(first, part), bytes),
+                    0 => writes.push((frame_key(first).to_vec(), with_marks(marks_at, embedded.take(), &bytes))),
+                    part => writes.push((part_key(first, part).to_vec(), bytes)),
                 }
             }
         }
         for (bytes, part) in marks.into_iter().zip(0_u16..) {
-            batch.insert(&part_key(Position { ordinal: MARKS, seq: marks_at }, part), bytes);
+            writes.push((part_key(Position { ordinal: MARKS, seq: marks_at.into() }, part).to_vec(), bytes));
         }
+        // A batch is written in two pieces, each of which costs a page of flash: what stands alone goes without.
+        if writes.len() == 1 {
+            let (key, value) = writes.remove(0);
+            return guarded(&self.watch, || self.db().insert(key, value)).map(drop);
+        }
+        let mut batch = sled::Batch::default();
+        writes.into_iter().for_each(|(key, value)| batch.insert(key, value));
         guarded(&self.watch, || self.db().apply_batch(batch))
     }
 
@@ -230,10 +241,14 @@ impl Partition {
             let Some((key, value)) = self.db().get_lt(after_all_parts(at))? else { return Ok(None) };
             let Some(first) = position_of(&key) else { return Err(sled::Error::Corruption { at: None, bt: () }) };
             if key.len() == FRAME_KEY_BYTES {
-                return Ok(Some(Stored { first, parts: vec![value.to_vec()] }));
+                return Ok(Some(Stored { first, parts: vec![without_marks(&value)?.1.to_vec()] }));
             }
             let parts = self.db().range(frame_key(first).to_vec()..=key.to_vec()).values();
-            Ok(Some(Stored { first, parts: parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<_, _>>()? }))
+            let mut parts = parts.map(|part| part.map(|bytes| bytes.to_vec())).collect::<Result<Vec<_>, _>>()?;
+            if let Some(head) = parts.first_mut() {
+                *head = without_marks(head)?.1.to_vec();
+            }
+            Ok(Some(Stored { first, parts }))
         })
     }
 
@@ -243,10 +258,26 @@ impl Partition {
         Ok(next.and_then(|(key, _)| position_of(&key)).filter(|position| position.ordinal != MARKS))
     }
 
-    /// All marks, in the order of their commits.
+    /// All marks, in the order of their commits. Reads the whole partition.
     pub(super) fn marks(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        let from = frame_key(Position { ordinal: MARKS, seq: 0 });
-        guarded(&self.watch, || self.db().range(from.to_vec()..).values().map(|value| Ok(value?.to_vec())).collect())
+        let mut found = guarded(&self.watch, || {
+            let mut found = Vec::new();
+            for item in self.db().iter() {
+                let (key, value) = item?;
+                match position_of(&key) {
+                    Some(Position { ordinal: MARKS, seq }) => found.push((u32::try_from(seq).unwrap_or(u32::MAX), value.to_vec())),
+                    Some(_) if key.len() == FRAME_KEY_BYTES => {
+                        let (marks, _) = without_marks(&value)?;
+                        found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(found)
+        })?;
+        // Stable: pieces of one commit stay in their order.
+        found.sort_by_key(|(at, _)| *at);
+        Ok(found.into_iter().map(|(_, piece)| piece).collect())
     }
 
     fn db(&self) -> &sled::Db {
@@ -301,6 +332,37 @@ fn is_locked(error: &StoreError) -> bool {
 }
 
 const FRAME_KEY_BYTES: usize = 12;
+
+/// Marks up to this size stand in the value of a frame that is alone in its commit; the leaves stay below their limit all the same.
+const EMBEDDED_MAX_BYTES: usize = 1_200;
+const _: () = assert!(17 * (super::frame::FRAME_MAX_BYTES + EMBEDDED_MAX_BYTES + 64) < 128 * 1024 - 52, "leaves must stay out of blobs/");
+
+/// The value of a frame's first part: length of the marks u16, then, where there are any, their place u32 and they themselves, then the part.
+fn with_marks(at: u32, marks: Option<Vec<u8>>, part: &[u8]) -> Vec<u8> {
+    let marks = marks.unwrap_or_default();
+    let mut value = Vec::with_capacity(part.len() + marks.len() + 6);
+    value.extend_from_slice(&u16::try_from(marks.len()).expect("EMBEDDED_MAX_BYTES is smaller").to_le_bytes());
+    if !marks.is_empty() {
+        value.extend_from_slice(&at.to_le_bytes());
+        value.extend_from_slice(&marks);
+    }
+    value.extend_from_slice(part);
+    value
+}
+
+/// The marks with their place, and the part.
+#[expect(clippy::type_complexity, reason = "two things that are told apart by where they stand")]
+fn without_marks(value: &[u8]) -> Result<(Option<(u32, &[u8])>, &[u8]), sled::Error> {
+    let corrupt = || sled::Error::Corruption { at: None, bt: () };
+    let (length, rest) = value.split_first_chunk::<2>().ok_or_else(corrupt)?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    if length == 0 {
+        return Ok((None, rest));
+    }
+    let (at, rest) = rest.split_first_chunk::<4>().ok_or_else(corrupt)?;
+    let (marks, part) = rest.split_at_checked(length).ok_or_else(corrupt)?;
+    Ok((Some((u32::from_le_bytes(*at), marks)), part))
+}
 
 fn frame_key(first: Position) -> [u8; FRAME_KEY_BYTES] {
     let mut key = [0; FRAME_KEY_BYTES];
@@ -372,7 +434,7 @@ mod tests {
     }
 
     fn insert(partition: &Partition, first: Position, parts: &[&[u8]]) {
-        partition.insert(vec![stored(first, parts)], first.seq, vec![vec![first.seq as u8]]).unwrap();
+        partition.insert(vec![stored(first, parts)], first.seq as u32, vec![vec![first.seq as u8]]).unwrap();
     }
 
     #[test]

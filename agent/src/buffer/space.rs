@@ -33,6 +33,11 @@ impl Space {
         disk_bytes.saturating_add(self.headroom_bytes) > self.quota_bytes
     }
 
+    /// Whether there is no time to wait for anybody.
+    pub(super) fn is_nearly_full(&self, disk_bytes: u64) -> bool {
+        disk_bytes.saturating_add(self.headroom_bytes / 2) > self.quota_bytes
+    }
+
     /// What to give up next: the oldest partition of the lowest lane that has one to spare.
     pub(super) fn victim(&self, shared: &Shared) -> Option<(LaneName, Key)> {
         EXPENDABLE.into_iter().find_map(|lane| Some((lane, shared.lane(lane).expendable()?)))

@@ -49,7 +49,7 @@ struct Written {
     /// Bytes of frames in it.
     payload: u64,
     /// Place of the next commit's marks.
-    marks_at: u64,
+    marks_at: u32,
 }
 
 impl Writer {

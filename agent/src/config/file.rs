@@ -74,6 +74,8 @@ pub(super) struct KafkaTable {
     #[serde(default)]
     pub(super) metered: bool,
     pub(super) backlog_rate: Option<String>,
+    #[serde(default = "duplicate_wait")]
+    pub(super) duplicate_wait: String,
     pub(super) plaintext_accepted: Option<String>,
 }
 
@@ -93,11 +95,12 @@ impl Default for HttpTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InferenceTable {
     pub(super) models: PathBuf,
+    pub(super) checkpoint_every: Option<String>,
 }
 
 impl Default for InferenceTable {
     fn default() -> Self {
-        Self { models: "/usr/share/hark/models".into() }
+        Self { models: "/usr/share/hark/models".into(), checkpoint_every: None }
     }
 }
 
@@ -279,6 +282,9 @@ fn batch_records() -> usize {
 }
 fn batch_bytes() -> String {
     "6 MiB".into()
+}
+fn duplicate_wait() -> String {
+    "10m".into()
 }
 fn mqtt_port() -> u16 {
     1883

@@ -6,8 +6,9 @@ mod file;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use check::{ConfigError, load, load_to_run};
+pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
+use serde::{Deserialize, Serialize};
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub assets: BTreeMap<Name, Asset>,
     /// Directory of model bundles.
     pub models: PathBuf,
+    /// Between checkpoints of inference; `None`: as often as flash allows.
+    pub checkpoint_every: Option<Duration>,
 }
 
 /// This box.
@@ -77,6 +80,8 @@ pub struct Kafka {
     pub metered: bool,
     /// Bytes of JSON a second at which a backlog is sent at most.
     pub backlog_bytes_per_s: u64,
+    /// Before the next try where another agent runs under this gateway id.
+    pub duplicate_wait: Duration,
     /// Plain text beyond loopback is accepted, because of this.
     pub plaintext_accepted: Option<String>,
 }
@@ -268,7 +273,7 @@ pub struct CsvLines {
 }
 
 /// One machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Asset {
     /// Unique in the fleet.
     pub id: Name,
@@ -297,7 +302,7 @@ pub struct Asset {
 }
 
 /// Commissioning of the anomaly score.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commissioning {
     /// Rows of normal running to collect in all.
     pub rows: usize,
@@ -314,7 +319,7 @@ impl Commissioning {
 }
 
 /// When a score over its limit becomes an alarm and when it ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlarmSettings {
     /// Over the limit for so long.
     pub on_delay: Duration,
@@ -323,7 +328,7 @@ pub struct AlarmSettings {
 }
 
 /// A scalar point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
     /// Unique within the asset.
     pub id: Name,
@@ -340,7 +345,7 @@ pub struct Point {
 }
 
 /// A point that carries waveform blocks; its features become scalar points `<id>.<feature>`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Waveform {
     /// Point id of the block.
     pub id: Name,
@@ -359,7 +364,7 @@ pub struct Waveform {
 }
 
 /// Geometry of a rolling bearing with its outer ring fixed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bearing {
     /// Number of rolling elements.
     pub elements: u32,

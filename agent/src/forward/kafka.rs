@@ -2,74 +2,128 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use hark_protocol::topics::TOPICS;
+use hark_protocol::topics::{self, LaneName, Name, TOPICS};
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _,
+    ClientConfig, ClientContext, Message as _, Offset, Statistics, Timestamp, TopicPartitionList,
     config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
+    error::{KafkaError, RDKafkaErrorCode as Code},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
 };
 use tracing::{debug, warn};
 
-use super::message::Message;
-use crate::{config::Kafka, stop::Stop};
+use super::{
+    cursor::{Cursors, KafkaCursor, Lineage, PerLane},
+    delivery::{Failed, Failure},
+    destination::{Destination, Progress, Session},
+    message::Message,
+};
+use crate::{
+    config::{self, Delivery},
+    stop::Stop,
+};
 
-/// Kafka gives up on a message after this; then the producer is dropped and everything not acknowledged is sent again from the log.
+/// A broker ends a transaction after so long without its gateway: so long other readers of its partitions wait.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Librdkafka wants it below that of the transaction.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(8);
+/// Without transactions: Kafka gives up on a message after this; then the producer is dropped and everything not acknowledged is sent again.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The client must have reported by then; a longer silence is its fault, and it is dropped.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(35);
+/// The client reports after its message time-out; a longer silence is its fault, and it is dropped.
+const REPORT_SLACK: Duration = Duration::from_secs(3);
 /// As long a stop may be held up by a broker that accepts connections and says nothing.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a stop is asked for, what is in the buffer is sent for so long; the rest follows after the next start.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const LOOK_AT_STOP_EVERY: Duration = Duration::from_millis(100);
+/// `init_transactions` is asked in slices of a second, between which a stop is seen.
+const INIT_SLICE: Duration = Duration::from_secs(1);
+const INIT_SLICES: usize = 30;
+/// No time: the broker puts its own, or none.
+const NO_TIMESTAMP: i64 = -1;
 
-/// A connection to the central Kafka.
-pub struct Destination {
-    producer: ThreadedProducer<Context>,
+/// The topic whose partition 0 stands for the cursor of a lane.
+pub const fn cursor_topic(lane: LaneName) -> topics::Topic {
+    match lane {
+        LaneName::Inputs => topics::READINGS,
+        LaneName::Predictions => topics::PREDICTIONS,
+        LaneName::Alarms => topics::ALARMS,
+        LaneName::Events => topics::EVENTS,
+    }
 }
 
-/// What became of one message.
+/// The topic whose partition 0 stands for the lineage.
+pub const LINEAGE_TOPIC: topics::Topic = topics::GATEWAYS;
+
+/// The consumer group that holds the cursors of a gateway. Nobody subscribes with it.
+pub fn cursor_group(gateway: &str) -> String {
+    format!("hark-cursor.{gateway}")
+}
+
+/// Central Kafka.
+pub struct Kafka {
+    config: config::Kafka,
+    gateway: Name,
+    cursor_topics: PerLane<String>,
+    lineage_topic: String,
+    /// Topics that keep the sender's time, of which was told.
+    create_time: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What a producer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Acknowledged by all in-sync replicas.
-    Delivered,
-    /// Never will be: the broker refuses this very record.
-    Refused,
-    /// Not this time.
-    Failed,
+enum Kind {
+    Transactional,
+    Idempotent,
+    /// For latest values, which may be lost.
+    Aside,
 }
 
-/// Why nothing can be sent at present.
-#[derive(Debug, thiserror::Error)]
-pub enum DestinationError {
-    /// The settings make no client.
-    #[error("failed to create a Kafka client for `{brokers}`")]
-    Client { brokers: String, source: KafkaError },
-    /// No broker answered.
-    #[error("failed to reach Kafka at `{brokers}`")]
-    Unreachable { brokers: String, source: KafkaError },
-    /// Topics that operations must create first.
-    #[error("topics are missing on Kafka: {}; create them with config/kafka/create-topics.sh", .missing.join(", "))]
-    TopicsMissing { missing: Vec<String> },
+/// A connection to it.
+pub struct Connection {
+    producer: ThreadedProducer<Context>,
+    /// With transactions: where the cursors go.
+    cursors: Option<ConsumerGroupMetadata>,
+    topics: PerLane<String>,
+    lineage_topic: String,
 }
 
-impl Destination {
-    /// Connects and checks that all topics exist.
-    ///
-    /// # Errors
-    /// [`DestinationError`]; all but `Client` pass with time.
-    pub fn open(config: &Kafka, gateway: &str) -> Result<Self, DestinationError> {
-        let queue_kbytes = config.batch_bytes / 1024 * 2 + 1024;
+impl Kafka {
+    /// As configured, for `gateway`.
+    pub fn new(config: config::Kafka, gateway: Name) -> Self {
+        let name = |topic: topics::Topic| topic.full_name(&config.topic_prefix);
+        let cursor_topics = LaneName::ALL.map(|lane| name(cursor_topic(lane)));
+        Self { cursor_topics, lineage_topic: name(LINEAGE_TOPIC), config, gateway, create_time: Arc::default() }
+    }
+
+    fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client
-            .set("bootstrap.servers", &config.brokers)
-            .set("client.id", format!("hark.{gateway}"))
+            .set("bootstrap.servers", &self.config.brokers)
+            .set("client.id", format!("hark.{}", self.gateway))
+            .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            .set("connections.max.idle.ms", "240000")
+            .set("reconnect.backoff.ms", "500")
+            .set("reconnect.backoff.max.ms", "10000")
+            .set("socket.connection.setup.timeout.ms", "8000");
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        client
+    }
+
+    fn producer(&self, kind: Kind) -> Result<ThreadedProducer<Context>, Failed> {
+        let queue_kbytes = self.config.batch_bytes / 1024 * 2 + 1024;
+        let mut client = self.client();
+        client
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.codec", "zstd")
@@ -77,79 +131,258 @@ impl Destination {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "5")
             .set("batch.size", "262144")
-            .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
+            .set("request.timeout.ms", "6000")
             .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
-            .set("queue.buffering.max.messages", (config.batch_records + 1024).to_string())
-            .set("socket.timeout.ms", "10000")
-            .set("socket.keepalive.enable", "true")
-            .set("connections.max.idle.ms", "240000")
-            .set("reconnect.backoff.ms", "500")
-            .set("reconnect.backoff.max.ms", "10000")
-            .set("socket.connection.setup.timeout.ms", "10000");
-        client.set_log_level(RDKafkaLogLevel::Warning);
-        let producer: ThreadedProducer<Context> =
-            client.create_with_context(Context::default()).map_err(|source| DestinationError::Client { brokers: config.brokers.clone(), source })?;
-        let metadata = producer
-            .client()
-            .fetch_metadata(None, METADATA_TIMEOUT)
-            .map_err(|source| DestinationError::Unreachable { brokers: config.brokers.clone(), source })?;
-        let present: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
-        let missing: Vec<String> = TOPICS.iter().map(|t| t.full_name(&config.topic_prefix)).filter(|name| !present.contains(name.as_str())).collect();
-        if missing.is_empty() { Ok(Self { producer }) } else { Err(DestinationError::TopicsMissing { missing }) }
+            .set("queue.buffering.max.messages", (self.config.batch_records + 1024).to_string())
+            .set("statistics.interval.ms", "1000");
+        let message_timeout = match kind {
+            Kind::Transactional => TRANSACTION_TIMEOUT,
+            Kind::Idempotent => MESSAGE_TIMEOUT,
+            Kind::Aside => CALL_TIMEOUT,
+        };
+        client.set("message.timeout.ms", message_timeout.as_millis().to_string());
+        if kind == Kind::Transactional {
+            client.set("transactional.id", format!("hark.{}", self.gateway));
+            client.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        }
+        let context = Context {
+            batch: Mutex::default(),
+            complete: Condvar::new(),
+            report_within: message_timeout + REPORT_SLACK,
+            disturbances: AtomicU64::new(0),
+            create_time: self.create_time.clone(),
+        };
+        let advice = || Failure::Blocked("correct the settings of kafka".to_owned());
+        client.create_with_context(context).map_err(|error| Failed::new(advice(), format!("failed to create a client: {error}")))
     }
 
-    /// Sends all and waits until Kafka has answered for each; once `stop` is requested, for [`GRACE`] at most. The result has one outcome per
-    /// message, in order.
-    pub fn send(&self, messages: &[Message], stop: &Stop) -> Vec<Outcome> {
-        let reports = self.producer.context();
-        reports.expect(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
-            for (key, value) in &message.headers {
-                headers = headers.insert(Header { key, value: Some(value) });
-            }
-            let record = BaseRecord::with_opaque_to(&message.topic, index)
-                .key(message.key.as_bytes())
-                .payload(message.value.as_slice())
-                .timestamp(message.ts_ms)
-                .headers(headers);
-            if let Err((error, _)) = self.producer.send(record) {
-                reports.report(index, classify(&error));
+    /// Reached, and all topics are there.
+    fn check_topics(&self, producer: &ThreadedProducer<Context>) -> Result<(), Failed> {
+        let metadata = producer.client().fetch_metadata(None, CALL_TIMEOUT).map_err(|error| match classify(&error) {
+            // Nothing was heard of a broker, whatever the client calls it.
+            Failure::Again => Failed::new(Failure::Unreachable, format!("failed to reach Kafka at `{}`: {error}", self.config.brokers)),
+            failure => Failed::new(failure, error.to_string()),
+        })?;
+        let present: BTreeSet<&str> = metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name()).collect();
+        let missing: Vec<String> =
+            TOPICS.iter().map(|topic| topic.full_name(&self.config.topic_prefix)).filter(|name| !present.contains(name.as_str())).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let advice = "create them with config/kafka/create-topics.sh, or allow this gateway to see them";
+        Err(Failed::new(Failure::Blocked(advice.to_owned()), format!("topics are missing on Kafka: {}", missing.join(", "))))
+    }
+
+    /// Kafka's cursors, and where the next ones go. It waits for what an older transaction left open.
+    fn cursors(&self) -> Result<(Cursors, ConsumerGroupMetadata), Failed> {
+        let failed = |error: KafkaError| failed("read the cursors", &error);
+        let mut client = self.client();
+        client.set("group.id", cursor_group(&self.gateway)).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = client.create().map_err(failed)?;
+        let mut wanted = TopicPartitionList::new();
+        for topic in self.cursor_topics.iter().chain([&self.lineage_topic]) {
+            wanted.add_partition(topic, 0);
+        }
+        let committed = consumer.committed_offsets(wanted, SOCKET_TIMEOUT).map_err(failed)?;
+        let mut cursors = Cursors::default();
+        for element in committed.elements() {
+            element.error().map_err(failed)?;
+            let Offset::Offset(offset) = element.offset() else { continue };
+            if let Some(lane) = self.cursor_topics.iter().position(|topic| topic == element.topic()) {
+                cursors.lanes[lane] = KafkaCursor::parse(offset.unsigned_abs(), element.metadata());
+            } else {
+                cursors.lineage = Lineage::parse(element.metadata());
             }
         }
-        reports.wait(REPORT_TIMEOUT, stop)
+        let group = consumer.group_metadata().ok_or_else(|| Failed::new(Failure::Again, "the client has no group"))?;
+        Ok((cursors, group))
     }
 }
 
-/// A record is refused for good only where the broker judged the record itself; all else may pass another time.
-fn classify(error: &KafkaError) -> Outcome {
-    use RDKafkaErrorCode as Code;
-    match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp) => Outcome::Refused,
-        _ => Outcome::Failed,
+impl Destination for Kafka {
+    type Session = Connection;
+
+    fn connect(&mut self, stop: &Stop) -> Result<(Connection, Option<Cursors>), Failed> {
+        let transactional = self.config.delivery == Delivery::ExactlyOnce;
+        let producer = self.producer(if transactional { Kind::Transactional } else { Kind::Idempotent })?;
+        self.check_topics(&producer)?;
+        let (cursors, group) = if transactional {
+            init_transactions(&producer, stop)?;
+            // Only now: an older producer can no longer commit behind our back.
+            let (cursors, group) = self.cursors()?;
+            (Some(cursors), Some(group))
+        } else {
+            (None, None)
+        };
+        let connection = Connection { producer, cursors: group, topics: self.cursor_topics.clone(), lineage_topic: self.lineage_topic.clone() };
+        Ok((connection, cursors))
+    }
+
+    fn send_aside(&mut self, messages: &[Message], stop: &Stop) {
+        let sent = self.producer(Kind::Aside).and_then(|producer| {
+            let mut connection = Connection { producer, cursors: None, topics: Default::default(), lineage_topic: String::new() };
+            connection.send(messages, None, stop)
+        });
+        if let Err(failed) = sent {
+            debug!(reason = failed.text, "latest values not sent");
+        }
+    }
+}
+
+/// The first call after a crash also ends what the crashed agent left open.
+fn init_transactions(producer: &ThreadedProducer<Context>, stop: &Stop) -> Result<(), Failed> {
+    let mut slices = 0..INIT_SLICES;
+    loop {
+        match producer.init_transactions(INIT_SLICE) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && slices.next().is_some() && !stop.requested() => {}
+            Err(error) => return Err(failed("begin with transactions", &error)),
+        }
+    }
+}
+
+impl Connection {
+    fn enqueue(&self, messages: &[Message]) {
+        let reports = self.producer.context();
+        reports.expect(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            let mut headers = Some(OwnedHeaders::new_with_capacity(5));
+            message.for_each_header(|key, value| headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) })));
+            let record = BaseRecord::with_opaque_to(&message.topic, index)
+                .key(message.key.as_bytes())
+                .payload(message.value.as_slice())
+                .timestamp(NO_TIMESTAMP)
+                .headers(headers.unwrap_or_default());
+            if let Err((error, _)) = self.producer.send(record) {
+                reports.report(index, Some(&error));
+            }
+        }
+    }
+
+    fn send_cursors(&self, group: &ConsumerGroupMetadata, progress: &Progress) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        let mut add = |topic: &str, offset: u64, metadata: &str| {
+            list.add_partition_offset(topic, 0, Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX)))?;
+            list.elements().iter_mut().filter(|element| element.topic() == topic).for_each(|element| element.set_metadata(metadata));
+            Ok::<(), KafkaError>(())
+        };
+        for (topic, cursor) in self.topics.iter().zip(&progress.lanes) {
+            add(topic, cursor.seq, &cursor.metadata())?;
+        }
+        if let Some((present, lineage)) = &progress.lineage {
+            add(&self.lineage_topic, u64::from(present.ordinal), &lineage.metadata(*present))?;
+        }
+        self.producer.send_offsets_to_transaction(&list, group, SOCKET_TIMEOUT)
+    }
+}
+
+impl Session for Connection {
+    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop) -> Result<(), Failed> {
+        let reports = self.producer.context();
+        let Some(group) = &self.cursors else {
+            self.enqueue(messages);
+            return reports.wait(stop);
+        };
+        self.producer.begin_transaction().map_err(|error| failed("begin a transaction", &error))?;
+        self.enqueue(messages);
+        // While the records are on their way.
+        let cursors = progress.map_or(Ok(()), |progress| self.send_cursors(group, progress));
+        let cursors = cursors.map_err(|error| failed("send the cursors", &error));
+        // The reports come first: they say why, while later calls only say that the transaction has failed.
+        let sent = reports.wait(stop).and(cursors);
+        // Everything is reported, so this does not wait for a flush, which takes a tenth of a second at least.
+        let committed = sent.and_then(|()| self.producer.commit_transaction(SOCKET_TIMEOUT).map_err(|error| failed("commit a transaction", &error)));
+        committed.map_err(|failed| {
+            // Only so that other readers need not wait for the time-out; the connection is dropped in any case.
+            if let Err(error) = self.producer.abort_transaction(CALL_TIMEOUT) {
+                debug!(%error, "transaction not aborted");
+            }
+            Failed { taken: 0, ..failed }
+        })
+    }
+
+    fn disturbances(&self) -> u64 {
+        self.producer.context().disturbances.load(Ordering::Relaxed)
+    }
+}
+
+fn failed(operation: &str, error: &KafkaError) -> Failed {
+    Failed::new(classify(error), format!("failed to {operation}: {error}"))
+}
+
+/// What follows from an error. Which record is refused is not known here.
+fn classify(error: &KafkaError) -> Failure {
+    let code = if let KafkaError::Transaction(error) = error { Some(error.code()) } else { error.rdkafka_error_code() };
+    let blocked = |advice: &str| Failure::Blocked(advice.to_owned());
+    match code {
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Failure::Fenced,
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidRecord) => Failure::Refused(Vec::new()),
+        Some(Code::TransactionalIdAuthorizationFailed) => blocked("allow this gateway Write and Describe on transactional id `hark.<gateway>`"),
+        Some(Code::GroupAuthorizationFailed) => blocked("allow this gateway Read on group `hark-cursor.<gateway>`"),
+        Some(Code::TopicAuthorizationFailed) => blocked("allow this gateway Write and Read on the topics"),
+        Some(Code::ClusterAuthorizationFailed) => blocked("allow this gateway IdempotentWrite on the cluster"),
+        Some(Code::SaslAuthenticationFailed | Code::Authentication) => blocked("correct the credentials"),
+        Some(Code::InvalidTransactionTimeout) => blocked("raise transaction.max.timeout.ms of the brokers to 10 s at least"),
+        Some(Code::InvalidTimestamp) => blocked("set message.timestamp.type=LogAppendTime on the topics, see config/kafka/"),
+        Some(Code::PolicyViolation) => blocked("a policy of the brokers refuses records of this gateway"),
+        Some(Code::UnsupportedFeature | Code::UnsupportedVersion) => blocked("the cluster has no transactions: set delivery = \"at_least_once\""),
+        _ => Failure::Again,
+    }
+}
+
+/// Of several failures of one batch the one that says most.
+fn weight(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Unreachable => 0,
+        Failure::Again => 1,
+        Failure::Fenced => 2,
+        Failure::Blocked(_) => 3,
+        Failure::Refused(_) => 4,
     }
 }
 
 /// Collects the delivery reports of the batch under way.
-#[derive(Default)]
 struct Context {
     batch: Mutex<Batch>,
     complete: Condvar,
+    report_within: Duration,
+    disturbances: AtomicU64,
+    create_time: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Delivered,
+    Refused,
+    Failed,
 }
 
 #[derive(Default)]
 struct Batch {
     outcomes: Vec<Option<Outcome>>,
     outstanding: usize,
+    problem: Option<(Failure, String)>,
 }
 
 impl Context {
-    fn expect(&self, count: usize) {
-        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = Batch { outcomes: vec![None; count], outstanding: count };
+    fn batch(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, index: usize, outcome: Outcome) {
-        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+    fn expect(&self, count: usize) {
+        *self.batch() = Batch { outcomes: vec![None; count], outstanding: count, problem: None };
+    }
+
+    fn report(&self, index: usize, error: Option<&KafkaError>) {
+        let mut batch = self.batch();
+        let outcome = error.map_or(Outcome::Delivered, |error| {
+            let failure = classify(error);
+            let outcome = if matches!(failure, Failure::Refused(_)) { Outcome::Refused } else { Outcome::Failed };
+            if batch.problem.as_ref().is_none_or(|(before, _)| weight(before) < weight(&failure)) {
+                batch.problem = Some((failure, error.to_string()));
+            }
+            outcome
+        });
         if let Some(slot @ None) = batch.outcomes.get_mut(index) {
             *slot = Some(outcome);
             batch.outstanding -= 1;
@@ -159,9 +392,10 @@ impl Context {
         }
     }
 
-    fn wait(&self, timeout: Duration, stop: &Stop) -> Vec<Outcome> {
-        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left = timeout;
+    /// Waits until each message is reported; once `stop` is requested, for [`GRACE`] at most.
+    fn wait(&self, stop: &Stop) -> Result<(), Failed> {
+        let mut batch = self.batch();
+        let mut left = self.report_within;
         while batch.outstanding > 0 && !left.is_zero() {
             if stop.requested() {
                 left = left.min(GRACE);
@@ -170,7 +404,23 @@ impl Context {
             (batch, _) = self.complete.wait_timeout_while(batch, slice, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
             left -= slice;
         }
-        std::mem::take(&mut *batch).outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Failed)).collect()
+        std::mem::take(&mut *batch).result()
+    }
+}
+
+impl Batch {
+    fn result(self) -> Result<(), Failed> {
+        let taken = self.outcomes.iter().take_while(|outcome| **outcome == Some(Outcome::Delivered)).count();
+        let (failure, text) = match self.problem {
+            Some((Failure::Refused(_), text)) => {
+                let refused = self.outcomes.iter().enumerate().filter(|(_, outcome)| **outcome == Some(Outcome::Refused));
+                (Failure::Refused(refused.map(|(index, _)| index).collect()), text)
+            }
+            Some(problem) => problem,
+            None if taken == self.outcomes.len() => return Ok(()),
+            None => (Failure::Again, "no answer".to_owned()),
+        };
+        Err(Failed { failure, text: format!("failed to send records: {text}"), taken })
     }
 }
 
@@ -182,53 +432,49 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
     }
+
+    fn stats(&self, statistics: Statistics) {
+        let of_broker = |broker: &rdkafka::statistics::Broker| {
+            broker.txretries + broker.req_timeouts + broker.disconnects.map_or(0, |disconnects| disconnects.unsigned_abs())
+        };
+        // Bootstrap addresses are no brokers: the client leaves them once it knows those.
+        let brokers = statistics.brokers.values().filter(|broker| broker.source != "configured");
+        self.disturbances.store(brokers.map(of_broker).sum(), Ordering::Relaxed);
+    }
 }
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let outcome = match result {
-            Ok(_) => Outcome::Delivered,
-            Err((error, message)) => {
-                let outcome = classify(error);
-                if outcome == Outcome::Refused {
-                    warn!(topic = message.topic(), %error, "Kafka refuses a record");
+        match result {
+            Ok(message) => {
+                if !matches!(message.timestamp(), Timestamp::LogAppendTime(_)) {
+                    self.tell_create_time(message.topic());
                 }
-                outcome
+                self.report(index, None);
             }
-        };
-        self.report(index, outcome);
+            Err((error, _)) => self.report(index, Some(error)),
+        }
     }
 }
 
-impl fmt::Debug for Destination {
+impl Context {
+    /// Once per topic.
+    fn tell_create_time(&self, topic: &str) {
+        let mut told = self.create_time.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(topic) {
+            told.insert(topic.to_owned());
+            warn!(
+                topic,
+                "the topic has message.timestamp.type=CreateTime: its records bear no time of arrival; set LogAppendTime, see config/kafka/"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Destination")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_are_matched_with_their_messages() {
-        let context = Context::default();
-        context.expect(3);
-        context.report(2, Outcome::Delivered);
-        context.report(0, Outcome::Refused);
-        context.report(0, Outcome::Delivered); // A second report for the same message changes nothing.
-        context.report(9, Outcome::Delivered);
-        assert_eq!(context.wait(Duration::ZERO, &Stop::default()), [Outcome::Refused, Outcome::Failed, Outcome::Delivered]);
-    }
-
-    #[test]
-    fn only_a_fault_of_the_record_itself_is_final() {
-        let produce = KafkaError::MessageProduction;
-        assert_eq!(classify(&produce(RDKafkaErrorCode::MessageSizeTooLarge)), Outcome::Refused);
-        assert_eq!(classify(&produce(RDKafkaErrorCode::MessageTimedOut)), Outcome::Failed);
-        assert_eq!(classify(&produce(RDKafkaErrorCode::QueueFull)), Outcome::Failed);
-        assert_eq!(classify(&produce(RDKafkaErrorCode::TopicAuthorizationFailed)), Outcome::Failed);
+        f.debug_struct("Kafka").field("brokers", &self.config.brokers).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,6 @@
 //! From an entry of the log to a message for Kafka: topic, key, value, headers. Pure.
+use std::collections::BTreeMap;
+
 use hark_protocol::topics::{self, CompactedRecord, Identity, LaneName, Name, Record, SCHEMA_VERSION, Subject, Timestamp};
 use serde::Serialize;
 
@@ -7,35 +9,66 @@ use crate::{
     record::{Body, Entry, Stamp},
 };
 
-/// What is handed to Kafka.
+/// What is handed to Kafka. It bears no time of its own, so that no topic setting can refuse it or let it expire early: brokers put the time of arrival
+/// where they are told to, and the time of the event is in the value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Full topic name.
-    pub topic: String,
+    pub topic: Name,
     /// Key: order is kept per key.
     pub key: Name,
     /// JSON object.
     pub value: Vec<u8>,
-    /// Event time, milliseconds since 1970. Topics with `LogAppendTime` replace it.
-    pub ts_ms: i64,
-    /// `gw`, `inc`, `lane`, `seq`, `sv` as text; lane and seq only for records of a lane.
-    pub headers: Vec<(&'static str, String)>,
+    /// Gateway, for header `gw`.
+    pub gateway: Name,
+    /// Incarnation, for header `inc`.
+    pub inc: Name,
+    /// Lane and seq, for headers `lane` and `seq`; only records of a lane have them.
+    pub place: Option<(LaneName, u64)>,
 }
 
-/// Who sends.
+impl Message {
+    /// `gw`, `inc`, `lane`, `seq`, `sv` as text.
+    pub fn for_each_header(&self, mut header: impl FnMut(&'static str, &str)) {
+        header("gw", &self.gateway);
+        header("inc", &self.inc);
+        header("sv", SCHEMA_VERSION_TEXT);
+        if let Some((lane, seq)) = self.place {
+            header("lane", lane.as_str());
+            header("seq", &seq.to_string());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        let name = || "example".into();
+        Self { topic: name(), key: name(), value: b"{}".to_vec(), gateway: name(), inc: name(), place: None }
+    }
+}
+
+const SCHEMA_VERSION_TEXT: &str = "1";
+const _: () = assert!(SCHEMA_VERSION == 1, "the header says it too");
+
+/// Who sends, and the full names of the topics.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    /// Gateway id.
-    pub gateway: Name,
-    /// Before each topic name.
-    pub topic_prefix: String,
+    gateway: Name,
+    topics: BTreeMap<&'static str, Name>,
 }
 
 impl Sender {
+    /// A sender with `topic_prefix` before each topic name.
+    pub fn new(gateway: Name, topic_prefix: &str) -> Self {
+        Self { gateway, topics: topics::TOPICS.iter().map(|topic| (topic.name, topic.full_name(topic_prefix).into())).collect() }
+    }
+
+    fn topic(&self, topic: topics::Topic) -> Name {
+        self.topics[topic.name].clone()
+    }
+
     /// The message for the entry at `position` of `lane`, written by incarnation `inc`.
-    pub fn message(&self, lane: LaneName, position: Position, inc: &str, entry: &Entry) -> Message {
-        let identity = Identity::new(self.gateway.clone(), inc.to_owned(), lane, position.seq, subject(&entry.stamp));
-        let ts_ms = entry.stamp.ts.as_millis();
+    pub fn message(&self, lane: LaneName, position: Position, inc: &Name, entry: &Entry) -> Message {
+        let identity = Identity::new(self.gateway.clone(), inc.to_string(), lane, position.seq, subject(&entry.stamp));
         let (topic, value) = match &entry.body {
             Body::Reading(body) => (topics::READINGS, json(&Record { identity, body })),
             Body::Event(body) => (topics::EVENTS, json(&Record { identity, body })),
@@ -43,30 +76,23 @@ impl Sender {
             Body::Prediction(body) => (topics::PREDICTIONS, json(&Record { identity, body })),
             Body::Alarm(body) => (topics::ALARMS, json(&Record { identity, body })),
         };
-        let mut headers = self.headers(inc);
-        headers.push(("lane", lane.as_str().to_owned()));
-        headers.push(("seq", position.seq.to_string()));
         let key = entry.stamp.asset.clone().unwrap_or_else(|| self.gateway.clone());
-        Message { topic: topic.full_name(&self.topic_prefix), key, value, ts_ms, headers }
+        let place = Some((lane, position.seq));
+        Message { topic: self.topic(topic), key, value, gateway: self.gateway.clone(), inc: inc.clone(), place }
     }
 
     /// The message for the latest value of `key` on a compacted topic.
-    pub fn compacted<B: Serialize>(&self, topic: topics::Topic, key: Name, inc: &str, asset: Option<Name>, stamp: &Stamp, body: B) -> Message {
+    pub fn compacted<B: Serialize>(&self, topic: topics::Topic, key: Name, inc: &Name, asset: Option<Name>, stamp: &Stamp, body: B) -> Message {
         let ts_ms = stamp.ts.as_millis();
-        let name = topic.full_name(&self.topic_prefix);
         let subject = subject(&Stamp { asset, ..stamp.clone() });
         let record = CompactedRecord {
             event_id: format!("{}/{inc}/{}/{key}/{ts_ms}", self.gateway, topic.name),
             gw: self.gateway.clone(),
-            inc: inc.to_owned(),
+            inc: inc.to_string(),
             subject,
             body,
         };
-        Message { topic: name, key, value: json(&record), ts_ms, headers: self.headers(inc) }
-    }
-
-    fn headers(&self, inc: &str) -> Vec<(&'static str, String)> {
-        vec![("gw", self.gateway.to_string()), ("inc", inc.to_owned()), ("sv", SCHEMA_VERSION.to_string())]
+        Message { topic: self.topic(topic), key, value: json(&record), gateway: self.gateway.clone(), inc: inc.clone(), place: None }
     }
 }
 
@@ -111,9 +137,12 @@ mod tests {
                 log_ms: 7,
             }),
         };
-        let sender = Sender { gateway: "gw".into(), topic_prefix: "hark.".into() };
-        let message = sender.message(LaneName::Inputs, Position { ordinal: 1, seq: 9 }, "inc", &entry);
-        assert_eq!((message.topic.as_str(), &*message.key, message.ts_ms), ("hark.readings.v1", "pump-1", 1));
+        let sender = Sender::new("gw".into(), "hark.");
+        let message = sender.message(LaneName::Inputs, Position { ordinal: 1, seq: 9 }, &"inc".into(), &entry);
+        assert_eq!((&*message.topic, &*message.key), ("hark.readings.v1", "pump-1"));
+        let mut headers = Vec::new();
+        message.for_each_header(|key, value| headers.push(format!("{key}={value}")));
+        assert_eq!(headers, ["gw=gw", "inc=inc", "sv=1", "lane=inputs", "seq=9"]);
         let value: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
         assert_eq!(value["event_id"], "gw/inc/inputs/9");
         assert_eq!(value["ts"], "1970-01-01T00:00:00.001500Z");

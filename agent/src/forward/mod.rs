@@ -1,76 +1,131 @@
-//! From the log to Kafka, one thread: read each lane after its cursor, send, wait for the answers, move the cursors.
+//! From the log to Kafka, exactly once, on one thread.
 //!
-//! Records are dropped from the log only after Kafka has acknowledged them; a time-out means "keep". There is one way to recover from anything:
-//! drop the client, wait with jitter, connect, go on from the cursors. Delivery is at least once so far: what was acknowledged after the last
-//! stored cursor is sent again after a crash, under the same `event_id`.
-mod kafka;
+//! ```text
+//! connect ─► how far has Kafka each lane? ─► read a batch ─► one transaction: records and the cursors of all lanes ─► read the next …
+//!    ▲                                                                    │
+//!    └────────────── wait ◄── drop the client ◄── whatever goes wrong ◄───┘
+//! ```
+//! A transaction begins only when its batch is in memory, since an open one holds up the readers of its partitions. Whether a commit whose answer was
+//! lost took place is told by Kafka's cursors after the next connect. Events and alarms have transactions of their own, before predictions and inputs.
+//!
+//! - [`delivery`] decides what follows from what happened, [`cursor`] where to go on; both are pure.
+//! - [`batch`] reads the lanes, [`latest`] the values outside the sequence, [`mark`] remembers on this disk.
+//! - [`kafka`] is the client, behind [`destination`].
+mod batch;
+mod connect;
+pub mod cursor;
+mod delivery;
+mod destination;
+pub mod kafka;
+mod latest;
+mod mark;
 mod message;
+mod refused;
+mod send;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fake;
 
-use hark_protocol::topics::{self, EventKind, GapReason, LaneName, Name};
+use std::{sync::Arc, time::Duration};
+
+use hark_protocol::topics::LaneName;
 use tracing::{error, info, warn};
 
 use self::{
-    kafka::{Destination, DestinationError, GRACE, Outcome},
-    message::{Message, Sender, gateway_stamp},
+    batch::{Group, Lanes},
+    cursor::PerLane,
+    delivery::{BatchBytes, Failed, Failure, Next, Pace, Recovery, Search, Suspicion},
+    destination::Destination,
+    kafka::{GRACE, Kafka},
+    latest::Latest,
+    mark::Mark,
+    refused::Refused,
+};
+pub use self::{
+    mark::stored as stored_mark,
+    message::{Sender, gateway_stamp},
 };
 use crate::{
-    backoff::Backoff,
-    buffer::{BufferError, Cursor, Log, Position, Reader, commit::Appender},
+    buffer::{BufferError, Cursor, FollowError, Follower, Log, Position, commit::Appender},
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, Delivery},
     hold::Hold,
-    record::{Body, Entry},
     status::{Link, Status},
     stop::Stop,
 };
 
-/// Lanes in the order of sending: what a person must know first.
-const ORDER: [LaneName; 4] = [LaneName::Events, LaneName::Alarms, LaneName::Predictions, LaneName::Inputs];
-/// Cursors are stored so often; a crash sends again what was acknowledged since.
-const STORE_EVERY: Duration = Duration::from_secs(1);
-/// Without records the loop looks after its other duties so often.
+/// Between transactions, where the link costs nothing and where it does.
+const LIVE_EVERY: Duration = Duration::from_millis(200);
+const METERED_EVERY: Duration = Duration::from_secs(1);
+/// Without new inputs the loop looks after its other duties so often.
 const IDLE: Duration = Duration::from_millis(200);
+/// Brokers forget cursors some days after their last commit.
+const RECOMMIT_EVERY: Duration = Duration::from_secs(86_400);
 
 /// The forwarding stage.
-pub struct Forward {
-    kafka: config::Kafka,
+pub struct Forward<D = Kafka> {
+    destination: D,
+    config: config::Kafka,
     gateway: config::Gateway,
-    sender: Sender,
     log: Log,
     appender: Appender,
-    lanes: Vec<Lane>,
     hold: Arc<Hold>,
     status: Arc<Status>,
     clock: Clock,
-    stored_at: Duration,
-    heartbeat_at: Option<Duration>,
-    assets_sent: BTreeMap<Name, topics::Asset>,
-    /// By asset and id.
-    baselines_sent: BTreeSet<(Name, Name)>,
+    lanes: Lanes,
+    latest: Latest,
+    mark: Mark,
+    /// Holds the highest ordinal that Kafka named, so that the next start goes above it.
+    seen: Cursor,
+    refused: Refused,
+    /// Places of other disks under this gateway id, by lane.
+    others: PerLane<Vec<(cursor::Short, u64)>>,
+    lineage_due: bool,
+    committed_at: Duration,
+    recovery: Recovery,
+    searches: Searches,
+    pace: Pace,
+    batch_bytes: BatchBytes,
+    suspicion: Suspicion,
+    suspicious: bool,
+    last_problem: String,
 }
 
-struct Lane {
-    name: LaneName,
-    reader: Reader,
-    cursor: Cursor,
-    /// Acknowledged up to here; `cursor` follows.
-    sent: Position,
+/// Each kind of batch is searched for refused records by itself.
+#[derive(Debug, Default)]
+struct Searches {
+    urgent: Search,
+    bulk: Search,
+    latest: Search,
 }
 
-/// A message, and the place in the log that it stands for.
-struct Item {
-    message: Message,
-    place: Option<(usize, Position)>,
+/// Why a connection is over.
+#[derive(Debug)]
+enum Ended {
+    /// Asked to, or the log has ended.
+    Stopped,
+    /// Something of the last transaction may still be under way.
+    Suspicious,
+    /// It failed.
+    Failed(Failed),
+    /// The log cannot be read now.
+    Unreadable(BufferError),
+}
+
+impl From<FollowError> for Ended {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Buffer(error) => Self::Unreadable(error),
+            // The commit loop says itself why it ended.
+            FollowError::Append(_) => Self::Stopped,
+        }
+    }
 }
 
 impl Forward {
-    /// Opens readers and cursors.
+    /// Opens readers and the local mark.
     ///
     /// # Errors
     /// [`BufferError`] if the log refuses.
@@ -83,223 +138,238 @@ impl Forward {
         status: Arc<Status>,
         clock: Clock,
     ) -> Result<Self, BufferError> {
-        let mut lanes = Vec::new();
-        for name in ORDER {
-            let cursor = log.cursor(&format!("forward-{name}"))?;
-            let sent = cursor.position().unwrap_or_else(|| log.start(name));
-            hold.forward_stored(name, sent);
-            status.acknowledged(name, sent);
-            lanes.push(Lane { name, reader: log.reader(name)?, cursor, sent });
+        let destination = Kafka::new(kafka.clone(), config.gateway.id.clone());
+        Self::with(destination, config, kafka, log, appender, hold, status, clock)
+    }
+}
+
+impl<D: Destination> Forward<D> {
+    #[expect(clippy::too_many_arguments, reason = "what `new` takes, and where it goes")]
+    fn with(
+        destination: D,
+        config: &Config,
+        kafka: config::Kafka,
+        log: Log,
+        appender: Appender,
+        hold: Arc<Hold>,
+        status: Arc<Status>,
+        clock: Clock,
+    ) -> Result<Self, BufferError> {
+        let now = clock.monotonic();
+        let mark = Mark::open(&config.buffer.dir, now)?;
+        let at = mark.lanes().unwrap_or_else(|| LaneName::ALL.map(|lane| log.start(lane)));
+        status.placed(at);
+        if let Some(stored) = mark.lanes() {
+            LaneName::ALL.iter().for_each(|&lane| hold.forward_stored(lane, stored[lane as usize]));
         }
-        let sender = Sender { gateway: config.gateway.id.clone(), topic_prefix: kafka.topic_prefix.clone() };
-        let gateway = config.gateway.clone();
+        let sender = Sender::new(config.gateway.id.clone(), &kafka.topic_prefix);
+        let inc = log.incarnation().id.to_string().into();
+        let every = if kafka.metered { METERED_EVERY } else { LIVE_EVERY };
+        let batch_bytes =
+            if kafka.metered { kafka.batch_bytes.min(usize::try_from(kafka.backlog_bytes_per_s).unwrap_or(usize::MAX)) } else { kafka.batch_bytes };
         Ok(Self {
-            kafka,
-            gateway,
-            sender,
+            lanes: Lanes::new(log.clone(), &appender, sender.clone(), at)?,
+            latest: Latest::new(config.gateway.clone(), sender, inc, status.clone(), clock.clone()),
+            seen: log.cursor("kafka")?,
+            refused: Refused::new(&config.buffer.dir),
+            recovery: Recovery::new(kafka.duplicate_wait),
+            pace: Pace::new(every, kafka.backlog_bytes_per_s),
+            batch_bytes: BatchBytes::new(batch_bytes),
+            gateway: config.gateway.clone(),
+            config: kafka,
+            destination,
             log,
             appender,
-            lanes,
             hold,
             status,
-            stored_at: clock.monotonic(),
             clock,
-            heartbeat_at: None,
-            assets_sent: BTreeMap::new(),
-            baselines_sent: BTreeSet::new(),
+            mark,
+            others: Default::default(),
+            lineage_due: true,
+            committed_at: now,
+            searches: Searches::default(),
+            suspicion: Suspicion::default(),
+            suspicious: false,
+            last_problem: String::new(),
         })
     }
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
     ///
     /// # Errors
-    /// [`BufferError`] if the log cannot be read or a cursor cannot be stored.
+    /// [`BufferError`] if the mark cannot be stored.
     pub fn run(mut self, stop: &Stop) -> Result<(), BufferError> {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        let mut last_problem = String::new();
         loop {
-            match Destination::open(&self.kafka, &self.gateway.id) {
-                Ok(destination) => {
-                    info!(brokers = %self.kafka.brokers, "Kafka connected");
-                    self.status.set_link(Link::Connected);
-                    backoff.reset();
-                    last_problem.clear();
-                    // The latest values may have been lost with the connection.
-                    (self.heartbeat_at, self.assets_sent, self.baselines_sent) = (None, BTreeMap::new(), BTreeSet::new());
-                    if self.deliver(&destination, stop)? {
-                        break;
-                    }
-                    self.status.set_link(Link::Reconnecting);
-                    warn!(brokers = %self.kafka.brokers, "Kafka did not take a batch, connecting again; nothing is lost");
+            let ended = self.connection(stop)?;
+            let next = match ended {
+                Ended::Stopped => break,
+                Ended::Suspicious => {
+                    self.status.forward(|numbers| numbers.recycled += 1);
+                    continue;
                 }
-                Err(problem) => self.report(&problem, &mut last_problem),
-            }
-            if stop.wait(backoff.next_wait()) {
+                Ended::Failed(failed) => self.after(failed),
+                Ended::Unreadable(source) => {
+                    error!(%source, "the buffer cannot be read; trying again");
+                    Next { link: Link::Reconnecting, wait: Follower::RETRY_AFTER, duplicate: false }
+                }
+            };
+            if self.wait_out(next, stop)? {
                 break;
             }
         }
         self.store()
     }
 
-    /// The same problem is logged once, however often it is met.
-    fn report(&self, problem: &DestinationError, last: &mut String) {
-        self.status.set_link(match problem {
-            DestinationError::Unreachable { .. } => Link::Reconnecting,
-            DestinationError::Client { .. } | DestinationError::TopicsMissing { .. } => Link::Blocked,
-        });
-        let text = problem.to_string();
-        if *last != text {
-            match problem {
-                DestinationError::Unreachable { source, .. } => warn!(%source, "{text}, trying again; readings stay in the buffer"),
-                DestinationError::Client { source, .. } => error!(%source, "{text}; readings stay in the buffer"),
-                DestinationError::TopicsMissing { .. } => error!("{text}; readings stay in the buffer"),
+    /// One connection, from its begin to its end.
+    fn connection(&mut self, stop: &Stop) -> Result<Ended, BufferError> {
+        let (mut session, cursors) = match self.destination.connect(stop) {
+            Ok(connected) => connected,
+            Err(failed) => return Ok(Ended::Failed(failed)),
+        };
+        self.recovery.connected();
+        self.suspicion.new_client();
+        (self.suspicious, self.lineage_due) = (false, true);
+        if let Some(cursors) = cursors
+            && let Err(ended) = self.reconcile(&cursors)?
+        {
+            return Ok(ended);
+        }
+        if self.status.link() != Link::Connected {
+            info!(brokers = %self.config.brokers, delivery = self.config.delivery.as_str(), "Kafka connected");
+            self.status.set_link(Link::Connected);
+            // The latest values may have been lost with the connection.
+            self.latest.again();
+        }
+        self.deliver(&mut session, stop)
+    }
+
+    /// Sends until it is stopped or something fails.
+    fn deliver(&mut self, session: &mut D::Session, stop: &Stop) -> Result<Ended, BufferError> {
+        let mut deadline = None;
+        loop {
+            let began = self.clock.monotonic();
+            if deadline.is_none() && stop.requested() {
+                deadline = Some(began + GRACE);
             }
-            *last = text;
+            let turn = match self.turn(session, stop) {
+                Ok(turn) => turn,
+                Err(ended) => return Ok(ended),
+            };
+            self.last_problem.clear();
+            self.store_if_due()?;
+            if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
+                warn!("stopping with records in the buffer; they are sent after the next start");
+                return Ok(Ended::Stopped);
+            }
+            if deadline.is_some() && !turn.moved {
+                return Ok(Ended::Stopped);
+            }
+            if deadline.is_none() && !turn.full {
+                self.pause(began, turn.moved, stop);
+            }
         }
     }
 
-    /// Sends until stopped (true) or until a batch fails (false).
-    fn deliver(&mut self, destination: &Destination, stop: &Stop) -> Result<bool, BufferError> {
-        let mut deadline = None;
+    /// Sends what there is: latest values, then what is urgent, then the rest, one transaction each.
+    fn turn(&mut self, session: &mut D::Session, stop: &Stop) -> Result<Turn, Ended> {
+        self.send_latest(session, stop)?;
+        let mut turn = self.send_group(Group::Urgent, session, stop)?;
+        if stop.requested() || self.pace.wait(self.clock.monotonic()).is_zero() {
+            let bulk = self.send_group(Group::Bulk, session, stop)?;
+            // A backlog goes on at its pace.
+            let full = turn.full || bulk.full && self.pace.wait(self.clock.monotonic()).is_zero();
+            turn = Turn { moved: turn.moved || bulk.moved, full };
+        }
+        if self.config.delivery == Delivery::ExactlyOnce && self.clock.monotonic().saturating_sub(self.committed_at) >= RECOMMIT_EVERY {
+            self.lineage_due = true;
+            self.recommit(session, stop)?;
+        }
+        Ok(turn)
+    }
+
+    /// Waits: after a transaction until the next one may begin, else until there is something to send.
+    fn pause(&self, began: Duration, moved: bool, stop: &Stop) {
+        let every = if self.config.metered { METERED_EVERY } else { LIVE_EVERY };
+        let inputs = self.lanes.at()[LaneName::Inputs as usize];
+        if moved || self.log.wait(LaneName::Inputs, inputs, Duration::ZERO) {
+            let now = self.clock.monotonic();
+            let paced = self.pace.wait(now).min(every);
+            stop.wait(if paced.is_zero() { (began + every).saturating_sub(now) } else { paced });
+        } else {
+            self.log.wait(LaneName::Inputs, inputs, IDLE);
+        }
+    }
+
+    /// What follows from a failure. The same problem is logged once, however often it is met.
+    fn after(&mut self, failed: Failed) -> Next {
+        let next = self.recovery.failed(&failed.failure, self.clock.monotonic());
+        self.status.set_link(next.link);
+        let Failed { failure, text, .. } = failed;
+        if failure == Failure::Fenced {
+            self.status.forward(|numbers| numbers.fenced += 1);
+        }
+        if next.link == Link::DuplicateGateway {
+            error!(gateway = %self.gateway.id, wait = ?next.wait, "another agent runs under this gateway id; nothing is lost, give one of them another id");
+        } else if text != self.last_problem {
+            match &failure {
+                Failure::Blocked(advice) => error!(advice, "{text}; readings stay in the buffer"),
+                Failure::Refused(_) => {}
+                _ => warn!("{text}, trying again; readings stay in the buffer"),
+            }
+            self.last_problem = text;
+        }
+        if next.duplicate {
+            self.tell_duplicate();
+        }
+        next
+    }
+
+    /// Waits before the next try. Where that is long, latest values are sent aside, so that the fleet sees what this gateway waits for. True if stopped.
+    fn wait_out(&mut self, next: Next, stop: &Stop) -> Result<bool, BufferError> {
+        let until = self.clock.monotonic() + next.wait;
         loop {
-            if deadline.is_none() && stop.requested() {
-                deadline = Some(self.clock.monotonic() + GRACE);
+            self.store_if_due()?;
+            let mut wait = until.saturating_sub(self.clock.monotonic());
+            if wait.is_zero() {
+                return Ok(stop.requested());
             }
-            let mut items = self.latest_values();
-            self.gather(&mut items)?;
-            if items.is_empty() {
-                if stop.requested() {
-                    return Ok(true);
+            if matches!(next.link, Link::Blocked | Link::DuplicateGateway) {
+                let messages = self.latest.take();
+                if !messages.is_empty() {
+                    self.destination.send_aside(&messages, stop);
                 }
-                let inputs = self.lanes.last().map_or(Position::default(), |lane| lane.sent);
-                self.log.wait(LaneName::Inputs, inputs, IDLE);
-            } else {
-                let (messages, places): (Vec<_>, Vec<_>) = items.into_iter().map(|item| (item.message, item.place)).unzip();
-                let outcomes = destination.send(&messages, stop);
-                if !self.settle(&messages, &places, &outcomes) {
-                    self.store()?;
-                    return Ok(false);
-                }
+                wait = wait.min(self.latest.wait().max(IDLE));
             }
-            if self.clock.monotonic().saturating_sub(self.stored_at) >= STORE_EVERY {
-                self.store()?;
-            }
-            if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
-                warn!("stopping with records in the buffer; they are sent after the next start");
+            if stop.wait(wait.min(METERED_EVERY)) {
                 return Ok(true);
             }
         }
     }
 
-    /// Fills the batch from the lanes, in their order.
-    fn gather(&mut self, items: &mut Vec<Item>) -> Result<(), BufferError> {
-        let (mut records, mut bytes) = (self.kafka.batch_records, self.kafka.batch_bytes);
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            if records == 0 || bytes == 0 {
-                break;
-            }
-            // The log's encoding is about a fifth of the JSON; the budget is in JSON bytes.
-            for (position, entry) in lane.reader.read(lane.sent, records, bytes / 5)? {
-                let inc = self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string();
-                let message = self.sender.message(lane.name, position, &inc, &entry);
-                records -= 1;
-                bytes = bytes.saturating_sub(message.value.len());
-                items.push(Item { message, place: Some((index, position)) });
-            }
-        }
-        Ok(())
+    fn store_if_due(&mut self) -> Result<(), BufferError> {
+        if self.mark.is_due(self.clock.monotonic()) { self.store() } else { Ok(()) }
     }
 
-    /// Heartbeat, changed assets and new baselines; outside the sequence, so they need no place.
-    fn latest_values(&mut self) -> Vec<Item> {
-        let now = self.clock.monotonic();
-        if self.heartbeat_at.is_some_and(|due| now < due) {
-            return Vec::new();
-        }
-        self.heartbeat_at = Some(now + self.gateway.heartbeat_every);
-        let at = self.clock.now();
-        let inc = self.log.incarnation().id.to_string();
-        let stamp = gateway_stamp(at.ts, at.state, self.gateway.origin);
-        let heartbeat = self.status.heartbeat(&self.gateway);
-        let mut messages = vec![self.sender.compacted(topics::GATEWAYS, self.gateway.id.clone(), &inc, None, &stamp, heartbeat)];
-        for (id, asset) in self.status.assets() {
-            if self.assets_sent.get(&id) != Some(&asset) {
-                messages.push(self.sender.compacted(topics::ASSETS, id.clone(), &inc, Some(id.clone()), &stamp, &asset));
-                self.assets_sent.insert(id, asset);
-            }
-        }
-        for (asset, baseline) in self.status.baselines() {
-            if self.baselines_sent.insert((asset.clone(), baseline.baseline_id.clone())) {
-                let key: Name = format!("{asset}/{}", baseline.baseline_id).into();
-                messages.push(self.sender.compacted(topics::BASELINES, key, &inc, Some(asset), &stamp, &*baseline));
-            }
-        }
-        messages.into_iter().map(|message| Item { message, place: None }).collect()
-    }
-
-    /// Moves each lane up to its first record that was not taken. False if any record of a lane must be sent again.
-    fn settle(&mut self, messages: &[Message], places: &[Option<(usize, Position)>], outcomes: &[Outcome]) -> bool {
-        let mut stuck = vec![false; self.lanes.len()];
-        let mut failed = false;
-        for ((message, place), outcome) in messages.iter().zip(places).zip(outcomes) {
-            let Some((index, position)) = *place else {
-                failed |= *outcome == Outcome::Failed;
-                continue;
-            };
-            let passed = match outcome {
-                Outcome::Delivered => true,
-                Outcome::Refused => self.name_gap(self.lanes[index].name, position, message),
-                Outcome::Failed => false,
-            };
-            stuck[index] |= !passed;
-            if !stuck[index] {
-                self.lanes[index].sent = position;
-                if *outcome == Outcome::Delivered {
-                    self.status.delivered(1);
-                }
-            }
-        }
-        for lane in &self.lanes {
-            self.status.acknowledged(lane.name, lane.sent);
-        }
-        !failed && !stuck.contains(&true)
-    }
-
-    /// A record that Kafka refuses for good is named in a gap, durably, before it is passed over. False if the log is closed.
-    fn name_gap(&self, lane: LaneName, position: Position, message: &Message) -> bool {
-        let at = self.clock.now();
-        let mut event = topics::Event::new(EventKind::Gap);
-        event.gap_lane = Some(lane);
-        event.gap_inc = self.log.incarnation_id(position.ordinal).map(|id| id.to_string().into());
-        event.gap_from_seq = Some(position.seq);
-        event.gap_to_seq = Some(position.seq);
-        event.gap_bytes = Some(message.value.len() as u64);
-        event.gap_reason = Some(GapReason::Refused);
-        event.text = Some(format!("Kafka refused record {} of lane {lane} on {}", position.seq, message.topic).into());
-        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event.into()) };
-        let named = self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).is_ok();
-        if named {
-            self.status.gap(1);
-            error!(
-                lane = lane.as_str(),
-                seq = position.seq,
-                topic = message.topic,
-                bytes = message.value.len(),
-                "Kafka refuses a record for good; it is named in a gap"
-            );
-        }
-        named
-    }
-
-    /// Stores the cursors that moved and gives back what nobody needs any more.
+    /// Stores the mark and gives back what nobody needs any more.
     fn store(&mut self) -> Result<(), BufferError> {
-        self.stored_at = self.clock.monotonic();
-        for lane in &mut self.lanes {
-            if lane.cursor.position() != Some(lane.sent) {
-                lane.cursor.store(lane.sent)?;
-                self.hold.forward_stored(lane.name, lane.sent);
-            }
+        self.mark.store(self.clock.monotonic())?;
+        if let Some(stored) = self.mark.lanes() {
+            LaneName::ALL.iter().for_each(|&lane| self.hold.forward_stored(lane, stored[lane as usize]));
         }
         Ok(())
     }
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Turn {
+    /// A lane moved.
+    moved: bool,
+    /// More waits and may be sent now.
+    full: bool,
+}
+
+/// The lane's place in a list by lane.
+fn of(lanes: &PerLane<Position>, lane: LaneName) -> Position {
+    lanes[lane as usize]
 }

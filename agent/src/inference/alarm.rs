@@ -78,6 +78,17 @@ impl AlarmTimer {
         }
     }
 
+    /// The asset is no longer watched: what is active or waits for a person ends.
+    pub(super) fn end(&mut self) -> Option<Change> {
+        (self.rising, self.falling) = (None, None);
+        if self.state == AlarmState::Normal { None } else { self.go_to(AlarmState::Normal) }
+    }
+
+    /// Delays that run begin anew: the clock they are measured by was corrected.
+    pub(super) fn restart_delays(&mut self) {
+        (self.rising, self.falling) = (None, None);
+    }
+
     /// The condition holds.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)
@@ -155,5 +166,15 @@ mod tests {
         assert_eq!(timer.acknowledge(None).unwrap().to, Normal);
         assert_eq!(timer.acknowledge(None), None);
         assert_eq!(timer.alarm_id(), None);
+    }
+
+    #[test]
+    fn a_corrected_clock_satisfies_no_delay() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "##");
+        timer.restart_delays();
+        assert_eq!(run(&mut timer, 1_000_000, "####"), [(1_000_003, Normal, ActiveUnacknowledged)]);
+        assert_eq!(timer.end().unwrap().to, Normal);
+        assert_eq!(timer.end(), None);
     }
 }

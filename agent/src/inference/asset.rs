@@ -84,6 +84,18 @@ pub(super) struct AssetState {
     pub(super) predicted: Option<(Signature, Timestamp)>,
     /// Event time of the newest reading.
     pub(super) last_reading: Option<Timestamp>,
+    /// Event time of the last reading of a scored point in the order of the log: silence is measured from here.
+    pub(super) heard: Option<Timestamp>,
+    /// How far ticks have come since then.
+    pub(super) ticked: Option<Timestamp>,
+    /// It was found silent since then.
+    pub(super) silent: bool,
+    /// A reading since the last start of the windows had its time from the gateway's clock.
+    pub(super) gateway_time: bool,
+    /// The gateway's clock was set back by so much since then; a sensor that follows it comes late by about as much, once.
+    pub(super) set_back_us: i64,
+    /// The windows were started by a gap in the inputs and are not full yet.
+    pub(super) after_gap: bool,
 }
 
 /// A fit that a row completed.
@@ -108,7 +120,20 @@ impl AssetState {
             score_max: None,
             predicted: None,
             last_reading: None,
+            heard: None,
+            ticked: None,
+            silent: false,
+            gateway_time: false,
+            set_back_us: 0,
+            after_gap: false,
         }
+    }
+
+    /// Takes over from the state before a change of the points or the grid what does not depend on them: time, and the alarm that a person may be
+    /// dealing with.
+    pub(super) fn carry_over(&mut self, before: Self) {
+        let Self { alarm, last_reading, heard, ticked, silent, .. } = before;
+        (self.alarm, self.last_reading, self.heard, self.ticked, self.silent) = (alarm, last_reading, heard, ticked, silent);
     }
 
     /// True where this state was made for the points, order and grid of `asset` as configured now, and for a model of `lags`.
@@ -120,7 +145,7 @@ impl AssetState {
     /// Takes a row, sets [`Self::verdict`], and says whether it completed commissioning.
     pub(super) fn take(
         &mut self,
-        row: Row,
+        mut row: Row,
         settings: config::Commissioning,
         stage_a: &mut StageA,
         prepared: Option<&Prepared>,
@@ -128,6 +153,9 @@ impl AssetState {
     ) -> Option<Commissioned> {
         counters.rows += 1;
         let ts = row.ts;
+        if self.after_gap {
+            row.quality = row.quality.max(Quality::Uncertain);
+        }
         let (Some(values), Some(range)) = (row.values, row.range) else {
             self.window.clear();
             counters.rows_missing_point += 1;
@@ -168,8 +196,20 @@ impl AssetState {
                 },
             },
         }
+        // The gap is the reason as long as it keeps the window from being full, whatever else would be.
+        self.after_gap &= self.window.values().is_none();
+        if self.after_gap {
+            verdict.reason = Some(ScoreReason::InputGap);
+        }
         self.conclude(verdict);
         completed
+    }
+
+    /// The asset has said nothing for longer than its stale limit at `ts`. The grid stays where it is: what a node kept while it was cut off comes
+    /// in order later.
+    pub(super) fn fall_silent(&mut self, ts: Timestamp) {
+        let reason = Some(ScoreReason::MissingPoint);
+        self.conclude(Verdict { reason, ..self.unscored(ts) });
     }
 
     /// Ends commissioning with the rows collected so far, the configured part of them held back. `None` where it is over already.
@@ -205,10 +245,23 @@ impl AssetState {
         }
     }
 
-    /// Forgets held values and window, as after a gap in the log; weights, smoothing and alarm stay.
+    /// Forgets held values and window; weights, smoothing and alarm stay.
     pub(super) fn restart_windows(&mut self) {
         self.grid.restart();
         self.window.clear();
+        self.gateway_time = false;
+        self.set_back_us = 0;
+    }
+
+    /// Whether a reading at `ts` is late because the sensor follows the gateway's clock, which was set back, such as a node that compares the two.
+    pub(super) fn follows_set_back(&self, ts: Timestamp) -> bool {
+        self.set_back_us > 0 && self.grid.late_us(ts).is_some_and(|late| late > self.set_back_us / 2 && late < self.set_back_us.saturating_mul(2))
+    }
+
+    /// Inputs are missing here: what was held does not go on behind the gap, and who reads the next rows shall know of it.
+    pub(super) fn pass_gap(&mut self) {
+        self.restart_windows();
+        (self.heard, self.ticked, self.silent, self.after_gap) = (None, None, false, true);
     }
 
     /// 0 to 1 while commissioning, `None` afterwards.

@@ -159,6 +159,7 @@ pub struct Bundle {
     manifest: Manifest,
     model: Vec<u8>,
     model_hash: String,
+    hash: String,
 }
 
 impl Bundle {
@@ -172,7 +173,7 @@ impl Bundle {
         let golden_input = parse_golden(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
         let golden_output = parse_golden(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
         let model = files.remove(MODEL).expect("check_manifest demands this file");
-        let bundle = Self { model_hash: manifest.files[MODEL].clone(), manifest, model };
+        let bundle = Self { model_hash: manifest.files[MODEL].clone(), hash: sha256(text.as_bytes()), manifest, model };
         bundle.check_golden(&golden_input, &golden_output)?;
         Ok(bundle)
     }
@@ -185,6 +186,16 @@ impl Bundle {
     /// SHA-256 of `model.onnx`, hex.
     pub fn model_hash(&self) -> &str {
         &self.model_hash
+    }
+
+    /// SHA-256 of the manifest, hex. It holds the hashes of all other files, so it stands for the whole bundle.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Its files.
+    pub(super) fn file_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(MANIFEST).chain(self.manifest.files.keys().map(String::as_str))
     }
 
     /// A plan for `points` points (1 to [`POINTS_MAX`]).
@@ -279,13 +290,17 @@ fn read_files(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
             return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "larger than a model may be")));
         }
         let content = fs::read(&path).map_err(failed)?;
-        let actual: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let actual = sha256(&content);
         if !actual.eq_ignore_ascii_case(expected) {
             return Err(BundleError::Hash { bundle: manifest.name.clone(), file: name.clone(), actual, expected: expected.clone() });
         }
         files.insert(name.clone(), content);
     }
     Ok(files)
+}
+
+fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct GoldenTensor {

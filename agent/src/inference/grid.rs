@@ -135,6 +135,17 @@ impl Grid {
         *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
     }
 
+    /// How much older than the open slot `ts` is; `None` if it is not.
+    pub(super) fn late_us(&self, ts: Timestamp) -> Option<i64> {
+        let open = self.slot?.saturating_mul(self.grid_us);
+        (ts.0 < open).then(|| open.saturating_sub(ts.0))
+    }
+
+    /// From now on values older than `stale_us` are missing.
+    pub(super) fn set_stale(&mut self, stale_us: i64) {
+        self.stale_us = stale_us;
+    }
+
     /// Indices of points whose latest reading was bad.
     pub(super) fn bad_points(&self) -> impl Iterator<Item = usize> {
         self.points.iter().enumerate().filter(|(_, point)| point.bad).map(|(index, _)| index)

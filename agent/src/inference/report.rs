@@ -14,18 +14,26 @@ use super::{
 };
 use crate::config;
 
-/// Name, version and hash of the bundle in use, shared by all records.
+/// Name, version and hashes of the bundle in use, shared by all records.
 #[derive(Clone, Debug)]
 pub(super) struct ModelNames {
     pub(super) name: Name,
     pub(super) version: Name,
+    /// Of the model itself, as records name it.
     pub(super) hash: Name,
+    /// Of the whole bundle, as change records name it.
+    pub(super) bundle: Name,
 }
 
 impl ModelNames {
     pub(super) fn of(bundle: &Bundle) -> Self {
         let manifest = bundle.manifest();
-        Self { name: manifest.name.as_str().into(), version: manifest.version.as_str().into(), hash: bundle.model_hash().into() }
+        Self {
+            name: manifest.name.as_str().into(),
+            version: manifest.version.as_str().into(),
+            hash: bundle.model_hash().into(),
+            bundle: bundle.hash().into(),
+        }
     }
 }
 
@@ -58,6 +66,7 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
         Some(ScoreReason::OperatingState) => "operating_state",
         Some(ScoreReason::ModelFailed) => "model_failed",
         Some(ScoreReason::CommissioningRefused) => "commissioning_refused",
+        Some(ScoreReason::InputGap) => "input_gap",
     }
 }
 

@@ -4,20 +4,24 @@
 //! what the log already holds, by the cause that each output carries.
 use std::{path::Path, sync::Arc, time::Duration};
 
-use hark_protocol::topics::LaneName;
+use hark_protocol::topics::{Event, EventKind, LaneName, Origin};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{Engine, InferenceError};
+use super::{Bundles, Engine, InferenceError, configured::Configured};
 use crate::{
     buffer::{
-        BufferError, Log, Position, Reader, SmallFile,
+        BufferError, FollowError, Followed, Follower, Gap, Log, Position, SmallFile,
         commit::{Append, AppendError, Appender},
     },
-    clock::Clock,
+    clock::{Clock, STEP},
     config::Config,
     hold::Hold,
-    record::{Cause, Entry},
+    record::{Body, Cause, Entry},
+    source::{
+        clock_watch,
+        silence::{self, Rhythms},
+    },
     status::{InferenceNumbers, Status},
     stop::Stop,
 };
@@ -26,10 +30,13 @@ use crate::{
 const OUTPUTS: [LaneName; 3] = [LaneName::Events, LaneName::Alarms, LaneName::Predictions];
 const BATCH_RECORDS: usize = 2_048;
 const BATCH_BYTES: usize = 1 << 20;
-/// Shortest time between checkpoints: what a crash makes inference read again.
+/// Shortest time between checkpoints that nobody asked for: what a crash makes inference read again.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// Flash that checkpoints may use: a large state, as during commissioning, is stored less often.
-const CHECKPOINT_BYTES_PER_SECOND: usize = 4_000;
+const CHECKPOINT_BYTES_PER_SECOND: u64 = 1_000;
+/// What a store costs beyond its content: the file system writes whole blocks, an inode, a directory and its journal.
+const BLOCK_BYTES: u64 = 4_096;
+const STORE_OVERHEAD_BYTES: u64 = 2 * BLOCK_BYTES;
 const IDLE: Duration = Duration::from_millis(200);
 
 /// What stops the stage.
@@ -46,22 +53,47 @@ pub enum StageError {
     Engine(#[from] InferenceError),
 }
 
+/// What the stage is connected to.
+pub struct Links {
+    /// The log.
+    pub log: Log,
+    /// The way into it.
+    pub appender: Appender,
+    /// Who still needs its records.
+    pub hold: Arc<Hold>,
+    /// Where state is shown.
+    pub status: Arc<Status>,
+    /// For durations, and for showing how long an asset is silent.
+    pub clock: Clock,
+    /// When each asset was heard.
+    pub rhythms: Arc<Rhythms>,
+    /// What the log was told of the configuration.
+    pub configured: Arc<Configured>,
+}
+
 /// The stage.
 pub struct Inference {
     engine: Engine,
-    log: Log,
-    reader: Reader,
-    appender: Appender,
-    hold: Arc<Hold>,
-    status: Arc<Status>,
-    clock: Clock,
-    checkpoint: SmallFile,
+    links: Links,
+    follower: Follower,
+    emitted: Emitted,
+    origin: Origin,
     processed: Position,
-    stored: Position,
-    stored_at: Duration,
-    checkpoint_every: Duration,
-    /// The last output of each lane that the log held at the start.
-    emitted: [Option<Cause>; OUTPUTS.len()],
+    checkpoint: Checkpoints,
+    /// The log was read to where it ended at the start.
+    caught_up: bool,
+    read_problem_logged: bool,
+}
+
+/// The last output of each lane that the log held at the start: all up to there are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Emitted([Option<Cause>; OUTPUTS.len()]);
+
+impl Emitted {
+    fn has(&self, lane: LaneName, cause: Option<Cause>) -> bool {
+        let of_lane = OUTPUTS.iter().zip(self.0).find_map(|(output, last)| if *output == lane { last } else { None });
+        cause <= of_lane
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,67 +102,86 @@ struct Checkpoint {
     engine: Vec<u8>,
 }
 
+/// When a checkpoint is due, and where the stored ones are.
+struct Checkpoints {
+    file: SmallFile,
+    /// As configured; otherwise the flash that they may use decides.
+    fixed: Option<Duration>,
+    every: Duration,
+    stored_at: Duration,
+    /// Of the newer generation.
+    newest: Option<Position>,
+    /// What `Hold` was told.
+    reported: Option<Position>,
+    wanted: bool,
+    problem_logged: bool,
+}
+
 impl Inference {
-    /// Loads the bundle and the last checkpoint.
+    /// Goes on from the last checkpoint; without one, from the first record of the log.
     ///
     /// # Errors
     /// [`StageError`] if the bundle is unusable or the log cannot be read.
-    pub fn new(config: &Config, log: Log, appender: Appender, hold: Arc<Hold>, status: Arc<Status>, clock: Clock) -> Result<Self, StageError> {
-        let dir: &Path = &config.buffer.dir;
-        let (checkpoint, content) = SmallFile::open(dir, "checkpoint")?;
-        let (engine, processed) = match content.as_deref().map(|bytes| restored(config, bytes)) {
+    pub fn new(config: &Config, bundles: Bundles, links: Links) -> Result<Self, StageError> {
+        let (file, content) = SmallFile::open(&config.buffer.dir, "checkpoint")?;
+        let mut restored = None;
+        let mut engine = match content.as_deref().map(|bytes| restore(&bundles, bytes)) {
             Some(Ok((engine, position))) => {
                 info!(%position, "inference goes on from its checkpoint");
-                (engine, position)
+                restored = Some(position);
+                engine
             }
+            // What was configured before the log begins is not known any more; what is configured now comes nearest.
             Some(Err(problem)) => {
                 warn!(problem, "checkpoint cannot be used, inference begins with what is in the buffer");
-                (Engine::new(&config.assets, &config.models)?, log.start(LaneName::Inputs))
+                Engine::with_assets(&config.assets, bundles)?
             }
-            None => (Engine::new(&config.assets, &config.models)?, log.start(LaneName::Inputs)),
+            None => Engine::empty(bundles)?,
         };
-        let mut emitted = [None; OUTPUTS.len()];
-        for (lane, emitted) in OUTPUTS.iter().zip(&mut emitted) {
-            *emitted = last_cause(&log, *lane)?;
-        }
-        hold.checkpoint_stored(processed);
-        let reader = log.reader(LaneName::Inputs)?;
-        let stored_at = clock.monotonic();
-        Ok(Self {
-            engine,
-            log,
-            reader,
-            appender,
-            hold,
-            status,
-            clock,
-            checkpoint,
-            processed,
-            stored: processed,
-            stored_at,
-            checkpoint_every: CHECKPOINT_EVERY,
-            emitted,
-        })
+        engine.check(&config.assets)?;
+        let processed = restored.unwrap_or_else(|| links.log.start(LaneName::Inputs));
+        let emitted = Emitted(OUTPUTS.map(|lane| links.log.last_cause(lane)));
+        let checkpoint = Checkpoints {
+            file,
+            fixed: config.checkpoint_every,
+            every: config.checkpoint_every.unwrap_or(CHECKPOINT_EVERY),
+            stored_at: links.clock.monotonic(),
+            newest: restored,
+            reported: None,
+            wanted: false,
+            problem_logged: false,
+        };
+        let follower = Follower::new(&links.log, LaneName::Inputs, links.appender.clone())?;
+        let origin = config.gateway.origin;
+        Ok(Self { engine, links, follower, emitted, origin, processed, checkpoint, caught_up: false, read_problem_logged: false })
     }
 
     /// Runs until `stop`, and then until the lane is read to its end.
     ///
     /// # Errors
-    /// [`StageError`] if the log fails.
+    /// [`StageError`] if the log is closed.
     pub fn run(mut self, stop: &Stop) -> Result<(), StageError> {
         self.publish();
         loop {
-            let records = self.reader.read(self.processed, BATCH_RECORDS, BATCH_BYTES)?;
-            if records.is_empty() {
-                if stop.requested() {
-                    return self.store();
+            match self.follower.read(self.processed, BATCH_RECORDS, BATCH_BYTES) {
+                Ok(Followed::Records(records)) if records.is_empty() => {
+                    self.catch_up()?;
+                    if stop.requested() {
+                        return self.store();
+                    }
+                    self.links.log.wait(LaneName::Inputs, self.processed, IDLE);
                 }
-                self.log.wait(LaneName::Inputs, self.processed, IDLE);
-            } else {
-                self.process(&records)?;
-                self.publish();
+                Ok(Followed::Records(records)) => self.process(&records)?,
+                Ok(Followed::Gap(gap)) => self.pass(&gap)?,
+                Err(FollowError::Append(error)) => return Err(error.into()),
+                Err(FollowError::Buffer(problem)) => {
+                    self.report(&problem);
+                    if stop.wait(Follower::RETRY_AFTER) {
+                        return self.store();
+                    }
+                }
             }
-            if self.clock.monotonic().saturating_sub(self.stored_at) >= self.checkpoint_every {
+            if self.checkpoint.is_due(self.links.hold.take_checkpoint_wanted(), self.links.clock.monotonic()) {
                 self.store()?;
             }
         }
@@ -142,69 +193,149 @@ impl Inference {
         let mut incarnation = (0, String::new());
         for (position, entry) in records {
             if incarnation.0 != position.ordinal {
-                incarnation = (position.ordinal, self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string());
+                incarnation = (position.ordinal, self.links.log.incarnation_id(position.ordinal).unwrap_or_default().to_string());
             }
             self.engine.process(*position, &incarnation.1, entry, &mut produced);
             self.processed = *position;
             for (lane, entry) in produced.drain(..) {
-                let index = OUTPUTS.iter().position(|output| *output == lane).unwrap_or_default();
-                if entry.cause > self.emitted[index] {
-                    outputs[index].push(entry);
+                if !self.emitted.has(lane, entry.cause) {
+                    outputs[OUTPUTS.iter().position(|output| *output == lane).unwrap_or_default()].push(entry);
                 }
             }
         }
         for (lane, entries) in OUTPUTS.into_iter().zip(outputs) {
             if !entries.is_empty() {
-                self.appender.blocking_append(Append { lane, entries, marks: Vec::new(), urgent: lane == LaneName::Alarms, done: None })?;
+                self.links.appender.blocking_append(Append { lane, entries, marks: Vec::new(), urgent: lane == LaneName::Alarms, done: None })?;
             }
+        }
+        if records.iter().any(|(_, entry)| is_change(entry)) {
+            // Behind a change the state is another one: a start must not have to find the way through it again.
+            self.checkpoint.wanted = true;
+            for (id, asset) in self.engine.configurations() {
+                if let Some(rhythm) = self.links.rhythms.of(id) {
+                    silence::lock(rhythm).configure(asset);
+                }
+            }
+        }
+        if self.processed.ordinal == self.links.log.incarnation().ordinal {
+            self.catch_up()?;
+        }
+        self.read_problem_logged = false;
+        self.publish();
+        Ok(())
+    }
+
+    /// Records are lost, and an event says so. What changes said in them is said again.
+    fn pass(&mut self, gap: &Gap) -> Result<(), StageError> {
+        error!(from = %gap.from, to = %gap.to, reason = ?gap.reason, "readings are missing, all windows begin anew");
+        self.engine.pass_gap();
+        self.processed = self.processed.max(gap.to);
+        self.links.configured.blocking_repair(gap.from, gap.to, &self.links.appender)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Once, when everything of earlier starts is read: silences go on, and a clock that stands before what was stored is told of.
+    fn catch_up(&mut self) -> Result<(), StageError> {
+        if std::mem::replace(&mut self.caught_up, true) {
+            return Ok(());
+        }
+        let now = self.links.clock.now();
+        for (asset, heard, ticked) in self.engine.silences() {
+            if let Some(rhythm) = self.links.rhythms.of(&asset) {
+                silence::lock(rhythm).resume(heard, ticked, now.log_ms);
+            }
+        }
+        let ahead_us = self.engine.newest_gateway_time().map_or(0, |newest| newest.0.saturating_sub(now.ts.0));
+        if ahead_us > i64::try_from(STEP.as_micros()).unwrap_or(i64::MAX) {
+            let text = format!("the clock stands {:.3} s before what was stored last", ahead_us as f64 / 1e6);
+            warn!("{text}");
+            let event = Event { what: Some("stepped".into()), text: Some(text.into()), ..Event::new(EventKind::Clock) };
+            let entries = vec![clock_watch::entry(event, &self.links.clock, self.origin)];
+            self.links.appender.blocking_append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent: true, done: None })?;
         }
         Ok(())
     }
 
-    fn publish(&mut self) {
-        self.status.set_baselines(self.engine.baselines().map(|(asset, baseline)| (asset.clone(), baseline.clone())).collect());
-        for (id, asset) in self.engine.asset_records(self.clock.now().ts) {
-            self.status.set_asset(id, asset);
+    /// A problem of the disk is logged once until it is over.
+    fn report(&mut self, problem: &BufferError) {
+        if !std::mem::replace(&mut self.read_problem_logged, true) {
+            error!(%problem, "inputs cannot be read, trying again");
         }
-        self.status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec() });
+    }
+
+    fn publish(&mut self) {
+        let status = &self.links.status;
+        status.set_baselines(self.engine.baselines().map(|(asset, baseline)| (asset.clone(), baseline.clone())).collect());
+        status.set_assets(self.engine.asset_records(self.links.clock.now().ts));
+        status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec() });
     }
 
     /// Stores a checkpoint. What follows from the inputs before it must be durable first, or a crash would lose it.
     fn store(&mut self) -> Result<(), StageError> {
-        self.stored_at = self.clock.monotonic();
-        if self.processed == self.stored {
+        self.checkpoint.stored_at = self.links.clock.monotonic();
+        let wanted = std::mem::take(&mut self.checkpoint.wanted);
+        // An idle gateway stores the same place twice, once per generation, and then no more.
+        if self.checkpoint.newest == Some(self.processed) && self.checkpoint.reported == Some(self.processed) {
             return Ok(());
         }
-        self.appender.blocking_append_durably(LaneName::Predictions, Vec::new(), true)?;
+        self.links.appender.blocking_append_durably(LaneName::Predictions, Vec::new(), true)?;
         let checkpoint = Checkpoint { position: self.processed, engine: self.engine.snapshot() };
         let bytes = postcard::to_stdvec(&checkpoint).map_err(BufferError::Encode)?;
-        self.checkpoint.store(&bytes)?;
-        self.checkpoint_every = CHECKPOINT_EVERY.max(Duration::from_secs((bytes.len() / CHECKPOINT_BYTES_PER_SECOND) as u64));
-        self.stored = self.processed;
-        self.hold.checkpoint_stored(self.processed);
+        if let Some(place) = self.checkpoint.store(&bytes, self.processed, wanted) {
+            self.links.hold.checkpoint_stored(place);
+        }
         Ok(())
     }
 }
 
-fn restored(config: &Config, bytes: &[u8]) -> Result<(Engine, Position), String> {
+impl Checkpoints {
+    /// Whether one is due at `now`; one that was asked for is at once.
+    fn is_due(&mut self, wanted: bool, now: Duration) -> bool {
+        self.wanted |= wanted;
+        self.wanted || now.saturating_sub(self.stored_at) >= self.every
+    }
+
+    /// Stores the state at `position`; gives the place up to which inputs may be given back. That is where the older generation stands, which must be
+    /// of use when the newer is damaged; where space is needed at once, the newer has to do.
+    fn store(&mut self, bytes: &[u8], position: Position, wanted: bool) -> Option<Position> {
+        self.every = self.fixed.unwrap_or_else(|| every(bytes.len() as u64));
+        if let Err(problem) = self.file.store(bytes) {
+            // Nothing is lost: a start reads on from the one before.
+            if !std::mem::replace(&mut self.problem_logged, true) {
+                error!(%problem, bytes = bytes.len(), "a checkpoint cannot be stored, trying again");
+            }
+            return None;
+        }
+        self.problem_logged = false;
+        let older = self.newest.replace(position);
+        self.reported = if wanted { Some(position) } else { older };
+        self.reported
+    }
+}
+
+/// How often a checkpoint of `bytes` may be stored.
+fn every(bytes: u64) -> Duration {
+    let cost = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + STORE_OVERHEAD_BYTES;
+    CHECKPOINT_EVERY.max(Duration::from_secs(cost / CHECKPOINT_BYTES_PER_SECOND))
+}
+
+fn is_change(entry: &Entry) -> bool {
+    matches!(&entry.body, Body::Event(event) if event.kind == EventKind::Change)
+}
+
+/// The last input that the checkpoint in `dir` holds; `None` without a checkpoint that can be read.
+pub fn checkpoint_position(dir: &Path) -> Option<Position> {
+    let (_, content) = SmallFile::open(dir, "checkpoint").ok()?;
+    postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
+}
+
+fn restore(bundles: &Bundles, bytes: &[u8]) -> Result<(Engine, Position), String> {
     let Checkpoint { position, engine } = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-    let engine = Engine::restore(&config.assets, &config.models, &engine).map_err(|error| error.to_string())?;
+    let engine = Engine::restore(bundles.clone(), &engine).map_err(|error| error.to_string())?;
     Ok((engine, position))
 }
 
-/// The cause of the newest output in `lane`, by looking back from its end.
-fn last_cause(log: &Log, lane: LaneName) -> Result<Option<Cause>, BufferError> {
-    let Some(ended) = log.predecessor() else { return Ok(None) };
-    let last = ended.last_seq(lane);
-    let mut reader = log.reader(lane)?;
-    // Events of other origin stand among those of inference; a few hundred records back is more than a start or a lost link adds.
-    let from = Position { ordinal: ended.incarnation.ordinal, seq: last.saturating_sub(512) }.max(log.start(lane));
-    let mut newest = None;
-    let mut at = from;
-    loop {
-        let records = reader.read(at, BATCH_RECORDS, BATCH_BYTES)?;
-        let Some((position, _)) = records.last() else { return Ok(newest) };
-        at = *position;
-        newest = records.iter().filter_map(|(_, entry)| entry.cause).next_back().max(newest);
-    }
-}
+#[cfg(test)]
+#[path = "crash_tests.rs"]
+mod crash_tests;

@@ -48,11 +48,6 @@ impl StageA {
         Ok(Self { bundle, plans: BTreeMap::new() })
     }
 
-    /// The bundle behind it.
-    pub(super) fn bundle(&self) -> &Bundle {
-        &self.bundle
-    }
-
     /// Makes the plan for `points` points, if it is not there yet.
     pub(super) fn plan_for(&mut self, points: usize) -> Result<(), BundleError> {
         if !self.plans.contains_key(&points) {

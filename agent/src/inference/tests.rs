@@ -1,7 +1,7 @@
 //! The engine on a small machine: two points that follow each other, with commissioning, a fault, gaps and restarts.
 use std::{path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, ScoreReason, TsSource};
+use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, Quality, QualityReason, Reading, ScoreReason, TsSource};
 
 use super::{baseline::tests::Noise, *};
 
@@ -83,6 +83,18 @@ fn alarms(out: &[(LaneName, Entry)]) -> Vec<&Alarm> {
     out.iter().filter_map(|(_, entry)| if let Body::Alarm(a) = &entry.body { Some(&**a) } else { None }).collect()
 }
 
+/// Kind, subject and result of the events in `out`.
+fn events(out: &[(LaneName, Entry)]) -> Vec<(&'static str, &str, &str)> {
+    let kind = |kind| match kind {
+        EventKind::Commissioning => "commissioning",
+        EventKind::Audit => "audit",
+        _ => "other",
+    };
+    let event = |entry: &'_ Entry| if let Body::Event(event) = &entry.body { Some(event.clone()) } else { None };
+    let leak = |name: Option<Name>| -> &'static str { Box::leak(name.as_deref().unwrap_or("").to_owned().into_boxed_str()) };
+    out.iter().filter_map(|(_, entry)| event(entry)).map(|event| (kind(event.kind), leak(event.what), leak(event.result))).collect()
+}
+
 #[test]
 fn commissions_scores_and_raises_one_alarm_on_a_fault() {
     let mut engine = engine_with(|_| {});
@@ -137,7 +149,7 @@ fn a_restored_engine_goes_on_number_for_number() {
         let mut out = feed(&mut before, 1, &entries[..cut]);
         let snapshot = before.snapshot();
         drop(before);
-        let mut after = Engine::restore(&BTreeMap::from([("pump".into(), asset())]), &models(), &snapshot).unwrap();
+        let mut after = Engine::restore(Bundles::offered_in(&models()), &snapshot).unwrap();
         assert_eq!(after.snapshot(), snapshot, "cut at {cut}");
         out.extend(feed(&mut after, cut as u64 + 1, &entries[cut..]));
         assert!(out == expected, "cut at {cut}");
@@ -146,16 +158,12 @@ fn a_restored_engine_goes_on_number_for_number() {
 }
 
 #[test]
-fn a_snapshot_of_other_points_starts_anew_and_garbage_is_refused() {
+fn garbage_is_no_snapshot() {
     let mut engine = engine_with(|_| {});
     feed(&mut engine, 1, &machine(200, 200));
     let snapshot = engine.snapshot();
-    let mut changed = asset();
-    changed.points.pop();
-    let restored = Engine::restore(&BTreeMap::from([("pump".into(), changed)]), &models(), &snapshot).unwrap();
-    assert_eq!((restored.view("pump").unwrap().progress, restored.view("pump").unwrap().row_ts), (Some(0.0), None));
     for garbage in [&b""[..], &[9, 1, 2], &snapshot[..snapshot.len() / 2]] {
-        assert!(matches!(Engine::restore(&BTreeMap::new(), &models(), garbage), Err(InferenceError::Snapshot(_))));
+        assert!(matches!(Engine::restore(Bundles::offered_in(&models()), garbage), Err(InferenceError::Snapshot(_))));
     }
 }
 
@@ -276,7 +284,7 @@ fn a_person_acknowledges_accepts_and_begins_anew() {
     // Accepted early: 20 % fewer rows than configured.
     feed(&mut engine, 1, &machine(120, usize::MAX));
     let out = feed(&mut engine, 500, &[event(1120.0, EventKind::Command, Some("commissioning_accepted"))]);
-    assert_eq!(out.len(), 1);
+    assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
     assert_eq!(engine.baselines().next().unwrap().1.accepted_by.as_deref(), Some("mw"));
     let mut faulty = machine(250, 120);
     feed(&mut engine, 600, &faulty.split_off(240));
@@ -322,4 +330,234 @@ fn the_published_example_of_a_baseline_has_the_weights_that_are_written() {
         weights.into_iter().map(|(name, values)| (name, values.len())).collect()
     };
     assert_eq!(sizes(&published.weights_json), sizes(&written.weights_json));
+}
+
+fn reasons(out: &[(LaneName, Entry)]) -> Vec<Option<ScoreReason>> {
+    predictions(out).iter().map(|prediction| prediction.reason).collect()
+}
+
+fn ticks(from: f64, to: f64) -> Vec<Entry> {
+    (0..).map(|n| from + 0.75 * f64::from(n)).take_while(|second| *second <= to).map(|second| event(second, EventKind::Tick, None)).collect()
+}
+
+/// A dead sensor never looks like a healthy machine, and what a node kept while it was cut off is still taken in order.
+#[test]
+fn silence_is_a_verdict_once_and_then_at_the_pace_of_predictions() {
+    let mut engine = engine_with(|asset| asset.predict_every = Duration::from_secs(6));
+    feed(&mut engine, 1, &machine(ROWS + 10, usize::MAX));
+    let last = 1000.1 + (ROWS + 9) as f64;
+    // The stale limit is 3 s: four ticks say nothing, the fifth does; 6 s later it is said again.
+    let out = feed(&mut engine, 1000, &ticks(last + 0.75, last + 3.0));
+    assert_eq!(reasons(&out), []);
+    let out = feed(&mut engine, 1004, &ticks(last + 3.75, last + 12.0));
+    assert_eq!(reasons(&out), [Some(ScoreReason::MissingPoint); 2]);
+    assert_eq!((predictions(&out)[0].quality, predictions(&out)[0].health, engine.counters().silences), (Quality::Bad, None, 1));
+    assert_eq!(out[0].1.cause, Some(Cause { ordinal: 2, seq: 1004, n: 0 }));
+    let silent = engine.view("pump").unwrap();
+    assert_eq!((silent.health, silent.reason), (None, Some(ScoreReason::MissingPoint)));
+    let (mut heard, before) = (engine.silences(), engine.counters());
+    assert_eq!(heard.remove(0).2, Timestamp(((last + 12.0) * SECOND as f64) as i64));
+    // The node comes back with what it kept: the first of it is a second after what came last.
+    let mut kept = machine(ROWS + 30, usize::MAX);
+    let out = feed(&mut engine, 2000, &kept.split_off(2 * (ROWS + 10)));
+    assert_eq!((engine.counters().late, engine.counters().rows_scored), (before.late, before.rows_scored + 20));
+    assert_eq!(reasons(&out).first(), Some(&None));
+}
+
+#[test]
+fn a_command_is_applied_once_and_answered() {
+    let mut engine = engine_with(|_| {});
+    let command = |id: &str, word: &str| {
+        let mut entry = event(1500.0, EventKind::Command, Some(word));
+        let Body::Event(event) = &mut entry.body else { panic!("it is an event") };
+        event.command_id = Some(id.into());
+        entry
+    };
+    feed(&mut engine, 1, &machine(400, 300));
+    let out =
+        feed(&mut engine, 1000, &[command("c1", "acknowledge"), command("c1", "acknowledge"), command("c2", "acknowledge"), command("c3", "sing")]);
+    assert_eq!(alarms(&out).len(), 1);
+    assert_eq!(events(&out), [("audit", "acknowledge", "success"), ("audit", "acknowledge", "refused"), ("audit", "sing", "refused")]);
+    let mut stranger = command("c4", "acknowledge");
+    stranger.stamp.asset = Some("other".into());
+    assert_eq!(events(&feed(&mut engine, 1010, &[stranger])), [("audit", "acknowledge", "refused")]);
+    assert_eq!((engine.counters().commands, engine.counters().commands_repeated, engine.counters().unknown_asset), (4, 1, 1));
+    // The memory of commands is part of the state.
+    let mut restored = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    assert!(feed(&mut restored, 1020, &[command("c1", "acknowledge")]).is_empty());
+}
+
+fn change(what: &str, asset: Option<&str>, config: Option<&config::Asset>, hash_after: Option<&str>) -> Entry {
+    let event = Event {
+        what: Some(what.into()),
+        hash_after: hash_after.map(Into::into),
+        detail_json: config.map(configured::configuration),
+        ..Event::new(EventKind::Change)
+    };
+    Entry { stamp: Stamp { asset: asset.map(Into::into), ..stamp(999.0) }, cause: None, body: Body::Event(event.into()) }
+}
+
+fn configuration(config: &config::Asset) -> Entry {
+    change("configuration", Some(&config.id), Some(config), Some(&config.hash))
+}
+
+#[test]
+fn configuration_comes_with_the_inputs_and_acts_from_its_place_on() {
+    let mut engine = Engine::empty(Bundles::offered_in(&models())).unwrap();
+    feed(&mut engine, 1, &machine(1, 1));
+    assert_eq!(engine.counters().unknown_asset, 2);
+    let out = feed(&mut engine, 3, &[configuration(&asset())]);
+    assert_eq!(events(&out), [("commissioning", "started", "")]);
+    let by_files = feed(&mut engine_with(|_| {}), 10, &machine(400, 300));
+    assert!(feed(&mut engine, 10, &machine(400, 300)) == by_files, "the same as from a file");
+    assert!(feed(&mut engine, 900, &[configuration(&asset())]).is_empty(), "the same again changes nothing");
+
+    // Another stale limit: the state is kept and the limit acts.
+    let mut patient = asset();
+    (patient.stale_after, patient.hash) = (Duration::from_secs(30), "patient".into());
+    assert!(feed(&mut engine, 901, &[configuration(&patient)]).is_empty());
+    let alone: Vec<Entry> = (0..8).map(|i| reading(1400.0 + f64::from(i), "a", Some(0.0))).collect();
+    let out = feed(&mut engine, 902, &alone);
+    assert!(predictions(&out).iter().all(|p| p.reason.is_none() && &*p.config_hash == "patient"), "held for longer now");
+
+    // Other points: a new commissioning, but the alarm stays with its person.
+    let alarm = engine.view("pump").unwrap().alarm_id;
+    assert!(alarm.is_some());
+    let mut other = patient.clone();
+    (other.points[2].scored, other.hash) = (false, "other".into());
+    assert_eq!(events(&feed(&mut engine, 920, &[configuration(&other)])), [("commissioning", "started", "")]);
+    let view = engine.view("pump").unwrap();
+    assert_eq!((view.progress, view.baseline_id, view.alarm_id), (Some(0.0), None, alarm));
+
+    // What cannot be used is counted and changes nothing.
+    let forged = change("configuration", Some("pump"), Some(&asset()), Some("forged"));
+    let many = config::Asset {
+        points: (0..=POINTS_MAX).map(|n| config::Point { id: format!("p{n}").into(), ..asset().points[0].clone() }).collect(),
+        hash: "many".into(),
+        ..asset()
+    };
+    let unknown = change("bundle", None, None, Some("00"));
+    assert!(feed(&mut engine, 930, &[forged, configuration(&many), unknown, change("configuration", Some("pump"), None, Some("x"))]).is_empty());
+    assert_eq!((engine.counters().changes_refused, engine.counters().changes), (4, 3));
+
+    // Removed: nothing is kept, and the alarm does not stay for ever.
+    let out = feed(&mut engine, 940, &[change("configuration", Some("pump"), None, None)]);
+    assert_eq!(alarms(&out)[0].state, AlarmState::Normal);
+    assert!(engine.view("pump").is_none() && engine.baselines().next().is_none());
+}
+
+#[test]
+fn a_bundle_changes_at_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, manifest) = (dir.path().join("stage-a"), dir.path().join("stage-a/manifest.toml"));
+    std::fs::create_dir(&folder).unwrap();
+    for entry in std::fs::read_dir(models().join("stage-a")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let bundles = Bundles::with_copies_in(dir.path(), &dir.path().join("data"));
+    let first = bundles.offered().unwrap();
+    bundles.keep(&first, &[]).unwrap();
+    let mut engine = Engine::with_assets(&BTreeMap::from([("pump".into(), asset())]), bundles.clone()).unwrap();
+    feed(&mut engine, 1, &machine(200, 200));
+    let snapshot = engine.snapshot();
+    let version = format!("version = \"{}\"", first.manifest().version);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    assert!(text.contains(&version));
+    std::fs::write(&manifest, text.replace(&version, "version = \"next\"")).unwrap();
+    let second = bundles.offered().unwrap();
+    bundles.keep(&second, &[first.hash()]).unwrap();
+
+    // The program starts with the new one offered and has a backlog from before.
+    let mut engine = Engine::restore(bundles, &snapshot).unwrap();
+    let mut rest = machine(300, 300);
+    let rest = rest.split_off(400);
+    let before = feed(&mut engine, 401, &rest[..100]);
+    feed(&mut engine, 501, &[change("bundle", None, None, Some(second.hash()))]);
+    let after = feed(&mut engine, 502, &rest[100..]);
+    let versions = |out: &[(LaneName, Entry)]| predictions(out).iter().map(|p| p.model_version.as_deref().unwrap().to_owned()).collect::<Vec<_>>();
+    assert!(versions(&before).iter().all(|version| *version == first.manifest().version));
+    assert!(versions(&after).iter().all(|version| version == "next"));
+    assert!(predictions(&after).iter().all(|p| p.score.is_some()), "weights are kept where the model looks back as far");
+}
+
+fn gateway_time(entry: Entry) -> Entry {
+    Entry { stamp: Stamp { ts_source: TsSource::Gateway, ..entry.stamp }, ..entry }
+}
+
+fn clock_record(offset_ms: Option<f64>) -> Entry {
+    let event = Event { offset_ms, ..Event::new(EventKind::Clock) };
+    Entry { stamp: Stamp { asset: None, ..stamp(0.0) }, cause: None, body: Body::Event(event.into()) }
+}
+
+#[test]
+fn a_step_of_the_clock_costs_a_window_and_no_more() {
+    for (offset_s, synced_only) in [(-3_600.0, false), (3_600.0, false), (1.7e9, false), (-3_600.0, true)] {
+        let mut engine = engine_with(|_| {});
+        let (before, after): (Vec<Entry>, Vec<Entry>) = (machine(ROWS + 10, usize::MAX), machine(20, usize::MAX));
+        feed(&mut engine, 1, &before.into_iter().map(gateway_time).collect::<Vec<_>>());
+        let moved = |entry: Entry| {
+            let ts = Timestamp(entry.stamp.ts.0 + ((ROWS + 10) as i64) * SECOND + (offset_s * 1e6) as i64);
+            gateway_time(Entry { stamp: Stamp { ts, ..entry.stamp }, ..entry })
+        };
+        let after: Vec<Entry> = after.into_iter().map(moved).collect();
+        let offset_ms = if synced_only { Some(3.0) } else { Some(offset_s * 1e3) };
+        feed(&mut engine, 1000, &[clock_record(offset_ms)]);
+        let out = feed(&mut engine, 1001, &after);
+        let filling = reasons(&out).iter().filter(|reason| **reason == Some(ScoreReason::WindowFilling)).count();
+        let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
+        if synced_only {
+            assert_eq!((engine.counters().late, scored), (40, 0), "without a step in the record there is none");
+        } else {
+            assert_eq!((filling, scored, engine.counters().late, engine.counters().clock_corrections), (3, 17, 0, 1), "{offset_s}");
+        }
+    }
+}
+
+/// A node's times follow the gateway's clock within seconds of its being set back: no hundred late readings are needed to see it.
+#[test]
+fn a_node_that_follows_a_clock_set_back_goes_on_at_once() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(ROWS + 20, usize::MAX);
+    let (before, after) = entries.split_at(2 * (ROWS + 10));
+    feed(&mut engine, 1, before);
+    feed(&mut engine, 1000, &[clock_record(Some(-600_000.0))]);
+    let back = |entry: &Entry| Entry { stamp: Stamp { ts: Timestamp(entry.stamp.ts.0 - 600 * SECOND), ..entry.stamp.clone() }, ..entry.clone() };
+    let out = feed(&mut engine, 1001, &after.iter().map(back).collect::<Vec<_>>());
+    let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
+    assert_eq!((scored, engine.counters().late, engine.counters().clock_set_back), (7, 0, 1));
+}
+
+#[test]
+fn a_sensor_with_its_own_clock_does_not_mind_the_gateways() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(ROWS + 20, usize::MAX);
+    feed(&mut engine, 1, &entries[..2 * (ROWS + 10)]);
+    feed(&mut engine, 1000, &[clock_record(None)]);
+    let out = feed(&mut engine, 1001, &entries[2 * (ROWS + 10)..]);
+    assert!(predictions(&out).iter().all(|p| p.score.is_some()));
+    assert_eq!(engine.counters().clock_corrections, 0);
+}
+
+#[test]
+fn behind_a_gap_the_quality_and_the_reason_say_so() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(ROWS + 40, usize::MAX);
+    feed(&mut engine, 1, &entries[..2 * (ROWS + 10)]);
+    engine.pass_gap();
+    let out = feed(&mut engine, 1000, &entries[2 * (ROWS + 20)..]);
+    let gap = Some(ScoreReason::InputGap);
+    assert_eq!(reasons(&out)[..5], [gap, gap, gap, None, None]);
+    let qualities: Vec<Quality> = predictions(&out).iter().map(|p| p.quality).collect();
+    assert!(qualities[..6].iter().all(|quality| *quality == Quality::Uncertain), "{qualities:?}");
+    assert!(qualities[6..].iter().all(|quality| *quality == Quality::Good), "{qualities:?}");
+    assert_eq!(predictions(&out)[0].health_reason.as_deref(), Some("input_gap"));
+    // In commissioning too.
+    let mut engine = engine_with(|_| {});
+    feed(&mut engine, 1, &entries[..100]);
+    engine.pass_gap();
+    assert_eq!(
+        reasons(&feed(&mut engine, 1000, &entries[200..210])),
+        [gap, gap, gap, Some(ScoreReason::Commissioning), Some(ScoreReason::Commissioning)]
+    );
 }

@@ -9,6 +9,7 @@ use hark_protocol::topics::{Clock as ClockState, Name, Origin, Quality, QualityR
 use super::{
     counters::{Dropped, SourceCounters},
     decode::{Sample, Value},
+    silence::{self, Rhythm, Rhythms},
     waveform::WaveformPoint,
 };
 use crate::{
@@ -32,6 +33,7 @@ const GATEWAY_CLOCK_SET: Timestamp = Timestamp(1_704_067_200_000_000);
 #[derive(Debug)]
 pub struct Registry {
     assets: BTreeMap<Name, AssetEntry>,
+    rhythms: Arc<Rhythms>,
     origin: Origin,
 }
 
@@ -41,6 +43,7 @@ struct AssetEntry {
     waveforms: BTreeMap<Name, WaveformPoint>,
     /// Shaft speed, Hz, as its point said last, for features that need it. Speed and blocks may come through different sources.
     speed_hz: Mutex<Option<f64>>,
+    rhythm: Option<Arc<Mutex<Rhythm>>>,
 }
 
 impl AssetEntry {
@@ -52,6 +55,7 @@ impl AssetEntry {
 impl Registry {
     /// Indexes the points by id and by column.
     pub fn new(assets: &BTreeMap<Name, Asset>, origin: Origin) -> Self {
+        let rhythms = Rhythms::new(assets);
         let assets = assets
             .values()
             .map(|asset| {
@@ -64,10 +68,16 @@ impl Registry {
                     points.insert(point.id.to_string(), point_arc);
                 }
                 let waveforms = asset.waveforms.iter().map(|w| (w.id.clone(), WaveformPoint::new(w.clone()))).collect();
-                (asset.id.clone(), AssetEntry { points, waveforms, speed_hz: Mutex::new(None) })
+                let rhythm = rhythms.of(&asset.id).cloned();
+                (asset.id.clone(), AssetEntry { points, waveforms, speed_hz: Mutex::new(None), rhythm })
             })
             .collect();
-        Self { assets, origin }
+        Self { assets, rhythms: rhythms.into(), origin }
+    }
+
+    /// When each asset was heard last.
+    pub fn rhythms(&self) -> Arc<Rhythms> {
+        self.rhythms.clone()
     }
 }
 
@@ -122,6 +132,11 @@ impl Intake {
         let stamp = Stamp { asset: Some(asset_id.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: registry.origin };
         let mut push = |point: &Point, value: Result<f64, QualityReason>, quality: Quality| {
             let reading = assemble(point, value, quality, &time, sequence, now, counters);
+            // What inference does not go by is no sign of life: points without a part in the score, times that run ahead.
+            let ahead = time.uncertain && time.source == TsSource::Sensor;
+            if let Some(rhythm) = asset.rhythm.as_ref().filter(|_| point.scored && !ahead) {
+                silence::lock(rhythm).heard(time.ts, now.log_ms);
+            }
             entries.push(Entry { stamp: stamp.clone(), cause: None, body: Body::Reading(reading) });
         };
         match &sample.value {

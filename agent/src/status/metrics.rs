@@ -161,11 +161,21 @@ impl Scrape {
     fn rest(&self) -> Vec<Family<'_>> {
         let status = &self.0;
         let single = |name, help, kind, value| Family { name, help, kind, values: vec![(vec![], value)] };
+        let counted = |name, help, value| single(name, help, MetricType::Counter, value);
+        let (records, numbers) = (status.conservation(), status.forward_numbers());
         let inference = lock(&status.inference).clone();
         let assets = status.assets();
         vec![
-            single("forward_delivered", "Records acknowledged by Kafka", MetricType::Counter, status.delivered.load(Ordering::Relaxed)),
-            single("gap_records", "Records named in gaps", MetricType::Counter, status.gap_records.load(Ordering::Relaxed)),
+            counted("forward_delivered", "Records acknowledged by Kafka", records.delivered),
+            counted("forward_transactions", "Transactions committed", numbers.transactions),
+            counted("forward_aborted", "Transactions that failed", numbers.aborted),
+            counted("forward_recycled", "Connections given up because something might still have been under way", numbers.recycled),
+            counted("forward_refused", "Records that Kafka refused for good", numbers.refused),
+            counted("forward_fenced", "Times that another producer was first", numbers.fenced),
+            counted("forward_cursor_expired", "Times that Kafka had forgotten the cursors", numbers.cursor_expired),
+            counted("forward_take_over", "Other disks whose place was taken", numbers.take_over),
+            counted("records_accepted", "Records found in the buffer at the start or appended since: delivered + buffered + gaps", records.accepted),
+            counted("gap_records", "Records named in gaps", records.gaps),
             single("forward_connected", "1 while Kafka takes records", MetricType::Gauge, u64::from(status.link() == Link::Connected)),
             Family {
                 name: "inference",

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,7 @@ use hark_protocol::topics::{self, LaneName, Name};
 use serde_json::json;
 
 use crate::{
-    buffer::{BufferCounters, Log, Position},
+    buffer::{BufferCounters, Gap, Log, Position},
     clock::Clock,
     config,
     source::counters::SourceCounters,
@@ -37,10 +37,12 @@ pub enum Link {
     Connected,
     /// Reached, but something must be done there first.
     Blocked,
+    /// Another agent runs under this gateway id.
+    DuplicateGateway,
 }
 
 impl Link {
-    const ALL: [Self; 4] = [Self::NotConfigured, Self::Reconnecting, Self::Connected, Self::Blocked];
+    const ALL: [Self; 5] = [Self::NotConfigured, Self::Reconnecting, Self::Connected, Self::Blocked, Self::DuplicateGateway];
 
     /// Word in records and pages.
     pub fn as_str(self) -> &'static str {
@@ -49,8 +51,55 @@ impl Link {
             Self::Reconnecting => "reconnecting",
             Self::Connected => "connected",
             Self::Blocked => "blocked",
+            Self::DuplicateGateway => "duplicate_gateway",
         }
     }
+}
+
+/// What forward did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForwardNumbers {
+    /// Records that Kafka has acknowledged.
+    pub delivered: u64,
+    /// Records passed that are named in gaps.
+    pub gap_records: u64,
+    /// Transactions committed; without transactions, batches acknowledged.
+    pub transactions: u64,
+    /// The same that failed, whatever became of them.
+    pub aborted: u64,
+    /// Connections given up on mere suspicion that something was still under way.
+    pub recycled: u64,
+    /// Records that Kafka refused for good.
+    pub refused: u64,
+    /// Times that another producer was first.
+    pub fenced: u64,
+    /// Connections at which Kafka had no cursors though this disk has a mark.
+    pub cursor_expired: u64,
+    /// Other disks whose place was taken.
+    pub take_over: u64,
+}
+
+/// Where forward stands, changed as one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Forwarded {
+    /// Kafka has each lane up to here.
+    acknowledged: [Position; LaneName::ALL.len()],
+    /// Records in the buffer when the agent started.
+    found: u64,
+    numbers: ForwardNumbers,
+}
+
+/// Records at one moment: `accepted = delivered + buffered + gaps`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conservation {
+    /// Found in the buffer at the start, or appended since.
+    pub accepted: u64,
+    /// Acknowledged by Kafka.
+    pub delivered: u64,
+    /// Still to be delivered.
+    pub buffered: u64,
+    /// Named in gaps: passed by forward, or ahead of it.
+    pub gaps: u64,
 }
 
 /// Counters of inference, copied from the engine after each batch.
@@ -70,9 +119,8 @@ pub struct Status {
     started: Duration,
     sources: Vec<Arc<SourceCounters>>,
     link: AtomicU8,
-    delivered: AtomicU64,
-    gap_records: AtomicU64,
-    acknowledged: Mutex<[Position; LaneName::ALL.len()]>,
+    delivery: config::Delivery,
+    forwarded: Mutex<Forwarded>,
     assets: Mutex<BTreeMap<Name, topics::Asset>>,
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
@@ -82,6 +130,7 @@ impl Status {
     /// A status of an agent that has just opened its log.
     pub fn new(config: &config::Config, log: Log, sources: Vec<Arc<SourceCounters>>, clock: &Clock) -> Self {
         let link = if config.kafka.is_some() { Link::Reconnecting } else { Link::NotConfigured };
+        let found = found(&log, &[Position::default(); LaneName::ALL.len()]);
         Self {
             buffer: log.counters(),
             log,
@@ -91,9 +140,8 @@ impl Status {
             started: clock.monotonic(),
             sources,
             link: AtomicU8::new(link as u8),
-            delivered: AtomicU64::new(0),
-            gap_records: AtomicU64::new(0),
-            acknowledged: Mutex::new([Position::default(); LaneName::ALL.len()]),
+            delivery: config.kafka.as_ref().map(|kafka| kafka.delivery).unwrap_or_default(),
+            forwarded: Mutex::new(Forwarded { found, ..Forwarded::default() }),
             assets: Mutex::default(),
             baselines: Mutex::default(),
             inference: Mutex::default(),
@@ -115,24 +163,62 @@ impl Status {
         Link::ALL[usize::from(self.link.load(Ordering::Relaxed))]
     }
 
-    /// Kafka acknowledged so many more records.
-    pub fn delivered(&self, records: u64) {
-        self.delivered.fetch_add(records, Ordering::Relaxed);
+    /// Forward begins here: Kafka is known to have the lanes up to `acknowledged`. Before anything is appended in this incarnation.
+    pub fn placed(&self, acknowledged: [Position; LaneName::ALL.len()]) {
+        let mut forwarded = lock(&self.forwarded);
+        (forwarded.acknowledged, forwarded.found) = (acknowledged, found(&self.log, &acknowledged));
     }
 
-    /// So many more records are named in gaps.
-    pub fn gap(&self, records: u64) {
-        self.gap_records.fetch_add(records, Ordering::Relaxed);
+    /// Kafka has the lanes up to `acknowledged`: so many more records were delivered, and so many passed that are named in gaps.
+    pub fn moved(&self, acknowledged: [Position; LaneName::ALL.len()], delivered: u64, gap_records: u64) {
+        let mut forwarded = lock(&self.forwarded);
+        forwarded.acknowledged = acknowledged;
+        forwarded.numbers.delivered += delivered;
+        forwarded.numbers.gap_records += gap_records;
     }
 
-    /// Kafka has `lane` up to `position`.
-    pub fn acknowledged(&self, lane: LaneName, position: Position) {
-        lock(&self.acknowledged)[lane as usize] = position;
+    /// Counts what forward did.
+    pub fn forward(&self, count: impl FnOnce(&mut ForwardNumbers)) {
+        count(&mut lock(&self.forwarded).numbers);
     }
 
-    /// The present state of an asset.
-    pub fn set_asset(&self, id: Name, asset: topics::Asset) {
-        lock(&self.assets).insert(id, asset);
+    /// What forward did since the start.
+    pub fn forward_numbers(&self) -> ForwardNumbers {
+        lock(&self.forwarded).numbers
+    }
+
+    /// Where all records are, at one moment.
+    pub fn conservation(&self) -> Conservation {
+        const TRIES: usize = 100;
+        let mut tries = 0;
+        loop {
+            let appended = self.appended();
+            let forwarded = *lock(&self.forwarded);
+            let numbers = forwarded.numbers;
+            let gaps = self.log.gaps();
+            let ahead: u64 = LaneName::ALL.iter().map(|&lane| named_after(&gaps, lane, forwarded.acknowledged[lane as usize])).sum();
+            let buffered = LaneName::ALL.iter().map(|&lane| self.log.depth(lane, forwarded.acknowledged[lane as usize])).sum();
+            tries += 1;
+            // A commit came in between: what was read belongs to two moments.
+            if tries < TRIES && (appended != self.appended() || gaps.len() != self.log.gaps().len()) {
+                continue;
+            }
+            return Conservation { accepted: forwarded.found + appended, delivered: numbers.delivered, buffered, gaps: numbers.gap_records + ahead };
+        }
+    }
+
+    fn appended(&self) -> u64 {
+        LaneName::ALL.iter().map(|&lane| self.log.committed(lane).seq).sum()
+    }
+
+    /// The last record of `lane` that Kafka has.
+    pub fn acknowledged(&self, lane: LaneName) -> Position {
+        lock(&self.forwarded).acknowledged[lane as usize]
+    }
+
+    /// The present state of all assets.
+    pub fn set_assets(&self, assets: Vec<(Name, topics::Asset)>) {
+        *lock(&self.assets) = assets.into_iter().collect();
     }
 
     /// All assets.
@@ -155,19 +241,14 @@ impl Status {
         *lock(&self.inference) = numbers;
     }
 
-    /// Records in `lane` that Kafka has not acknowledged.
+    /// Records in `lane` that Kafka has not acknowledged and that are not lost.
     pub fn buffered(&self, lane: LaneName) -> u64 {
-        self.log.depth(lane, lock(&self.acknowledged)[lane as usize])
-    }
-
-    /// Records appended since the start.
-    pub fn accepted(&self) -> u64 {
-        LaneName::ALL.iter().map(|&lane| self.buffer.appended(lane)).sum()
+        self.log.depth(lane, self.acknowledged(lane))
     }
 
     /// Seconds since the event of the oldest record in `lane` that Kafka has not acknowledged; `None` without one, or where it cannot be read.
     pub fn oldest_s(&self, lane: LaneName) -> Option<f64> {
-        let acknowledged = lock(&self.acknowledged)[lane as usize];
+        let acknowledged = self.acknowledged(lane);
         let (_, oldest) = self.log.reader(lane).ok()?.read(acknowledged, 1, 1).ok()?.pop()?;
         Some(self.clock.now().ts.0.saturating_sub(oldest.stamp.ts.0) as f64 / 1e6)
     }
@@ -179,6 +260,7 @@ impl Status {
             .iter()
             .flat_map(|s| s.causes().into_iter().map(|(group, cause, count)| (format!("{}.{group}.{cause}", s.name), count)))
             .collect();
+        let records = self.conservation();
         topics::Gateway {
             period_s: gateway.heartbeat_every.as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -186,15 +268,15 @@ impl Status {
             uptime_s: self.clock.monotonic().saturating_sub(self.started).as_secs_f64(),
             inc_ordinal: self.log.incarnation().ordinal,
             link: self.link().as_str().into(),
-            delivery: "at_least_once".into(),
+            delivery: self.delivery.as_str().into(),
             plaintext_accepted: self.plaintext_accepted.clone(),
-            accepted: self.accepted(),
-            delivered: self.delivered.load(Ordering::Relaxed),
-            buffered: LaneName::ALL.iter().map(|&lane| self.buffered(lane)).sum(),
+            accepted: records.accepted,
+            delivered: records.delivered,
+            buffered: records.buffered,
             buffer_bytes: self.log.disk_bytes().unwrap_or(0),
             buffer_quota_bytes: self.quota_bytes,
             buffer_oldest_s: LaneName::ALL.iter().filter_map(|&lane| self.oldest_s(lane)).reduce(f64::max),
-            gap_records: self.gap_records.load(Ordering::Relaxed),
+            gap_records: records.gaps,
             lanes_json: self.lanes_json().into(),
             sources_json: self.sources_json().into(),
             counters_json: json!(counters).to_string().into(),
@@ -208,7 +290,7 @@ impl Status {
             json!({
                 "first": self.log.start(lane).to_string(),
                 "last": self.log.committed(lane).to_string(),
-                "acked": lock(&self.acknowledged)[lane as usize].to_string(),
+                "acked": self.acknowledged(lane).to_string(),
                 "buffered": self.buffered(lane),
                 "bytes": self.log.lane_bytes(lane).unwrap_or(0),
                 "oldest_s": self.oldest_s(lane),
@@ -230,6 +312,22 @@ impl Status {
         };
         json!(self.sources.iter().map(source_json).collect::<Vec<_>>()).to_string()
     }
+}
+
+/// Records behind `acknowledged`.
+fn found(log: &Log, acknowledged: &[Position; LaneName::ALL.len()]) -> u64 {
+    let gaps = log.gaps();
+    let behind = |&lane: &LaneName| {
+        let at = acknowledged[lane as usize];
+        (log.depth(lane, at) + named_after(&gaps, lane, at)).saturating_sub(log.committed(lane).seq)
+    };
+    LaneName::ALL.iter().map(behind).sum()
+}
+
+/// Records of `lane` after `at` that events name in `gaps`.
+fn named_after(gaps: &[Gap], lane: LaneName, at: Position) -> u64 {
+    let ahead = gaps.iter().filter(|gap| gap.lane == lane && gap.to > at && gap.event != Position::default());
+    ahead.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
 }
 
 /// Why plain text leaves this box, by destination; `None` where nothing says that it may.

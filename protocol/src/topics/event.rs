@@ -32,6 +32,8 @@ pub enum EventKind {
     SourceLoss,
     /// A source said something of itself, such as that a sensor is stuck: `source`, `what`.
     Source,
+    /// Another agent runs under the same gateway id: the two shut each other out of Kafka.
+    DuplicateGateway,
 }
 
 /// Why records are missing.

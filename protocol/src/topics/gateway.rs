@@ -17,17 +17,17 @@ pub struct Gateway {
     pub uptime_s: f64,
     /// Ordinal of the incarnation.
     pub inc_ordinal: u32,
-    /// `connected`, `reconnecting`, `blocked`.
+    /// `connected`, `reconnecting`, `blocked`, `duplicate_gateway`.
     pub link: Name,
     /// `exactly_once` or `at_least_once`.
     pub delivery: Name,
     /// Plain text was accepted, by destination and with its reason.
     pub plaintext_accepted: Option<Name>,
-    /// Records appended since the start.
+    /// Records found in the buffer at the start or appended since: `delivered + buffered + gap_records`.
     pub accepted: u64,
     /// Records acknowledged by Kafka since the start.
     pub delivered: u64,
-    /// Records now in the buffer and not acknowledged.
+    /// Records now in the buffer, neither acknowledged nor lost.
     pub buffered: u64,
     /// Bytes under the data directory.
     pub buffer_bytes: u64,
@@ -35,7 +35,7 @@ pub struct Gateway {
     pub buffer_quota_bytes: u64,
     /// Age of the oldest record not acknowledged, by its event time, seconds.
     pub buffer_oldest_s: Option<f64>,
-    /// Records named in gaps since the start.
+    /// Records named in gaps: passed since the start, or still to be passed.
     pub gap_records: u64,
     /// Buffer per lane, a JSON object as text: `first`, `last`, `acked` (places, `ordinal/seq`), `buffered` records, `bytes`, `oldest_s`.
     pub lanes_json: Name,

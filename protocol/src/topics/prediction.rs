@@ -47,6 +47,8 @@ pub enum ScoreReason {
     ModelFailed,
     /// Commissioning ended without usable weights.
     CommissioningRefused,
+    /// Readings are missing from the gateway's own buffer: the window fills again behind the gap.
+    InputGap,
 }
 
 /// Severity zone, ISO 20816-1.

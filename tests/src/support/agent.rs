@@ -19,6 +19,7 @@ pub struct Agent {
     program: PathBuf,
     dir: PathBuf,
     http: SocketAddr,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -29,18 +30,31 @@ impl Agent {
     /// # Errors
     /// When a file cannot be written or no port is free.
     pub fn configure(program: &str, dir: &Path, gateway: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
+        Self::configure_buffer(program, dir, gateway, "dir = \"data\"", tables, assets)
+    }
+
+    /// The same with all of the table `[buffer]`.
+    ///
+    /// # Errors
+    /// As [`Agent::configure`].
+    pub fn configure_buffer(program: &str, dir: &Path, gateway: &str, buffer: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         std::fs::create_dir_all(dir.join("assets"))?;
         let models = in_clone("models").canonicalize().context("models/ is missing")?;
         let hark = format!(
-            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\ndir = \"data\"\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
+            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\n{buffer}\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
             models.display()
         );
         std::fs::write(dir.join("hark.toml"), hark)?;
         for (id, text) in assets {
             std::fs::write(dir.join("assets").join(format!("{id}.toml")), text)?;
         }
-        Ok(Self { program: program.into(), dir: dir.to_owned(), http, process: None })
+        Ok(Self { program: program.into(), dir: dir.to_owned(), http, environment: Vec::new(), process: None })
+    }
+
+    /// Gives it these variables beside its own from the next start on.
+    pub fn set_environment(&mut self, environment: &[(&'static str, String)]) {
+        self.environment = environment.to_vec();
     }
 
     /// Starts it and waits until its pages answer.
@@ -72,7 +86,9 @@ impl Agent {
         ensure!(self.process.is_none(), "the agent runs already");
         let (program, config) = (self.program.display().to_string(), self.dir.display().to_string());
         let command: Vec<&str> = wrapper.iter().copied().chain([&*program, "run", "--config", &config]).collect();
-        let process = Process::start("agent", Path::new(command[0]), &command[1..], &[("NO_COLOR", "1")], &self.dir.join("agent.log"))?;
+        let mut environment = vec![("NO_COLOR", "1")];
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let process = Process::start("agent", Path::new(command[0]), &command[1..], &environment, &self.dir.join("agent.log"))?;
         self.process = Some(process);
         Ok(())
     }
@@ -103,6 +119,15 @@ impl Agent {
     /// When it does not run.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("the agent does not run")?.kill()
+    }
+
+    /// Waits until it has ended by itself, and gives how.
+    ///
+    /// # Errors
+    /// When it does not run, or goes on.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        wait_for("the agent to end by itself", within, || process.exited())
     }
 
     /// One scrape of `/metrics`.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hark_protocol::topics::TOPICS;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -179,6 +179,38 @@ impl Kafka {
         let resource = answer.context("failed to describe")?.pop().context("Kafka described nothing")?;
         let resource = resource.map_err(|code| anyhow::anyhow!("failed to describe topic {topic}: {code}"))?;
         Ok(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// Sets `topic`'s settings to these; all others fall back to the broker's.
+    ///
+    /// # Errors
+    /// When Kafka refuses one.
+    pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let change = settings.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |change, (key, value)| change.set(key, value));
+        let results = wait_on(self.admin()?.alter_configs([&change], &AdminOptions::new()))?.context("failed to alter a topic")?;
+        results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| anyhow::anyhow!("failed to alter {topic}: {code}")))
+    }
+
+    /// Forgets all offsets of `group`, as brokers do some days after the last commit.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn forget_group(&self, group: &str) -> Result<()> {
+        let results = wait_on(self.admin()?.delete_groups(&[group], &AdminOptions::new()))?.context("failed to delete a group")?;
+        results.into_iter().try_for_each(|result| result.map(drop).map_err(|(group, code)| anyhow::anyhow!("failed to delete group {group}: {code}")))
+    }
+
+    /// Deletes the records of a partition before `offset` (-1: all), as retention does with old ones.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut upto = TopicPartitionList::new();
+        let offset = if offset < 0 { Offset::End } else { Offset::Offset(offset) };
+        upto.add_partition_offset(topic, partition, offset)?;
+        let options = AdminOptions::new().operation_timeout(Some(ANSWERS_WITHIN));
+        let answer = wait_on(self.admin()?.delete_records(&upto, &options))?.context("failed to delete records")?;
+        answer.elements().iter().try_for_each(|element| element.error()).context("failed to delete records")
     }
 
     /// All records of `topic` that a `read_committed` consumer sees now, in order within each partition: everything up to the last stable offset.

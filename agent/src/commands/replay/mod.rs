@@ -406,7 +406,7 @@ impl Replay {
                     self.asset.grid
                 )
             }
-            Some(ScoreReason::OperatingState | ScoreReason::ModelFailed) | None => "the model gave none".to_owned(),
+            Some(ScoreReason::OperatingState | ScoreReason::ModelFailed | ScoreReason::InputGap) | None => "the model gave none".to_owned(),
         }
     }
 }

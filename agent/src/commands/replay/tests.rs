@@ -54,6 +54,7 @@ fn config() -> Config {
         serial: Vec::new(),
         assets: BTreeMap::from([("pump".into(), asset)]),
         models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
+        checkpoint_every: None,
     }
 }
 

@@ -20,6 +20,10 @@ use crate::config::{
 const HEARTBEAT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// An hour is less than any outage worth buffering for.
 const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
+/// In less the two would shut each other out without end; after a day the buffer of the one that waits may be full.
+const DUPLICATE_WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// More often is only for tests; less often makes a start read on for long.
+const CHECKPOINT_EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 /// A slow card may need seconds for one call.
 const STORE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
 /// Senders wait for the commit: a node's ring holds 20 s.
@@ -55,6 +59,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
             backlog_bytes_per_s: faults
                 .bytes("kafka.backlog_rate", kafka.backlog_rate.as_deref().unwrap_or(if kafka.metered { "256 KiB" } else { "64 MiB" }))
                 .max(1 << 10),
+            duplicate_wait: faults.duration("kafka.duplicate_wait", &kafka.duplicate_wait, DUPLICATE_WAIT),
             plaintext_accepted: kafka.plaintext_accepted,
         }
     });
@@ -74,6 +79,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         serial,
         assets,
         models: dir.join(raw.inference.models),
+        checkpoint_every: raw.inference.checkpoint_every.map(|text| faults.duration("inference.checkpoint_every", &text, CHECKPOINT_EVERY)),
     }
 }
 

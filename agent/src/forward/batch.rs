@@ -1,0 +1,178 @@
+//! What goes into the next transaction, read from the lanes in their order and wholly in memory before the transaction begins.
+//!
+//! A cursor passes a gap only in the transaction that carries the event which names it, or later.
+use hark_protocol::topics::{EventKind, LaneName, Name};
+
+use super::{
+    cursor::{Disk, PerLane},
+    message::{Message, Sender},
+};
+use crate::{
+    buffer::{BufferError, FollowError, Followed, Follower, Log, Position, commit::Appender},
+    record::{Body, Entry},
+};
+
+/// Which lanes go together, in the order of sending: what a person must know first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Events and alarms.
+    Urgent,
+    /// Predictions and inputs.
+    Bulk,
+}
+
+impl Group {
+    fn lanes(self) -> [LaneName; 2] {
+        match self {
+            Self::Urgent => [LaneName::Events, LaneName::Alarms],
+            Self::Bulk => [LaneName::Predictions, LaneName::Inputs],
+        }
+    }
+}
+
+/// How much may go into a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most records.
+    pub records: usize,
+    /// About so many bytes of JSON.
+    pub bytes: usize,
+}
+
+/// Messages, and where the lanes stand when Kafka has them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In order.
+    pub messages: Vec<Message>,
+    /// Where each message stands in the log.
+    pub places: Vec<(LaneName, Position)>,
+    /// Places of all lanes after it.
+    pub reached: PerLane<Position>,
+    /// Bytes of JSON.
+    pub bytes: usize,
+    /// A limit ended it: more waits.
+    pub full: bool,
+}
+
+/// The lanes as forward reads them.
+pub struct Lanes {
+    log: Log,
+    disk: Disk,
+    sender: Sender,
+    followers: PerLane<Follower>,
+    /// Where Kafka has each.
+    at: PerLane<Position>,
+    /// The last incarnation met, as it stands in records.
+    incarnation: (u32, Name),
+}
+
+impl Lanes {
+    /// Opens a reader per lane, at `at`.
+    ///
+    /// # Errors
+    /// [`BufferError`] if the log refuses.
+    pub fn new(log: Log, appender: &Appender, sender: Sender, at: PerLane<Position>) -> Result<Self, BufferError> {
+        let [a, b, c, d] = LaneName::ALL.map(|lane| Follower::new(&log, lane, appender.clone()));
+        let disk = Disk::of(&log);
+        Ok(Self { followers: [a?, b?, c?, d?], log, disk, sender, at, incarnation: (0, "".into()) })
+    }
+
+    /// Where Kafka has each lane.
+    pub fn at(&self) -> PerLane<Position> {
+        self.at
+    }
+
+    /// Kafka has the lanes up to here.
+    pub fn reached(&mut self, reached: PerLane<Position>) {
+        self.at = reached;
+    }
+
+    /// The incarnations on this disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Reads the next batch of `group`.
+    ///
+    /// # Errors
+    /// [`FollowError`]; nothing moved.
+    pub fn gather(&mut self, group: Group, limits: Limits) -> Result<Batch, FollowError> {
+        let mut batch = Batch { reached: self.at, ..Batch::default() };
+        for lane in group.lanes() {
+            self.gather_lane(lane, limits, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    fn gather_lane(&mut self, lane: LaneName, mut limits: Limits, batch: &mut Batch) -> Result<(), FollowError> {
+        loop {
+            let records = limits.records.saturating_sub(batch.messages.len());
+            if records == 0 || batch.bytes >= limits.bytes {
+                batch.full = true;
+                return Ok(());
+            }
+            let at = batch.reached[lane as usize];
+            // The log's encoding is about a fifth of the JSON.
+            match self.followers[lane as usize].read(at, records, (limits.bytes - batch.bytes).div_ceil(5))? {
+                Followed::Records(records) if records.is_empty() => return Ok(()),
+                Followed::Records(records) => records.into_iter().for_each(|(position, entry)| self.push(lane, position, entry, batch)),
+                Followed::Gap(gap) => {
+                    let event_on_its_way = gap.event <= batch.reached[LaneName::Events as usize];
+                    if !event_on_its_way && lane != LaneName::Events {
+                        return Ok(());
+                    }
+                    // The event that names a gap in the events themselves stands behind it: the batch goes on until it has the event, if that fits
+                    // into any batch. It follows in the next one else.
+                    if !event_on_its_way {
+                        limits = Limits { records: limits.records.max(MANY_EVENTS), ..limits };
+                    }
+                    batch.reached[lane as usize] = gap.to;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, lane: LaneName, position: Position, mut entry: Entry, batch: &mut Batch) {
+        if lane == LaneName::Events {
+            self.trim_gap(&mut entry);
+        }
+        if self.incarnation.0 != position.ordinal {
+            self.incarnation = (position.ordinal, self.log.incarnation_id(position.ordinal).unwrap_or_default().to_string().into());
+        }
+        let message = self.sender.message(lane, position, &self.incarnation.1, &entry);
+        batch.bytes += message.value.len();
+        batch.messages.push(message);
+        batch.places.push((lane, position));
+        batch.reached[lane as usize] = position;
+    }
+
+    /// Records that were in an open transaction when they were given up may have been delivered: the event names what Kafka's cursor does not have.
+    fn trim_gap(&self, entry: &mut Entry) {
+        let Body::Event(event) = &mut entry.body else { return };
+        let (EventKind::Gap, Some(lane), Some(from), Some(to)) = (event.kind, event.gap_lane, event.gap_from_seq, event.gap_to_seq) else { return };
+        // Events are read by forward alone: what it had on its way is never given up.
+        if lane == LaneName::Events {
+            return;
+        }
+        let Some(ordinal) = event.gap_inc.as_deref().and_then(|inc| self.disk.ordinal(inc)) else { return };
+        let at = self.at[lane as usize];
+        let delivered_to = if at.ordinal == ordinal { at.seq } else { to * u64::from(at.ordinal > ordinal) };
+        if delivered_to >= to {
+            event.text = Some(format!("records {from} to {to} of lane {lane} were given up, but they had been delivered").into());
+            (event.gap_lane, event.gap_inc, event.gap_from_seq, event.gap_to_seq) = (None, None, None, None);
+            (event.gap_bytes, event.gap_reason) = (None, None);
+        } else if delivered_to >= from {
+            event.text =
+                Some(format!("records {} to {to} of lane {lane} are lost; those from {from} on had been delivered", delivered_to + 1).into());
+            event.gap_from_seq = Some(delivered_to + 1);
+        }
+    }
+
+    /// Records of all lanes between the present places and `reached`.
+    pub fn distance(&self, reached: PerLane<Position>) -> u64 {
+        LaneName::ALL.iter().map(|&lane| self.disk.distance(lane, self.at[lane as usize], reached[lane as usize])).sum()
+    }
+}
+
+/// As many events go into a batch at most that must reach the one which names a gap.
+const MANY_EVENTS: usize = 16_000;

@@ -1,0 +1,103 @@
+//! After a connect: where each lane goes on, and what a person is told of other disks and other agents.
+use hark_protocol::topics::{Event, EventKind, LaneName};
+use tracing::{info, warn};
+
+use super::{
+    Ended, Forward,
+    cursor::{Cursors, Found, KafkaCursor},
+    destination::Destination,
+    message::gateway_stamp,
+    of,
+};
+use crate::{
+    buffer::{BufferError, Position},
+    record::{Body, Entry},
+};
+
+impl<D: Destination> Forward<D> {
+    /// Goes on behind what Kafka has. The inner error: the log has ended.
+    pub(super) fn reconcile(&mut self, cursors: &Cursors) -> Result<Result<(), Ended>, BufferError> {
+        let highest = cursors.highest_ordinal();
+        if highest > self.seen.position().map_or(self.log.incarnation().ordinal, |seen| seen.ordinal) {
+            self.seen.store(Position { ordinal: highest, seq: 0 })?;
+        }
+        if cursors.lanes.iter().all(Option::is_none) && self.mark.lanes().is_some() {
+            self.status.forward(|numbers| numbers.cursor_expired += 1);
+            warn!("Kafka has no cursors of this gateway any more; going on from the mark on this disk");
+        }
+        let mut reached = self.lanes.at();
+        for lane in LaneName::ALL {
+            let (place, _) = self.lanes.disk().place(lane, cursors);
+            let at = &mut reached[lane as usize];
+            // What is known to be delivered stays so, whatever Kafka has forgotten.
+            *at = place.map_or(*at, |place| place.max(*at));
+            let others = cursors.lanes[lane as usize].as_ref().map(|cursor| self.lanes.disk().others(lane, cursor));
+            self.others[lane as usize] = others.unwrap_or_default();
+        }
+        self.advance(reached, None, 0);
+        let (_, found) = self.lanes.disk().place(LaneName::Events, cursors);
+        match &cursors.lanes[LaneName::Events as usize] {
+            Some(cursor) if matches!(found, Found::Copy | Found::Foreign) => Ok(self.take_over(cursor, found)),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    /// Another disk delivered under this gateway id before. Told once per such disk.
+    fn take_over(&mut self, cursor: &KafkaCursor, found: Found) -> Result<(), Ended> {
+        let theirs = cursor.incarnation;
+        if self.mark.has_taken_over(theirs.id) {
+            return Ok(());
+        }
+        self.status.forward(|numbers| numbers.take_over += 1);
+        info!(incarnation = %theirs.id, ordinal = theirs.ordinal, copy = found == Found::Copy, "another disk delivered under this gateway id; taking over");
+        let how = if found == Found::Copy { "a copy of this disk" } else { "another disk" };
+        let event = Event {
+            what: Some("taken_over".into()),
+            text: Some(format!("took over from incarnation {} of {how}", theirs.id).into()),
+            predecessor: Some(theirs.id.to_string().into()),
+            ..Event::new(EventKind::IncarnationOpened)
+        };
+        self.append_event(event)?;
+        self.mark.take_over(theirs.id);
+        Ok(())
+    }
+
+    /// Two agents shut each other out.
+    pub(super) fn tell_duplicate(&mut self) {
+        let text = format!("another agent runs under gateway id `{}`: the two shut each other out of Kafka", self.gateway.id);
+        let event = Event { text: Some(text.into()), ..Event::new(EventKind::DuplicateGateway) };
+        // A log that has ended says so itself.
+        let _ended = self.append_event(event);
+    }
+
+    fn append_event(&self, event: Event) -> Result<(), Ended> {
+        let at = self.clock.now();
+        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event.into()) };
+        self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).map(drop).map_err(|_| Ended::Stopped)
+    }
+
+    /// Kafka's cursor of `lane` for `position`.
+    pub(super) fn cursor(&self, lane: LaneName, position: Position) -> KafkaCursor {
+        let (incarnation, seq) = self.lanes.disk().incarnation(position);
+        KafkaCursor { incarnation, seq, others: self.others[lane as usize].clone() }
+    }
+
+    /// Kafka has the lanes up to `reached`: `delivered` records of them, by count if it is known, in `bytes` of JSON. The rest was named in gaps.
+    pub(super) fn advance(&mut self, reached: super::PerLane<Position>, delivered: Option<u64>, bytes: usize) {
+        if reached == self.lanes.at() {
+            return;
+        }
+        let distance = self.lanes.distance(reached);
+        let delivered = delivered.unwrap_or_else(|| distance.saturating_sub(self.named_up_to(reached)));
+        self.lanes.reached(reached);
+        self.mark.moved(reached, bytes, self.clock.monotonic());
+        self.status.moved(reached, delivered, distance.saturating_sub(delivered));
+    }
+
+    /// Records between the present places and `reached` that are named in gaps.
+    fn named_up_to(&self, reached: super::PerLane<Position>) -> u64 {
+        let at = self.lanes.at();
+        let passed = self.log.gaps().into_iter().filter(|gap| gap.to <= of(&reached, gap.lane) && gap.to > of(&at, gap.lane));
+        passed.map(|gap| self.lanes.disk().distance(gap.lane, of(&at, gap.lane).max(Position { seq: gap.from.seq - 1, ..gap.from }), gap.to)).sum()
+    }
+}

@@ -1,0 +1,353 @@
+//! The real log and the real forward against a Kafka that dies, lies and fences at every step: nothing lost, nothing doubled, in order.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use hark_protocol::topics::{Clock as ClockState, Event, EventKind, LaneName, Origin};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{
+    Ended, Forward,
+    fake::{FakeKafka, Fault},
+    message::gateway_stamp,
+};
+use crate::{
+    buffer::{
+        BufferError, Incarnation, Log, LogSettings,
+        commit::{self, Appender, CommitPolicy},
+    },
+    clock::Clock,
+    config,
+    hold::Hold,
+    record::{Body, Entry},
+    status::Status,
+    stop::Stop,
+};
+
+/// A running agent: log, commit loop and forward.
+struct Gateway {
+    log: Log,
+    appender: Appender,
+    commit: JoinHandle<Result<(), BufferError>>,
+    forward: Forward<FakeKafka>,
+    status: Arc<Status>,
+    stop: Stop,
+}
+
+impl Gateway {
+    fn start(dir: &Path, kafka: &FakeKafka) -> Self {
+        let (log, writer) = Log::open(dir, LogSettings::new(64 << 20)).unwrap();
+        let mut config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
+        config.buffer.dir = dir.to_owned();
+        let mut settings = config.kafka.clone().unwrap();
+        settings.batch_records = 7;
+        let clock = Clock::new();
+        let (appender, requests) = commit::channel(64);
+        let (hold, status) = (Arc::new(Hold::new()), Arc::new(Status::new(&config, log.clone(), Vec::new(), &clock)));
+        let forward =
+            Forward::with(kafka.clone(), &config, settings, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone()).unwrap();
+        let commit_log = log.clone();
+        let settings = commit::Settings { hold, clock, ..commit::Settings::unbounded(CommitPolicy::default()) };
+        let commit = std::thread::spawn(move || commit::run(writer, commit_log, requests, settings));
+        let stop = Stop::default();
+        // Forward then drains and returns instead of waiting for more.
+        stop.request();
+        Self { log, appender, commit, forward, status, stop }
+    }
+
+    fn append(&self, lane: LaneName, count: u64) {
+        let clock = Clock::new().now();
+        let entry = Entry {
+            stamp: gateway_stamp(clock.ts, ClockState::Synced, Origin::Live),
+            cause: None,
+            body: Body::Event(Event::new(EventKind::Tick).into()),
+        };
+        self.appender.blocking_append_durably(lane, vec![entry; count as usize], true).unwrap();
+    }
+
+    /// One connection. True if everything was delivered.
+    fn connect(&mut self) -> bool {
+        let ended = self.forward.connection(&self.stop).unwrap();
+        self.check_conservation();
+        matches!(ended, Ended::Stopped)
+    }
+
+    fn deliver_all(&mut self) {
+        for _ in 0..100 {
+            if self.connect() {
+                return;
+            }
+        }
+        panic!("not delivered after 100 connections");
+    }
+
+    fn check_conservation(&self) {
+        let records = self.status.conservation();
+        assert_eq!(records.accepted, records.delivered + records.buffered + records.gaps, "{records:?}");
+    }
+
+    /// Ends without storing anything further. Tells how far each lane came.
+    fn kill(self) -> (Incarnation, [u64; 4]) {
+        let ended = (self.log.incarnation(), LaneName::ALL.map(|lane| self.log.committed(lane).seq));
+        let Self { log, appender, commit, forward, .. } = self;
+        drop((log, appender, forward));
+        commit.join().unwrap().unwrap();
+        ended
+    }
+}
+
+/// A gateway over its restarts.
+struct Life {
+    dir: PathBuf,
+    kafka: FakeKafka,
+    gateway: Option<Gateway>,
+    /// What each incarnation accepted.
+    accepted: BTreeMap<String, [u64; 4]>,
+}
+
+impl Life {
+    fn new(dir: &Path, kafka: &FakeKafka) -> Self {
+        Self { dir: dir.to_owned(), kafka: kafka.clone(), gateway: None, accepted: BTreeMap::new() }
+    }
+
+    fn gateway(&mut self) -> &mut Gateway {
+        self.gateway.get_or_insert_with(|| Gateway::start(&self.dir, &self.kafka))
+    }
+
+    fn end(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            let (incarnation, last) = gateway.kill();
+            self.accepted.insert(incarnation.id.to_string(), last);
+            self.kafka.broker().died = false;
+        }
+    }
+
+    /// Connects once with these faults; starts again if the agent died of them.
+    fn connect(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.kafka.broker().faults = faults.into_iter().collect();
+        self.gateway().connect();
+        self.kafka.broker().faults.clear();
+        if self.kafka.broker().died {
+            self.end();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.gateway().deliver_all();
+        self.end();
+    }
+}
+
+/// Each record that was accepted is committed exactly once or inside exactly one gap, in order within its lane and incarnation.
+fn check(kafka: &FakeKafka, lives: &[&Life]) {
+    let broker = kafka.broker();
+    let mut seqs: BTreeMap<(String, LaneName), Vec<u64>> = BTreeMap::new();
+    let mut gaps: Vec<(String, LaneName, u64, u64)> = Vec::new();
+    for message in &broker.committed {
+        let Some((lane, seq)) = message.place else { continue };
+        seqs.entry((message.inc.to_string(), lane)).or_default().push(seq);
+        let json: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
+        if let (Some(inc), Ok(lane)) = (json["gap_inc"].as_str(), serde_json::from_value(json["gap_lane"].clone())) {
+            gaps.push((inc.to_owned(), lane, json["gap_from_seq"].as_u64().unwrap(), json["gap_to_seq"].as_u64().unwrap()));
+        }
+    }
+    let accepted: BTreeMap<&String, &[u64; 4]> = lives.iter().flat_map(|life| &life.accepted).collect();
+    for (inc, last) in accepted {
+        for lane in LaneName::ALL {
+            let found = seqs.remove(&(inc.clone(), lane)).unwrap_or_default();
+            assert!(found.is_sorted(), "{lane} of {inc} is out of order: {found:?}");
+            let lost = gaps.iter().filter(|gap| gap.0 == *inc && gap.1 == lane).flat_map(|gap| gap.2..=gap.3);
+            let mut all: Vec<u64> = found.iter().copied().chain(lost).collect();
+            all.sort_unstable();
+            assert_eq!(all, (1..=last[lane as usize]).collect::<Vec<_>>(), "{lane} of {inc}");
+        }
+    }
+    assert!(seqs.is_empty(), "records that nobody accepted: {seqs:?}");
+}
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn append_some(life: &mut Life) {
+    for (lane, count) in LaneName::ALL.into_iter().zip([12, 5, 3, 2]) {
+        life.gateway().append(lane, count);
+    }
+}
+
+#[test]
+fn a_fault_at_any_step_neither_loses_nor_doubles() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    append_some(&mut life);
+    life.connect([]);
+    let steps = kafka.broker().steps;
+    assert!(steps > 20, "{steps} steps");
+    for fault in [Fault::Dies, Fault::Fails, Fault::AnswerLost, Fault::GivesUp] {
+        for step in 0..steps {
+            append_some(&mut life);
+            life.connect(std::iter::repeat_n(Fault::None, step).chain([fault]));
+        }
+    }
+    life.finish();
+    check(&kafka, &[&life]);
+}
+
+#[test]
+fn refused_records_are_passed_by_a_gap_each() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    kafka.broker().refused = [(LaneName::Inputs, 2), (LaneName::Inputs, 3), (LaneName::Inputs, 12), (LaneName::Alarms, 3)].into();
+    append_some(&mut life);
+    life.finish();
+    check(&kafka, &[&life]);
+    let kept = std::fs::read_dir(dir.path().join("refused")).unwrap().count();
+    assert_eq!(kept, 4);
+}
+
+#[test]
+fn a_restored_copy_and_its_original_both_deliver_what_only_they_have() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let (original, restored) = (dir.path().join("original"), dir.path().join("copy"));
+    let mut one = Life::new(&original, &kafka);
+    append_some(&mut one);
+    one.connect([]);
+    append_some(&mut one);
+    one.end();
+    copy(&original, &restored);
+    let mut two = Life::new(&restored, &kafka);
+    // The original runs on: in new incarnations, delivering and not.
+    append_some(&mut one);
+    one.connect([]);
+    one.end();
+    append_some(&mut one);
+    one.connect([Fault::None; 12]);
+    append_some(&mut one);
+    one.end();
+    // The copy is restored and runs; then the original again, and so on.
+    for _ in 0..3 {
+        for life in [&mut two, &mut one] {
+            append_some(life);
+            life.connect([]);
+            append_some(life);
+            life.end();
+        }
+    }
+    two.finish();
+    one.finish();
+    check(&kafka, &[&one, &two]);
+    let events = kafka.broker().committed.iter().filter(|message| String::from_utf8_lossy(&message.value).contains("taken_over")).count();
+    assert!(events >= 6, "{events} take-overs are told");
+}
+
+#[test]
+fn two_living_gateways_under_one_id_lose_and_double_nothing() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let mut one = Life::new(&a, &kafka);
+    append_some(&mut one);
+    one.connect([]);
+    one.end();
+    copy(&a, &b);
+    let mut two = Life::new(&b, &kafka);
+    for step in 0..12 {
+        for life in [&mut one, &mut two] {
+            append_some(life);
+            // Shut out in the middle, or with the answer lost.
+            life.connect(std::iter::repeat_n(Fault::None, step).chain([if step % 2 == 0 { Fault::GivesUp } else { Fault::AnswerLost }]));
+        }
+    }
+    one.finish();
+    two.finish();
+    check(&kafka, &[&one, &two]);
+}
+
+#[test]
+fn a_fresh_directory_under_an_old_id_goes_on_with_an_ordinal_above() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let mut one = Life::new(&a, &kafka);
+    for _ in 0..4 {
+        append_some(&mut one);
+        one.connect([]);
+        one.end();
+    }
+    let mut two = Life::new(&b, &kafka);
+    append_some(&mut two);
+    two.connect([]);
+    two.end();
+    assert_eq!(two.gateway().log.incarnation().ordinal, 5, "the one before had 1 and saw 4");
+    two.finish();
+    check(&kafka, &[&one, &two]);
+}
+
+#[test]
+fn expired_cursors_are_replaced_by_the_mark() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    append_some(&mut life);
+    life.connect([]);
+    life.gateway().forward.store().unwrap();
+    life.end();
+    kafka.expire();
+    append_some(&mut life);
+    life.connect([]);
+    assert_eq!(life.gateway().status.forward_numbers().cursor_expired, 1);
+    life.finish();
+    check(&kafka, &[&life]);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append(LaneName, u64),
+    Connect(Vec<Fault>),
+    Kill,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let lane = prop::sample::select(LaneName::ALL.to_vec());
+    let fault =
+        prop_oneof![8 => Just(Fault::None), 1 => Just(Fault::Dies), 1 => Just(Fault::Fails), 1 => Just(Fault::AnswerLost), 1 => Just(Fault::GivesUp)];
+    prop_oneof![
+        4 => (lane, 1..20_u64).prop_map(|(lane, count)| Op::Append(lane, count)),
+        4 => prop::collection::vec(fault, 0..40).prop_map(Op::Connect),
+        1 => Just(Op::Kill),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_life_delivers_everything_once(ops in prop::collection::vec(op(), 1..30), refused in prop::collection::btree_set(1..30_u64, 0..3)) {
+        let (dir, kafka) = (temporary(), FakeKafka::default());
+        kafka.broker().refused = refused.into_iter().map(|seq| (LaneName::Inputs, seq)).collect();
+        let mut life = Life::new(dir.path(), &kafka);
+        for op in ops {
+            match op {
+                Op::Append(lane, count) => life.gateway().append(lane, count),
+                Op::Connect(faults) => life.connect(faults),
+                Op::Kill => life.end(),
+            }
+        }
+        life.finish();
+        check(&kafka, &[&life]);
+    }
+}

@@ -1,0 +1,142 @@
+//! One transaction: send, and what follows from the answer.
+use hark_protocol::topics::{GapReason, LaneName};
+use tracing::{error, warn};
+
+use super::{
+    Ended, Forward, Turn,
+    batch::{Batch, Group, Limits},
+    delivery::{Failed, Failure},
+    destination::{Destination, Progress, Session},
+    kafka::TRANSACTION_TIMEOUT,
+    message::Message,
+};
+use crate::{config::Delivery, stop::Stop};
+
+/// Most events and alarms in a transaction of their own.
+const URGENT_RECORDS: usize = 100;
+
+impl<D: Destination> Forward<D> {
+    /// Sends the next batch of `group`, if there is any.
+    pub(super) fn send_group(&mut self, group: Group, session: &mut D::Session, stop: &Stop) -> Result<Turn, Ended> {
+        let (most, search) = match group {
+            Group::Urgent => (URGENT_RECORDS, &self.searches.urgent),
+            Group::Bulk => (self.config.batch_records, &self.searches.bulk),
+        };
+        let limits = Limits { records: most.min(search.limit()), bytes: self.batch_bytes.get() };
+        let batch = self.lanes.gather(group, limits)?;
+        if batch.reached == self.lanes.at() {
+            return Ok(Turn::default());
+        }
+        let began = self.clock.monotonic();
+        if let Err(failed) = self.transact(session, &batch, stop)? {
+            return Err(self.settle_failure(group, &batch, failed));
+        }
+        self.advance(batch.reached, Some(batch.messages.len() as u64), batch.bytes);
+        let search = match group {
+            Group::Urgent => &mut self.searches.urgent,
+            Group::Bulk => &mut self.searches.bulk,
+        };
+        if search.delivered(batch.messages.len()) {
+            warn!(records = search.limit(), "a topic takes no larger batches; raise its max.message.bytes to 1 MiB");
+        }
+        if group == Group::Bulk {
+            self.pace.sent(began, batch.bytes, batch.full);
+        }
+        Ok(Turn { moved: true, full: batch.full })
+    }
+
+    /// Commits the cursors alone.
+    pub(super) fn recommit(&mut self, session: &mut D::Session, stop: &Stop) -> Result<(), Ended> {
+        let batch = Batch { reached: self.lanes.at(), ..Batch::default() };
+        self.transact(session, &batch, stop)?.map_err(Ended::Failed)
+    }
+
+    /// Sends what is due of the latest values. They move no cursor.
+    pub(super) fn send_latest(&mut self, session: &mut D::Session, stop: &Stop) -> Result<(), Ended> {
+        let messages = self.latest.take();
+        for messages in messages.chunks(self.searches.latest.limit()) {
+            if let Err(failed) = session.send(messages, None, stop) {
+                if let Failure::Refused(candidates) = &failed.failure {
+                    self.refuse_latest(messages, candidates, &failed.text);
+                }
+                self.latest.again();
+                return Err(Ended::Failed(failed));
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction, timed. The outer error: a new connection is wanted first.
+    fn transact(&mut self, session: &mut D::Session, batch: &Batch, stop: &Stop) -> Result<Result<(), Failed>, Ended> {
+        if self.suspicious || self.suspicion.disturbed(session.disturbances()) {
+            return Err(Ended::Suspicious);
+        }
+        let progress = (self.config.delivery == Delivery::ExactlyOnce).then(|| Progress {
+            lanes: LaneName::ALL.map(|lane| self.cursor(lane, batch.reached[lane as usize])),
+            lineage: self.lineage_due.then(|| (self.log.incarnation(), self.lanes.disk().lineage())),
+        });
+        let began = self.clock.monotonic();
+        let sent = session.send(&batch.messages, progress.as_ref(), stop);
+        let took = self.clock.monotonic().saturating_sub(began);
+        match sent {
+            Ok(()) => {
+                self.recovery.delivered();
+                self.status.forward(|numbers| numbers.transactions += 1);
+                (self.lineage_due, self.committed_at) = (false, began);
+                self.batch_bytes.took(batch.bytes, took);
+                self.suspicious = self.suspicion.took(batch.bytes, took) && progress.is_some();
+                Ok(Ok(()))
+            }
+            Err(mut failed) => {
+                self.status.forward(|numbers| numbers.aborted += 1);
+                if !matches!(failed.failure, Failure::Refused(_)) {
+                    self.batch_bytes.failed();
+                }
+                // The broker gave up a transaction that took too long: that looks like a rival and is none.
+                if failed.failure == Failure::Fenced && took >= TRANSACTION_TIMEOUT.mul_f64(0.8) {
+                    failed.failure = Failure::Again;
+                }
+                Ok(Err(failed))
+            }
+        }
+    }
+
+    /// A batch failed: what was taken all the same is passed, and a record that is refused for good is named in a gap.
+    fn settle_failure(&mut self, group: Group, batch: &Batch, failed: Failed) -> Ended {
+        let mut reached = self.lanes.at();
+        batch.places[..failed.taken].iter().for_each(|(lane, position)| reached[*lane as usize] = *position);
+        self.advance(reached, Some(failed.taken as u64), 0);
+        let Failure::Refused(candidates) = &failed.failure else { return Ended::Failed(failed) };
+        let search = match group {
+            Group::Urgent => &mut self.searches.urgent,
+            Group::Bulk => &mut self.searches.bulk,
+        };
+        let Some(index) = search.refused(candidates) else { return Ended::Failed(failed) };
+        let ((lane, position), message) = (batch.places[index], &batch.messages[index]);
+        error!(
+            lane = lane.as_str(),
+            %position,
+            topic = &*message.topic,
+            bytes = message.value.len(),
+            said = failed.text,
+            "Kafka refuses a record for good; it is named in a gap and kept under refused/"
+        );
+        self.status.forward(|numbers| numbers.refused += 1);
+        if let Err(source) = self.refused.keep(lane, position, message, &failed.text) {
+            warn!(%source, "a refused record could not be kept");
+        }
+        match self.appender.blocking_name_gap(lane, position, position, GapReason::Refused) {
+            Ok(()) => Ended::Failed(failed),
+            Err(_) => Ended::Stopped,
+        }
+    }
+
+    /// A latest value that Kafka refuses is left out from now on: its next one may be smaller, but nothing waits for it.
+    fn refuse_latest(&mut self, messages: &[Message], candidates: &[usize], said: &str) {
+        if let Some(message) = self.searches.latest.refused(candidates).and_then(|index| messages.get(index)) {
+            error!(topic = &*message.topic, key = &*message.key, bytes = message.value.len(), said, "Kafka refuses a latest value; it is left out");
+            self.status.forward(|numbers| numbers.refused += 1);
+            self.latest.leave_out(message);
+        }
+    }
+}

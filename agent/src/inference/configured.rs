@@ -1,0 +1,302 @@
+//! What the inputs lane was told of configuration, bundle and program: at the start the differences become change records, before any source runs.
+//!
+//! A file says what was recorded last. It is stored after the records are durable: after a crash in between they are recorded again, which changes
+//! nothing. A change that comes while the agent runs is announced first, for the same reason.
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hark_protocol::topics::{Event, EventKind, LaneName, Name, TsSource};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info, warn};
+
+use super::change::{BUNDLE, CONFIGURATION, PROGRAM};
+use crate::{
+    buffer::{
+        BufferError, Position, SmallFile,
+        commit::{AppendError, Appender},
+    },
+    clock::Clock,
+    config::{self, Config},
+    record::{Body, Entry, Stamp},
+};
+
+const FILE: &str = "configured";
+const FORM: u32 = 1;
+/// Bundles of which copies are kept: no backlog reaches further back than so many updates.
+const BUNDLES_MAX: usize = 4;
+
+/// The last records of each subject.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Recorded {
+    program: Option<Name>,
+    /// Hashes and places, the one in force last.
+    bundles: Vec<(Name, Position)>,
+    /// Hash and place by asset.
+    assets: BTreeMap<Name, (Name, Position)>,
+}
+
+/// What is configured, and what of it is recorded.
+#[derive(Debug)]
+pub struct Configured {
+    stored: Mutex<(SmallFile, Recorded)>,
+    assets: BTreeMap<Name, config::Asset>,
+    bundle: Name,
+    origin: hark_protocol::topics::Origin,
+    clock: Clock,
+}
+
+/// A difference between what is configured and what is recorded.
+struct Difference {
+    subject: Subject,
+    event: Event,
+}
+
+#[derive(Clone, PartialEq)]
+enum Subject {
+    Program,
+    Bundle,
+    Asset(Name),
+}
+
+impl Configured {
+    /// What `config` says now, with the `bundle` offered, beside what was recorded under its data directory.
+    ///
+    /// # Errors
+    /// [`BufferError`] if the disk cannot be read.
+    pub fn open(config: &Config, bundle: Name, clock: Clock) -> Result<Self, BufferError> {
+        let (file, content) = SmallFile::open(&config.buffer.dir, FILE)?;
+        let recorded = content.as_deref().and_then(decode).unwrap_or_default();
+        Ok(Self { stored: Mutex::new((file, recorded)), assets: config.assets.clone(), bundle, origin: config.gateway.origin, clock })
+    }
+
+    /// The bundles whose copies are needed, the newest last.
+    pub fn bundles(&self) -> Vec<Name> {
+        self.stored().1.bundles.iter().map(|(hash, _)| hash.clone()).collect()
+    }
+
+    /// Appends a change record for each difference and returns when they are durable. Gives how many.
+    ///
+    /// # Errors
+    /// [`AppendError::Stopped`] if the commit loop has ended.
+    pub async fn record(&self, appender: &Appender) -> Result<usize, AppendError> {
+        let differences = self.differences();
+        let entries = self.entries(&differences);
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        match appender.append_durably(LaneName::Inputs, entries, true).await {
+            Ok(committed) => self.note(&differences, committed.first),
+            Err(refused @ AppendError::Refused(_)) => {
+                warn!(%refused, "the changes are recorded one by one");
+                for difference in &differences {
+                    match appender.append_durably(LaneName::Inputs, self.entries(std::slice::from_ref(difference)), true).await {
+                        Ok(committed) => self.note(std::slice::from_ref(difference), committed.first),
+                        Err(AppendError::Refused(problem)) => {
+                            error!(asset = difference.asset().as_deref(), %problem, "a configuration is too large to be recorded and does not act");
+                        }
+                        Err(stopped) => return Err(stopped),
+                    }
+                }
+            }
+            Err(stopped) => return Err(stopped),
+        }
+        Ok(differences.len())
+    }
+
+    /// Records `from` to `to` of the inputs lane are lost: what they said is said again. From a thread outside the runtime.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the log does not take it.
+    pub fn blocking_repair(&self, from: Position, to: Position, appender: &Appender) -> Result<(), AppendError> {
+        let lost = |at: &Position| (from..=to).contains(at);
+        {
+            let mut stored = self.stored();
+            let recorded = &mut stored.1;
+            recorded.assets.retain(|_, (_, at)| !lost(at));
+            recorded.bundles.retain(|(_, at)| !lost(at));
+        }
+        let differences = self.differences();
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let committed = appender.blocking_append_durably(LaneName::Inputs, self.entries(&differences), true)?;
+        warn!(records = differences.len(), "change records were lost with a part of the buffer and are repeated");
+        self.note(&differences, committed.first);
+        Ok(())
+    }
+
+    /// A change of `asset` is about to be appended: until [`Self::changed`], nobody knows what is recorded.
+    pub fn announce(&self, asset: &Name) {
+        let mut stored = self.stored();
+        if stored.1.assets.remove(asset).is_some() {
+            store(&mut stored);
+        }
+    }
+
+    /// The announced change is durable at `position`. The file of the asset wins again at the next start.
+    pub fn changed(&self, asset: Name, hash: Name, position: Position) {
+        let mut stored = self.stored();
+        stored.1.assets.insert(asset, (hash, position));
+        store(&mut stored);
+    }
+
+    fn stored(&self) -> MutexGuard<'_, (SmallFile, Recorded)> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In the order in which they act: what computes, then what is computed.
+    fn differences(&self) -> Vec<Difference> {
+        let recorded = self.stored().1.clone();
+        let program: Name = env!("CARGO_PKG_VERSION").into();
+        let mut differences = Vec::new();
+        if recorded.program.as_ref() != Some(&program) {
+            differences.push(Difference { subject: Subject::Program, event: change(PROGRAM, recorded.program.as_ref(), Some(&program)) });
+        }
+        let bundle = recorded.bundles.last().map(|(hash, _)| hash);
+        if bundle != Some(&self.bundle) {
+            differences.push(Difference { subject: Subject::Bundle, event: change(BUNDLE, bundle, Some(&self.bundle)) });
+        }
+        for (id, (hash, _)) in recorded.assets.iter().filter(|(id, _)| !self.assets.contains_key(*id)) {
+            differences.push(Difference { subject: Subject::Asset(id.clone()), event: change(CONFIGURATION, Some(hash), None) });
+        }
+        for (id, asset) in &self.assets {
+            let before = recorded.assets.get(id).map(|(hash, _)| hash);
+            if before == Some(&asset.hash) {
+                continue;
+            }
+            let event = change(CONFIGURATION, before, Some(&asset.hash));
+            let event = Event { detail_json: Some(configuration(asset)), ..event };
+            differences.push(Difference { subject: Subject::Asset(id.clone()), event });
+        }
+        differences
+    }
+
+    fn entries(&self, differences: &[Difference]) -> Vec<Entry> {
+        let now = self.clock.now();
+        let entry = |difference: &Difference| {
+            let stamp = Stamp { asset: difference.asset(), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.origin };
+            Entry { stamp, cause: None, body: Body::Event(difference.event.clone().into()) }
+        };
+        differences.iter().map(entry).collect()
+    }
+
+    /// `differences` are durable from `first` on.
+    fn note(&self, differences: &[Difference], first: Position) {
+        let mut stored = self.stored();
+        for (seq, Difference { subject, event }) in (first.seq..).zip(differences) {
+            let at = Position { seq, ..first };
+            info!(what = event.what.as_deref(), asset = subject.asset().as_deref(), before = event.hash_before.as_deref(), after = event.hash_after.as_deref(), position = %at, "change recorded");
+            let recorded = &mut stored.1;
+            match (subject, &event.hash_after) {
+                (Subject::Program, hash) => recorded.program = hash.clone(),
+                (Subject::Bundle, hash) => {
+                    recorded.bundles.retain(|(known, _)| Some(known) != hash.as_ref());
+                    recorded.bundles.extend(hash.clone().map(|hash| (hash, at)));
+                    let superfluous = recorded.bundles.len().saturating_sub(BUNDLES_MAX);
+                    recorded.bundles.drain(..superfluous);
+                }
+                (Subject::Asset(id), Some(hash)) => drop(recorded.assets.insert(id.clone(), (hash.clone(), at))),
+                (Subject::Asset(id), None) => drop(recorded.assets.remove(id)),
+            }
+        }
+        store(&mut stored);
+    }
+}
+
+impl Difference {
+    fn asset(&self) -> Option<Name> {
+        self.subject.asset()
+    }
+}
+
+impl Subject {
+    fn asset(&self) -> Option<Name> {
+        if let Self::Asset(id) = self { Some(id.clone()) } else { None }
+    }
+}
+
+/// A configuration as a change record holds it.
+pub fn configuration(asset: &config::Asset) -> Name {
+    serde_json::to_string(asset).expect("a checked configuration has text keys and finite numbers").into()
+}
+
+fn change(what: &str, before: Option<&Name>, after: Option<&Name>) -> Event {
+    Event { what: Some(what.into()), hash_before: before.cloned(), hash_after: after.cloned(), ..Event::new(EventKind::Change) }
+}
+
+/// A file that cannot be stored is no reason to stop: the same changes are recorded again at the next start.
+fn store(stored: &mut MutexGuard<'_, (SmallFile, Recorded)>) {
+    let (file, recorded) = &mut **stored;
+    let bytes = postcard::to_allocvec(&(FORM, &*recorded)).expect("plain data into growing memory cannot fail");
+    if let Err(problem) = file.store(&bytes) {
+        warn!(%problem, "what was recorded of the configuration cannot be noted");
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Recorded> {
+    let (form, rest) = postcard::take_from_bytes::<u32>(bytes).ok()?;
+    if form != FORM {
+        return None;
+    }
+    postcard::from_bytes(rest).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn configured(dir: &Path, edit: impl FnOnce(&mut Config)) -> Configured {
+        let mut config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
+        config.buffer.dir = dir.to_owned();
+        edit(&mut config);
+        Configured::open(&config, "bundle-1".into(), Clock::new()).unwrap()
+    }
+
+    fn told(differences: &[Difference]) -> Vec<(String, Option<String>, bool)> {
+        let text = |name: Option<Name>| name.map(|name| name.to_string());
+        differences.iter().map(|d| (d.event.what.as_deref().unwrap().to_owned(), text(d.asset()), d.event.hash_after.is_some())).collect()
+    }
+
+    #[test]
+    fn each_difference_is_recorded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Position { ordinal: 1, seq: 1 };
+        let first = configured(dir.path(), |_| {});
+        let expected = [("program", None), ("bundle", None), ("configuration", Some("fan-7")), ("configuration", Some("pump-1"))];
+        let expected = expected.map(|(what, asset)| (what.to_owned(), asset.map(str::to_owned), true));
+        assert_eq!(told(&first.differences()), expected);
+        first.note(&first.differences(), at);
+        assert_eq!(told(&configured(dir.path(), |_| {}).differences()), []);
+        let changed = configured(dir.path(), |config| {
+            config.assets.remove("fan-7");
+            config.assets.get_mut("pump-1").unwrap().hash = "other".into();
+        });
+        let expected = [("configuration".to_owned(), Some("fan-7".to_owned()), false), ("configuration".to_owned(), Some("pump-1".to_owned()), true)];
+        assert_eq!(told(&changed.differences()), expected);
+    }
+
+    #[test]
+    fn a_change_that_was_cut_off_is_recorded_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = configured(dir.path(), |_| {});
+        first.note(&first.differences(), Position { ordinal: 1, seq: 1 });
+        first.announce(&"pump-1".into());
+        let unsure = configured(dir.path(), |_| {});
+        assert_eq!(told(&unsure.differences()), [("configuration".to_owned(), Some("pump-1".to_owned()), true)]);
+        unsure.changed("pump-1".into(), "other".into(), Position { ordinal: 1, seq: 9 });
+        assert_eq!(configured(dir.path(), |_| {}).differences().len(), 1, "the file wins at the next start");
+    }
+
+    #[test]
+    fn a_configuration_survives_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        for asset in configured(dir.path(), |_| {}).assets.values() {
+            let read: config::Asset = serde_json::from_str(&configuration(asset)).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{asset:?}"));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What inference counts.
+use serde::Serialize;
+
+/// What inference counted since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EngineCounters {
+    /// Readings seen.
+    pub readings: u64,
+    /// Readings, ticks and commands of assets that are not configured.
+    pub unknown_asset: u64,
+    /// Readings of points that are not configured.
+    pub unknown_point: u64,
+    /// Readings older than the open slot; not used.
+    pub late: u64,
+    /// Readings whose time runs ahead of the gateway's; stored, not used.
+    pub ahead: u64,
+    /// Readings of scored points without a usable value.
+    pub bad: u64,
+    /// Times that an asset's clock was found set back.
+    pub clock_set_back: u64,
+    /// Rows closed.
+    pub rows: u64,
+    /// Rows with a score.
+    pub rows_scored: u64,
+    /// Rows without one because a point had no usable value.
+    pub rows_missing_point: u64,
+    /// Rows on which the model failed.
+    pub model_failures: u64,
+    /// Predictions given.
+    pub predictions: u64,
+    /// Alarm changes given.
+    pub alarm_changes: u64,
+    /// Times that an asset was found silent for longer than its stale limit.
+    pub silences: u64,
+    /// Commands seen, repeated ones left out.
+    pub commands: u64,
+    /// Commands that were applied before.
+    pub commands_repeated: u64,
+    /// Changes of configuration or bundle that took effect.
+    pub changes: u64,
+    /// Changes that could not be used; what was in force stays.
+    pub changes_refused: u64,
+    /// Corrections of the gateway's clock that made assets start their windows anew.
+    pub clock_corrections: u64,
+    /// Gaps in the inputs that were passed.
+    pub gaps: u64,
+}
+
+impl EngineCounters {
+    /// All of them by name, for `/metrics`.
+    pub fn named(&self) -> [(&'static str, u64); 20] {
+        [
+            ("readings", self.readings),
+            ("unknown_asset", self.unknown_asset),
+            ("unknown_point", self.unknown_point),
+            ("late", self.late),
+            ("ahead", self.ahead),
+            ("bad", self.bad),
+            ("clock_set_back", self.clock_set_back),
+            ("rows", self.rows),
+            ("rows_scored", self.rows_scored),
+            ("rows_missing_point", self.rows_missing_point),
+            ("model_failures", self.model_failures),
+            ("predictions", self.predictions),
+            ("alarm_changes", self.alarm_changes),
+            ("silences", self.silences),
+            ("commands", self.commands),
+            ("commands_repeated", self.commands_repeated),
+            ("changes", self.changes),
+            ("changes_refused", self.changes_refused),
+            ("clock_corrections", self.clock_corrections),
+            ("gaps", self.gaps),
+        ]
+    }
+}

@@ -1,0 +1,311 @@
+//! Promise 5 without brokers: killed anywhere, any number of times, the outputs in the log are those of a run that nothing disturbed.
+//!
+//! The log is played by vectors. A kill loses the engine, the outputs that were not durable yet (lane by lane another part of them), and nothing
+//! else; a start restores the newest checkpoint or the one before it, and reads on.
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use hark_protocol::topics::{Clock, Quality, Reading, Timestamp, TsSource};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config,
+    inference::{baseline::tests::Noise, configured},
+    record::Stamp,
+};
+
+const SECOND: i64 = 1_000_000;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
+}
+
+fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
+    let point = |id: &&str| config::Point {
+        id: (*id).into(),
+        unit: "1".into(),
+        column: None,
+        range: None,
+        map: BTreeMap::new(),
+        scored: scored.contains(id),
+    };
+    config::Asset {
+        id: "pump".into(),
+        name: "Pump".into(),
+        path: None,
+        class: None,
+        grid: Duration::from_secs(1),
+        stale_after: Duration::from_secs(stale_s),
+        predict_every: Duration::from_secs(2),
+        commissioning: config::Commissioning { rows: 60, held_back: 20 },
+        alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
+        points: ["a", "b", "c"].iter().map(point).collect(),
+        waveforms: Vec::new(),
+        hash: hash.into(),
+    }
+}
+
+/// What may happen to the asset, in any order.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Run(usize),
+    Fault(usize),
+    Silent(usize),
+    BackInTime,
+    Command(u8),
+    Configure(u8),
+    ClockStep(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (10_usize..90).prop_map(Step::Run),
+        4 => (5_usize..30).prop_map(Step::Fault),
+        3 => (1_usize..12).prop_map(Step::Silent),
+        1 => Just(Step::BackInTime),
+        3 => (0_u8..6).prop_map(Step::Command),
+        2 => (0_u8..4).prop_map(Step::Configure),
+        1 => (-4_000_i64..4_000).prop_map(Step::ClockStep),
+    ]
+}
+
+/// The inputs lane that `steps` make.
+struct Lane {
+    entries: Vec<Entry>,
+    now_us: i64,
+    noise: Noise,
+    a: f64,
+}
+
+impl Lane {
+    fn of(steps: &[Step]) -> Vec<Entry> {
+        let mut lane = Self { entries: Vec::new(), now_us: 1_000 * SECOND, noise: Noise(7), a: 0.0 };
+        lane.configure(0);
+        lane.rows(80, true);
+        steps.iter().for_each(|step| lane.step(*step));
+        lane.entries
+    }
+
+    fn push(&mut self, asset: Option<&str>, body: Body) {
+        let stamp = Stamp {
+            asset: asset.map(Into::into),
+            ts: Timestamp(self.now_us),
+            ts_source: TsSource::Gateway,
+            clock: Clock::Synced,
+            origin: Origin::Live,
+        };
+        self.entries.push(Entry { stamp, cause: None, body });
+    }
+
+    fn rows(&mut self, rows: usize, healthy: bool) {
+        for _ in 0..rows {
+            let b = if healthy { 2.0 * self.a + 0.1 * self.noise.next() } else { 9.0 * self.noise.next() };
+            self.a = 0.8 * self.a + self.noise.next();
+            for (point, value) in [("a", self.a), ("b", b), ("c", 0.5 * b)] {
+                let reading = Reading {
+                    point: point.into(),
+                    value: Some(value),
+                    unit: "1".into(),
+                    quality: Quality::Good,
+                    reason: None,
+                    source_seq: None,
+                    boot: "boot".into(),
+                    log_ms: 0,
+                };
+                self.push(Some("pump"), Body::Reading(reading));
+            }
+            self.now_us += SECOND;
+        }
+    }
+
+    fn configure(&mut self, which: u8) {
+        let config = match which {
+            0 => asset("h0", 4, &["a", "b"]),
+            1 => asset("h1", 9, &["a", "b"]),
+            2 => asset("h2", 4, &["a", "b", "c"]),
+            _ => {
+                let event = Event { what: Some("configuration".into()), ..Event::new(EventKind::Change) };
+                return self.push(Some("pump"), Body::Event(event.into()));
+            }
+        };
+        let event = Event {
+            what: Some("configuration".into()),
+            hash_after: Some(config.hash.clone()),
+            detail_json: Some(configured::configuration(&config)),
+            ..Event::new(EventKind::Change)
+        };
+        self.push(Some("pump"), Body::Event(event.into()));
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Run(rows) => self.rows(rows, true),
+            Step::Fault(rows) => self.rows(rows, false),
+            Step::Silent(ticks) => {
+                for _ in 0..ticks {
+                    self.now_us += SECOND;
+                    self.push(Some("pump"), Body::Event(Event::new(EventKind::Tick).into()));
+                }
+            }
+            Step::BackInTime => {
+                let now_us = std::mem::replace(&mut self.now_us, 5 * SECOND);
+                self.rows(40, true);
+                self.now_us = now_us;
+            }
+            Step::Command(which) => {
+                let word = ["acknowledge", "commissioning_accepted", "maintenance_done", "acknowledge", "sing", "acknowledge"][usize::from(which)];
+                let event = Event {
+                    command: Some(word.into()),
+                    command_id: Some(format!("c{}", which % 4).into()),
+                    actor: Some("mw".into()),
+                    ..Event::new(EventKind::Command)
+                };
+                let asset = if which == 5 { "stranger" } else { "pump" };
+                self.push(Some(asset), Body::Event(event.into()));
+            }
+            Step::Configure(which) => self.configure(which),
+            Step::ClockStep(seconds) => {
+                self.now_us += seconds * SECOND;
+                let event = Event { offset_ms: Some(seconds as f64 * 1e3), ..Event::new(EventKind::Clock) };
+                self.push(None, Body::Event(event.into()));
+            }
+        }
+    }
+}
+
+/// Where inference is killed, and what survives.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    /// After so many inputs of this life.
+    after: usize,
+    /// Inputs per checkpoint in this life.
+    checkpoint_every: usize,
+    /// Of the outputs since the last checkpoint, in percent, what is durable; lane by lane.
+    durable: [u8; OUTPUTS.len()],
+    /// The newer generation of the checkpoint is damaged.
+    damaged: bool,
+}
+
+fn kill() -> impl Strategy<Value = Kill> {
+    (1_usize..200, 1_usize..80, prop::array::uniform3(0_u8..=100), prop::bool::weighted(0.2))
+        .prop_map(|(after, checkpoint_every, durable, damaged)| Kill { after, checkpoint_every, durable, damaged })
+}
+
+type Lanes = [Vec<Entry>; OUTPUTS.len()];
+
+fn incarnation(at: usize) -> Position {
+    // A few incarnations, each with its own numbers.
+    Position { ordinal: 1 + (at / 97) as u32, seq: 1 + (at % 97) as u64 }
+}
+
+fn feed(engine: &mut Engine, at: usize, entry: &Entry, emitted: Emitted, lanes: &mut Lanes) {
+    let mut produced = Vec::new();
+    let position = incarnation(at);
+    engine.process(position, &format!("inc-{}", position.ordinal), entry, &mut produced);
+    for (lane, entry) in produced {
+        if !emitted.has(lane, entry.cause) {
+            lanes[OUTPUTS.iter().position(|output| *output == lane).unwrap()].push(entry);
+        }
+    }
+}
+
+fn undisturbed(entries: &[Entry]) -> Lanes {
+    let mut engine = Engine::empty(Bundles::offered_in(&models())).unwrap();
+    let mut lanes = Lanes::default();
+    entries.iter().enumerate().for_each(|(at, entry)| feed(&mut engine, at, entry, Emitted::default(), &mut lanes));
+    lanes
+}
+
+fn killed(entries: &[Entry], kills: &[Kill]) -> Lanes {
+    let bundles = Bundles::offered_in(&models());
+    let mut lanes = Lanes::default();
+    // Two generations: how many inputs they hold, and the state.
+    let mut checkpoints: [Option<(usize, Vec<u8>)>; 2] = [None, None];
+    let forever = Kill { after: usize::MAX, checkpoint_every: 50, durable: [100; 3], damaged: false };
+    for kill in kills.iter().copied().chain([forever]) {
+        let newest = checkpoints[1].clone().filter(|_| !kill.damaged).or_else(|| checkpoints[0].clone());
+        let (mut at, mut engine) = match &newest {
+            Some((at, state)) => (*at, Engine::restore(bundles.clone(), state).unwrap()),
+            None => (0, Engine::empty(bundles.clone()).unwrap()),
+        };
+        let emitted = Emitted(std::array::from_fn(|index| lanes[index].iter().filter_map(|entry| entry.cause).max()));
+        let mut durable: [usize; OUTPUTS.len()] = std::array::from_fn(|index| lanes[index].len());
+        let mut lived = 0;
+        while at < entries.len() && lived < kill.after {
+            feed(&mut engine, at, &entries[at], emitted, &mut lanes);
+            (at, lived) = (at + 1, lived + 1);
+            if lived % kill.checkpoint_every == 0 {
+                // Outputs first: a checkpoint says that they are there.
+                durable = std::array::from_fn(|index| lanes[index].len());
+                checkpoints = [checkpoints[1].take(), Some((at, engine.snapshot()))];
+            }
+        }
+        if lived == kill.after {
+            for (index, lane) in lanes.iter_mut().enumerate() {
+                let since = lane.len() - durable[index];
+                lane.truncate(durable[index] + since * usize::from(kill.durable[index]) / 100);
+            }
+        }
+    }
+    lanes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn killed_anywhere_the_outputs_are_those_of_an_undisturbed_run(
+        steps in prop::collection::vec(step(), 1..14),
+        kills in prop::collection::vec(kill(), 0..12),
+    ) {
+        let entries = Lane::of(&steps);
+        let (expected, found) = (undisturbed(&entries), killed(&entries, &kills));
+        for ((lane, expected), found) in OUTPUTS.iter().zip(&expected).zip(&found) {
+            prop_assert_eq!(expected.len(), found.len(), "outputs in lane {}", lane);
+            for (expected, found) in expected.iter().zip(found) {
+                prop_assert_eq!(expected, found);
+            }
+        }
+    }
+}
+
+/// The steps must reach what is to be compared.
+#[test]
+fn the_steps_reach_scores_alarms_silence_and_answers() {
+    let steps =
+        [Step::Run(60), Step::Fault(20), Step::Command(0), Step::Silent(10), Step::Configure(1), Step::Run(20), Step::Configure(2), Step::Run(70)];
+    let [events, alarms, predictions] = undisturbed(&Lane::of(&steps));
+    let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
+    assert!(events.len() >= 4 && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());
+}
+
+#[test]
+fn checkpoints_stay_within_their_share_of_flash() {
+    for bytes in [100_u64, 4_096, 20_000, 1 << 20] {
+        let written = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + STORE_OVERHEAD_BYTES;
+        let rate = written as f64 / every(bytes).as_secs_f64();
+        assert!(rate <= 1.1 * CHECKPOINT_BYTES_PER_SECOND as f64, "{bytes}: {rate}");
+    }
+}
+
+#[test]
+fn inputs_are_held_for_the_older_generation_unless_space_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, _) = SmallFile::open(dir.path(), "checkpoint").unwrap();
+    let mut checkpoints = Checkpoints {
+        file,
+        fixed: None,
+        every: CHECKPOINT_EVERY,
+        stored_at: Duration::ZERO,
+        newest: None,
+        reported: None,
+        wanted: false,
+        problem_logged: false,
+    };
+    let at = |seq| Position { ordinal: 1, seq };
+    assert_eq!(checkpoints.store(b"1", at(1), false), None);
+    assert_eq!(checkpoints.store(b"2", at(2), false), Some(at(1)));
+    assert_eq!(checkpoints.store(b"3", at(3), true), Some(at(3)));
+    assert!(!checkpoints.is_due(false, Duration::from_secs(9)));
+    assert!(checkpoints.is_due(true, Duration::from_secs(1)));
+}

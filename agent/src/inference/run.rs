@@ -1,0 +1,219 @@
+//! One asset at work: an entry of the log in, outputs out. What must survive a restart is in its [`AssetState`] alone.
+use std::collections::BTreeMap;
+
+use hark_protocol::topics::{Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource};
+
+use super::{
+    BASELINES_MAX, Emit, Shared, alarm,
+    asset::{AssetState, Commissioned, Stage, micros},
+    grid::{Row, Sample},
+    report,
+    stage_a::{Prepared, StageA},
+};
+use crate::{buffer::Position, config, record::Body};
+
+/// An asset with what is made from its configuration and weights, and need not be stored.
+#[derive(Debug)]
+pub(super) struct AssetRun {
+    pub(super) config: config::Asset,
+    /// Index among the scored points; `None` for a point that is not scored.
+    points: BTreeMap<Name, Option<usize>>,
+    pub(super) state: AssetState,
+    prepared: Option<Prepared>,
+}
+
+impl AssetRun {
+    /// An asset of which nothing is known yet.
+    pub(super) fn new(config: config::Asset, lags: usize) -> Self {
+        let state = AssetState::new(&config, lags);
+        Self::with_state(config, state)
+    }
+
+    /// An asset that goes on from `state`, which fits its configuration; [`Self::prepare`] follows.
+    pub(super) fn with_state(config: config::Asset, mut state: AssetState) -> Self {
+        let mut scored = 0..;
+        let points = config.points.iter().map(|point| (point.id.clone(), if point.scored { scored.next() } else { None })).collect();
+        state.grid.set_stale(micros(config.stale_after));
+        Self { state, points, config, prepared: None }
+    }
+
+    /// Makes the weights ready for the bundle in use.
+    pub(super) fn prepare(&mut self, stage_a: &StageA) {
+        self.prepared = self.state.scoring().and_then(|scoring| match stage_a.prepare(&scoring.weights) {
+            Ok(prepared) => Some(prepared),
+            Err(error) => {
+                tracing::error!(asset = %self.config.id, %error, "the weights cannot be used");
+                None
+            }
+        });
+    }
+
+    pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
+        shared.counters.readings += 1;
+        let ts = emit.stamp.ts;
+        let Some(&scored) = self.points.get(&reading.point) else {
+            shared.counters.unknown_point += 1;
+            return;
+        };
+        // A time of the sensor's that runs ahead of the gateway's: it would open a slot for which all other points come late.
+        if reading.reason == Some(QualityReason::Clock) && emit.stamp.ts_source == TsSource::Sensor {
+            shared.counters.ahead += 1;
+            return;
+        }
+        self.state.last_reading = self.state.last_reading.max(Some(ts));
+        let Some(point) = scored else { return };
+        (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
+        if self.state.follows_set_back(ts) {
+            shared.counters.clock_set_back += 1;
+            self.restart_for_clock();
+            self.state.last_reading = Some(ts);
+        }
+        // A bad value is no value, whatever number came with it.
+        let value = reading.value.filter(|value| value.is_finite() && reading.quality != Quality::Bad);
+        shared.counters.bad += u64::from(value.is_none());
+        let offered = self.state.grid.offer(Sample { point, ts, value, quality: reading.quality, position });
+        shared.counters.late += u64::from(offered.late);
+        if offered.restarted {
+            shared.counters.clock_set_back += 1;
+            self.state.window.clear();
+            self.state.gateway_time = false;
+            self.state.last_reading = Some(ts);
+        }
+        self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
+        for row in offered.overdue.into_iter().chain(offered.complete) {
+            self.row(row, shared, emit);
+        }
+    }
+
+    /// Time passes without readings: the open row is closed, and past the stale limit there is a verdict that says so, at once and then at the pace
+    /// of predictions.
+    pub(super) fn tick(&mut self, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        if let Some(row) = self.state.grid.pass(ts) {
+            self.row(row, shared, emit);
+        }
+        // What was said last before this tick may be lost in a gap: then silence counts from the tick on.
+        if self.state.after_gap && self.state.heard.is_none() {
+            self.state.heard = Some(ts);
+        }
+        let Some(heard) = self.state.heard else { return };
+        self.state.ticked = self.state.ticked.max(Some(ts));
+        if ts.0.saturating_sub(heard.0) <= micros(self.config.stale_after) {
+            return;
+        }
+        shared.counters.silences += u64::from(!std::mem::replace(&mut self.state.silent, true));
+        self.state.fall_silent(ts);
+        self.predict(shared, emit);
+    }
+
+    /// Does what a person asks for; otherwise says why not.
+    pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
+        match event.command.as_deref() {
+            Some("acknowledge") => {
+                let change = self.state.alarm.acknowledge(event.alarm_id.as_ref()).ok_or("there is no such alarm to acknowledge")?;
+                self.emit_alarm(change, event.actor.clone(), shared, emit);
+                Ok(())
+            }
+            Some("commissioning_accepted") => {
+                let commissioned = self.state.commission(self.config.commissioning, shared.stage_a.lags());
+                let commissioned = commissioned.ok_or("the asset is not being commissioned, or has no usable row")?;
+                let refused = matches!(commissioned, Commissioned::Refused { .. });
+                self.commissioned(commissioned, event.actor.clone(), shared, emit);
+                if refused { Err("the rows do not make a baseline") } else { Ok(()) }
+            }
+            Some("maintenance_done") => {
+                self.state.recommission();
+                self.prepared = None;
+                emit.push(LaneName::Events, Body::Event(started(event.actor.clone()).into()));
+                Ok(())
+            }
+            _ => Err("this version does not know the command"),
+        }
+    }
+
+    /// The gateway's clock was corrected by `offset_us` (0: not known): if the asset's times are from it, they do not continue those before.
+    pub(super) fn clock_corrected(&mut self, offset_us: i64) -> bool {
+        let concerned = self.state.gateway_time;
+        if concerned {
+            self.restart_for_clock();
+        } else {
+            self.state.set_back_us = offset_us.saturating_neg().max(0);
+        }
+        concerned
+    }
+
+    fn restart_for_clock(&mut self) {
+        self.state.restart_windows();
+        self.state.alarm.restart_delays();
+        self.state.last_reading = None;
+    }
+
+    /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
+    fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let settings = self.config.commissioning;
+        let completed = self.state.take(row, settings, &mut shared.stage_a, self.prepared.as_ref(), &mut shared.counters);
+        if let Some(commissioned) = completed {
+            self.commissioned(commissioned, None, shared, emit);
+        }
+        let Some(verdict) = &self.state.verdict else { return };
+        if verdict.score.is_some() {
+            let delays = self.config.alarm;
+            let new_id = || format!("{}/{}", emit.cause.ordinal, emit.cause.seq).into();
+            let change = self.state.alarm.update(verdict.above, verdict.ts, micros(delays.on_delay), micros(delays.off_delay), new_id);
+            if let Some(change) = change {
+                self.emit_alarm(change, None, shared, emit);
+            }
+        }
+        self.predict(shared, emit);
+    }
+
+    /// Gives a prediction for the present verdict, if one is due.
+    fn predict(&mut self, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let Some(verdict) = self.state.verdict.clone() else { return };
+        if !self.state.prediction_due(&verdict, micros(self.config.predict_every)) {
+            return;
+        }
+        shared.counters.predictions += 1;
+        let inputs = shared.input_range(verdict.range);
+        let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, inputs);
+        self.state.predicted = Some((self.state.signature(&verdict), verdict.ts));
+        self.state.score_max = None;
+        emit.push(LaneName::Predictions, Body::Prediction(Box::new(prediction)));
+    }
+
+    pub(super) fn emit_alarm(&mut self, change: alarm::Change, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
+        shared.counters.alarm_changes += 1;
+        let inputs = shared.input_range(self.state.verdict.as_ref().and_then(|verdict| verdict.range));
+        let alarm = report::alarm(&self.state, change, &self.config, &shared.model, inputs, actor);
+        emit.push(LaneName::Alarms, Body::Alarm(Box::new(alarm)));
+    }
+
+    fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let event = match commissioned {
+            Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
+            Commissioned::Accepted { fit, rows, range } => {
+                // Named after the input that completed it: unique within the asset, and the same in a replay.
+                let baseline_id: Name = format!("{}-{}", emit.cause.ordinal, emit.cause.seq).into();
+                if let Stage::Scoring(scoring) = &mut self.state.stage {
+                    scoring.baseline_id = baseline_id.clone();
+                }
+                self.prepare(&shared.stage_a);
+                let event = report::accepted(&fit, &baseline_id, rows, actor.clone(), &self.state.scored);
+                let inputs = shared.input_range(Some(range));
+                let made = report::BaselineOf { fit: &fit, id: &baseline_id, rows, inputs, actor };
+                let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
+                let kept = shared.baselines.entry(self.config.id.clone()).or_default();
+                kept.push_back(baseline.into());
+                while kept.len() > BASELINES_MAX {
+                    kept.pop_front();
+                }
+                event
+            }
+        };
+        emit.push(LaneName::Events, Body::Event(event.into()));
+    }
+}
+
+/// The event of a commissioning that begins.
+pub(super) fn started(actor: Option<Name>) -> Event {
+    Event { what: Some("started".into()), actor, ..Event::new(EventKind::Commissioning) }
+}
