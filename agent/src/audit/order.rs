@@ -50,6 +50,6 @@ mod tests {
 
     #[test]
     fn a_circle_has_an_order_all_the_same() {
-        assert_eq!(ranks(&[known(&[1], None, Some(2)), known(&[0], None, Some(1)), known(&[2], None, Some(3))]), [1, 0, 2]);
+        assert_eq!(ranks(&[known(&[1], None, Some(2)), known(&[0], None, Some(1)), known(&[2], None, Some(3))]), [2, 1, 0]);
     }
 }

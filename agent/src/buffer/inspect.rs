@@ -210,6 +210,9 @@ mod tests {
             let (log, mut writer) = Log::open(dir.path(), settings()).unwrap();
             for n in 0..count {
                 writer.append(INPUTS, &samples::noise(n, 1_000)).unwrap();
+                if n % 10 == 9 {
+                    writer.commit().unwrap();
+                }
             }
             writer.commit().unwrap();
             drop((log, writer));

@@ -549,8 +549,9 @@ fn behind_a_gap_the_quality_and_the_reason_say_so() {
     let gap = Some(ScoreReason::InputGap);
     assert_eq!(reasons(&out)[..5], [gap, gap, gap, None, None]);
     let qualities: Vec<Quality> = predictions(&out).iter().map(|p| p.quality).collect();
-    assert!(qualities[..6].iter().all(|quality| *quality == Quality::Uncertain), "{qualities:?}");
-    assert!(qualities[6..].iter().all(|quality| *quality == Quality::Good), "{qualities:?}");
+    // The rows up to the first full window are marked, and so is every window that holds one of them.
+    assert!(qualities[..7].iter().all(|quality| *quality == Quality::Uncertain), "{qualities:?}");
+    assert!(qualities[7..].iter().all(|quality| *quality == Quality::Good), "{qualities:?}");
     assert_eq!(predictions(&out)[0].health_reason.as_deref(), Some("input_gap"));
     // In commissioning too.
     let mut engine = engine_with(|_| {});
