@@ -29,3 +29,11 @@ fn at_least_once_doubles_and_the_ledger_sees_it() -> Result<()> {
     ensure!(outcome.verdict.lost == 0 && outcome.verdict.disordered == 0, "{:?}", outcome.verdict);
     Ok(())
 }
+
+/// What consumers of a plant may rely on.
+#[test]
+fn nothing_is_lost_doubled_or_disordered() -> Result<()> {
+    let outcome = go(&short(15, "exactly_once"))?;
+    ensure!(outcome.verdict.is_clean() && outcome.kills == 15, "{:?}", outcome.verdict);
+    Ok(())
+}

@@ -140,7 +140,7 @@ fn fan(port: u16, over: &AtomicBool) -> Result<()> {
             break;
         }
         let silent = second % 20 >= 14;
-        let load = Load { messages: if silent { 1 } else { 80 }, window: 128, interval: Duration::from_millis(if silent { 1_000 } else { 12 }) };
+        let load = Load { messages: if silent { 2 } else { 80 }, window: 128, interval: Duration::from_millis(if silent { 1_000 } else { 12 }) };
         connection.publish(&load, |message, topic, payload| {
             let at = row + message / 2;
             topic.push_str(match (silent, message % 2) {
@@ -189,7 +189,7 @@ fn kill_again_and_again(agent: &mut Agent, kafka: &Kafka, clock: &Path) -> Resul
         match given {
             Some(Given::Acknowledge) => append(&data, acknowledge(kafka, kill)?)?,
             Some(Given::Change) => append(&data, change(agent)?)?,
-            Some(Given::BootIn1970) => fs::write(clock, "-57y\n")?,
+            Some(Given::BootIn1970) => fs::write(clock, "-56y\n")?,
             _ => {}
         }
         start_ready(agent)?;

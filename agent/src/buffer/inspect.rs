@@ -210,8 +210,11 @@ mod tests {
             let (log, mut writer) = Log::open(dir.path(), settings()).unwrap();
             for n in 0..count {
                 writer.append(INPUTS, &samples::noise(n, 1_000)).unwrap();
-                writer.commit().unwrap();
+                if n % 10 == 9 {
+                    writer.commit().unwrap();
+                }
             }
+            writer.commit().unwrap();
             drop((log, writer));
         }
         dir

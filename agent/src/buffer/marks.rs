@@ -54,6 +54,8 @@ pub enum SourceMark {
 pub struct NodeMark {
     /// Start of the node.
     pub boot: u32,
+    /// The how manieth start of the node that was heard: a boot id is drawn, and does not tell which of two is the later.
+    pub start: u32,
     /// Last stored seq by kind; 0 before the first.
     pub last_seq: [u32; Kind::COUNT],
     /// Frames that the node's ring had dropped before it was first heard.
@@ -68,7 +70,10 @@ impl NodeMark {
     /// Joins two marks of one node: the later start counts, within one start the later frames.
     fn join(&mut self, other: Self) {
         if self.boot != other.boot {
-            *self = other;
+            // The lanes do not hear of a new start in the same commit.
+            if other.start >= self.start {
+                *self = other;
+            }
             return;
         }
         self.last_seq.iter_mut().zip(other.last_seq).for_each(|(seq, other)| *seq = (*seq).max(other));
@@ -220,7 +225,7 @@ mod tests {
         let mut last_seq = [0; Kind::COUNT];
         last_seq[Kind::Features.index()] = features;
         last_seq[Kind::Event.index()] = event;
-        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, last_seq, ..NodeMark::default() } }
+        SourceMark::Node { source: "line".into(), node: 7, mark: NodeMark { boot, start: boot, last_seq, ..NodeMark::default() } }
     }
 
     #[test]
@@ -231,6 +236,10 @@ mod tests {
         assert_eq!(marks.repeated(), [node(1, 5, 2)]);
         marks.apply(&node(2, 1, 0));
         assert_eq!(marks.repeated(), [node(2, 1, 0)]);
+        let mut other_lane = SourceMarks::default();
+        other_lane.apply(&node(1, 0, 9));
+        marks.join(&other_lane);
+        assert_eq!(marks.repeated(), [node(2, 1, 0)], "a lane that has not heard of the new start yet");
     }
 
     #[test]

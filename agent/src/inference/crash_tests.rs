@@ -4,7 +4,7 @@
 //! else; a start restores the newest checkpoint or the one before it, and reads on.
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{Clock, LaneName, Quality, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Clock, Quality, Reading, Timestamp, TsSource};
 use proptest::prelude::*;
 
 use super::*;

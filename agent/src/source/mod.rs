@@ -12,6 +12,7 @@ mod mqtt_session;
 mod mqtt_tests;
 pub mod node;
 mod node_line;
+mod node_report;
 pub mod registry;
 pub mod serial;
 pub mod silence;

@@ -29,7 +29,7 @@ use super::{
     counters::SourceCounters,
     decode::DecodeError,
     mqtt_decode::{Durable, Received},
-    mqtt_session::{Acknowledged, MqttSession},
+    mqtt_session::MqttSession,
     registry::Intake,
     template::Template,
 };
@@ -113,7 +113,6 @@ pub struct Poll {
     /// `None` when leaving.
     received: Option<mpsc::Sender<Received>>,
     acks: Acks,
-    acknowledged: Acknowledged,
     /// That the broker is away was logged since it was last there.
     absence_logged: bool,
     counters: Arc<SourceCounters>,
@@ -168,7 +167,6 @@ pub fn open(
         up: false,
         received: Some(received_tx),
         acks: Acks { durable, waiting: VecDeque::new(), complete: false, farewell_said: false },
-        acknowledged: Acknowledged::default(),
         absence_logged: false,
         counters: counters.clone(),
     };
@@ -216,7 +214,7 @@ impl Poll {
         loop {
             match self.next().await {
                 Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
-                Ok(event) => drop(self.outgoing(&event)),
+                Ok(event) => self.outgoing(&event),
             }
         }
     }
@@ -249,12 +247,6 @@ impl Poll {
             Ok(Event::Incoming(Packet::ConnAck(ack))) => self.connected(ack.session_present).await?,
             Ok(Event::Incoming(Packet::SubAck(ack))) => self.subscribed(&ack.return_codes),
             Ok(Event::Incoming(Packet::Publish(publish))) => self.admit(Message(publish)).await?,
-            Ok(Event::Incoming(Packet::PingResp(_))) if self.up => {
-                let settled = self.acknowledged.answered();
-                if !settled.is_empty() {
-                    self.tell(Received::Settled(settled)).await?;
-                }
-            }
             Ok(event) => self.outgoing(&event),
             Err(error) => {
                 self.disconnected(&error);
@@ -264,15 +256,10 @@ impl Poll {
         Ok(true)
     }
 
-    /// Takes note of what was written. The client tells of it also where the writing failed, after that failure: then nothing is up any more.
-    fn outgoing(&mut self, event: &Event) {
-        match event {
-            Event::Outgoing(Outgoing::PubAck(packet_id)) if self.up => {
-                self.acknowledged.wrote(*packet_id);
-                self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
-            }
-            Event::Outgoing(Outgoing::PingReq) if self.up => self.acknowledged.pinged(),
-            _ => {}
+    /// Counts an acknowledgement that was written. The client tells of it also where the writing failed, after that failure: then nothing is up any more.
+    fn outgoing(&self, event: &Event) {
+        if self.up && matches!(event, Event::Outgoing(Outgoing::PubAck(_))) {
+            self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -326,16 +313,12 @@ impl Poll {
     /// What was to be acknowledged on this connection comes again on the next one.
     fn connection_ended(&mut self) {
         self.up = false;
-        self.acknowledged = Acknowledged::default();
         self.counters.connected.store(false, Ordering::Relaxed);
     }
 
     /// Waits for room in the window. While it waits nothing is polled, so the broker is held back by TCP and by its own in-flight limit.
     async fn admit(&mut self, message: Message) -> Result<(), Stopping> {
         self.counters.received(message.payload().len());
-        if let Some(packet_id) = message.packet_id() {
-            self.acknowledged.received(packet_id);
-        }
         let weight = (message.payload().len() + message.topic().len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
         let room = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX));
         // Longer than this the connection is not left unserved, however many messages it was held up by.

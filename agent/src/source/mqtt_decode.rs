@@ -1,8 +1,5 @@
 //! From the messages of an MQTT session to the log, on a thread of its own.
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use hark_protocol::topics::{LaneName, Quality};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -42,8 +39,6 @@ pub(super) enum Received {
     },
     /// The broker knows nothing of the messages before.
     SessionBegan,
-    /// The broker has the acknowledgements of these packet ids.
-    Settled(BTreeSet<u16>),
 }
 
 /// What is left of a message once it is durable and its bytes are given back: what the broker waits for.
@@ -100,7 +95,6 @@ impl Decode {
                 self.session = MqttSession::default();
                 return batch.marks.push(SESSION_BEGAN);
             }
-            Received::Settled(packet_ids) => return self.session.settle(&packet_ids),
         };
         batch.windows.push(window);
         // A packet id is what the broker waits for; QoS 0 has none, and is never repeated.

@@ -23,6 +23,7 @@ pub const RING_SENT_MS: u64 = 10_000;
 #[derive(Clone, Debug, Default)]
 pub struct NodeSession {
     boot: Option<u32>,
+    start: u32,
     /// When it was first heard, by this start of the agent; ms since the gateway's boot.
     heard_ms: Option<u64>,
     /// Frames wait until then.
@@ -67,6 +68,7 @@ impl NodeSession {
     pub fn restore(mark: &NodeMark) -> Self {
         let mut session = Self {
             boot: Some(mark.boot),
+            start: mark.start,
             resumed: true,
             last: mark.last_seq.map(|seq| (seq > 0).then_some(seq)),
             dropped_before: mark.dropped_before,
@@ -80,7 +82,7 @@ impl NodeSession {
 
     /// What is stored in `lane`, for the mark that stands beside it.
     pub fn mark(&self, in_lane: LaneName) -> NodeMark {
-        let mut mark = NodeMark { boot: self.boot.unwrap_or(0), dropped_before: self.dropped_before, ..NodeMark::default() };
+        let mut mark = NodeMark { boot: self.boot.unwrap_or(0), start: self.start, dropped_before: self.dropped_before, ..NodeMark::default() };
         for kind in Kind::ALL.into_iter().filter(|kind| lane(*kind) == in_lane) {
             mark.last_seq[kind.index()] = self.last[kind.index()].unwrap_or(0);
             mark.dropped_explained[kind.index()] = self.dropped_explained[kind.index()];
@@ -95,8 +97,8 @@ impl NodeSession {
     /// or the first contact of this start of the agent.
     pub fn begin(&mut self, frame: &Frame, now_ms: u64) -> bool {
         if self.boot != Some(frame.boot) {
-            let (boot, dropped) = (Some(frame.boot), frame.dropped);
-            *self = Self { boot, dropped_before: dropped, dropped_seen: dropped, ..Self::default() };
+            let (boot, start, dropped) = (Some(frame.boot), self.start.saturating_add(1), frame.dropped);
+            *self = Self { boot, start, dropped_before: dropped, dropped_seen: dropped, ..Self::default() };
         }
         let begins = self.heard_ms.is_none();
         if begins {
@@ -286,6 +288,7 @@ mod tests {
         let mut s = NodeSession::default();
         check(&mut s, frame(1, 5, 3), Verdict::New { lost: 0 });
         assert!(s.begin(&frame(2, 1, 0), 8) && s.holds());
+        assert_eq!((s.mark(LaneName::Inputs).boot, s.mark(LaneName::Inputs).start), (2, 2));
         check(&mut s, frame(2, 1, 0), Verdict::New { lost: 0 });
     }
 

@@ -2,21 +2,22 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use hark_protocol::{
-    node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, NodeEvent, TimeSync, encode, offset_and_delay},
-    topics::{Event, EventKind, LaneName, Name, Origin, TsSource},
+    node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, TimeSync, encode, offset_and_delay},
+    topics::LaneName,
 };
 use tracing::info;
 
 use super::{
     counters::SourceCounters,
     node::{self, NodeSession, Verdict, samples},
+    node_report::{Report, dropped, dropped_earlier, numbers_vanished, report},
     registry::{Context, Intake},
 };
 use crate::{
     buffer::marks::{NodeMark, SourceMarks},
     clock::Now,
     config::Node,
-    record::{Body as EntryBody, Entry, Stamp},
+    record::Entry,
 };
 
 /// As many frames of a node wait at most: what its rings hold.
@@ -76,14 +77,6 @@ pub(super) struct NodeLine {
     session_began: bool,
     /// When a node last had a report of this name stored, ms since boot.
     reported_ms: BTreeMap<(u32, &'static str), u64>,
-}
-
-/// A report of a node as it is stored and counted.
-struct Report {
-    kind: EventKind,
-    what: &'static str,
-    count: Option<u64>,
-    text: String,
 }
 
 impl NodeLine {
@@ -233,79 +226,20 @@ impl NodeLine {
     }
 }
 
-impl Report {
-    fn entry(self, node: &Node, source: &Name, now: &Now, origin: Origin) -> Entry {
-        let event = Event {
-            source: Some(source.clone()),
-            what: Some(self.what.into()),
-            count: self.count,
-            text: Some(self.text.into()),
-            ..Event::new(self.kind)
-        };
-        let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin };
-        Entry { stamp, cause: None, body: EntryBody::Event(event.into()) }
-    }
-}
-
-fn dropped(frames: u32) -> Report {
-    let text = format!("{frames} frames were dropped by the node before they could be stored");
-    Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text }
-}
-
-/// The numbers went on elsewhere: frames were acknowledged that this log does not hold.
-fn numbers_vanished(frames: u32) -> Report {
-    let text = format!(
-        "{frames} frames are missing that the node neither has nor dropped: acknowledged by another agent, or before the buffer was put back to an older state"
-    );
-    Report { kind: EventKind::SourceLoss, what: "node_numbers", count: Some(frames.into()), text }
-}
-
-/// The count is the node's since its own start: what of it an earlier start of the agent reported is not known.
-fn dropped_earlier(frames: u32) -> Report {
-    let text =
-        format!("the node dropped {frames} frames between its start and this first contact; an earlier contact may have reported some of them");
-    Report { kind: EventKind::SourceLoss, what: "node_ring_earlier", count: Some(frames.into()), text }
-}
-
-fn report(event: NodeEvent) -> Report {
-    let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text };
-    match event {
-        NodeEvent::Overrun { channel, samples } => Report {
-            kind: EventKind::SourceLoss,
-            what: "overrun",
-            count: Some(samples.into()),
-            text: format!("the node lost {samples} samples of channel {channel}: its sample ring was full"),
-        },
-        NodeEvent::Clipped { channel, samples } => Report {
-            count: Some(samples.into()),
-            ..source("clipped", format!("{samples} samples of channel {channel} stood at the end of the sensor's range"))
-        },
-        NodeEvent::Stuck { channel } => source("stuck", format!("channel {channel} had the same value throughout a block")),
-        NodeEvent::ClockStepped { by_us } => source("clock_stepped", format!("the node's clock jumped by {by_us} us")),
-        NodeEvent::SelfTestStarted => source("self_test_started", "the node tests its sensors".to_owned()),
-        NodeEvent::SelfTestEnded { passed } => {
-            let result = if passed { "as they should" } else { "not as they should" };
-            source(if passed { "self_test_passed" } else { "self_test_failed" }, format!("the node's sensors answered {result}"))
-        }
-        NodeEvent::CommandDone { seq } => source("command_done", format!("the node carried out command {seq}")),
-        NodeEvent::CommandRefused { seq } => source("command_refused", format!("the node did not carry out command {seq}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use hark_protocol::{
-        node::{Features, Quantity, Value},
-        topics::{Clock as ClockState, Timestamp},
+        node::{Features, NodeEvent, Quantity, Value},
+        topics::{Clock as ClockState, EventKind, Origin, Timestamp, TsSource},
     };
 
     use super::{
         node::{HOLD_MS, RING_SENT_MS},
         *,
     };
-    use crate::{buffer::marks::SourceMark, clock::Clock, config, source::registry::Registry};
+    use crate::{buffer::marks::SourceMark, clock::Clock, config, record::Body as EntryBody, source::registry::Registry};
 
     const NODE: u32 = 7;
     const AT_US: i64 = 1_767_225_600_000_000;

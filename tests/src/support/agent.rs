@@ -30,11 +30,19 @@ impl Agent {
     /// # Errors
     /// When a file cannot be written or no port is free.
     pub fn configure(program: &str, dir: &Path, gateway: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
+        Self::configure_buffer(program, dir, gateway, "dir = \"data\"", tables, assets)
+    }
+
+    /// The same with all of the table `[buffer]`.
+    ///
+    /// # Errors
+    /// As [`Agent::configure`].
+    pub fn configure_buffer(program: &str, dir: &Path, gateway: &str, buffer: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         std::fs::create_dir_all(dir.join("assets"))?;
         let models = in_clone("models").canonicalize().context("models/ is missing")?;
         let hark = format!(
-            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\ndir = \"data\"\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
+            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\n{buffer}\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
             models.display()
         );
         std::fs::write(dir.join("hark.toml"), hark)?;
@@ -111,6 +119,15 @@ impl Agent {
     /// When it does not run.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("the agent does not run")?.kill()
+    }
+
+    /// Waits until it has ended by itself, and gives how.
+    ///
+    /// # Errors
+    /// When it does not run, or goes on.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        wait_for("the agent to end by itself", within, || process.exited())
     }
 
     /// One scrape of `/metrics`.

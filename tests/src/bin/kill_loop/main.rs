@@ -35,6 +35,7 @@ fn kill() -> Result<ExitCode> {
         return Ok(ExitCode::from(130));
     };
     outcome.verdict.examples.iter().for_each(|example| println!("{example}"));
+    println!("found: {:?}", outcome.verdict.findings);
     let ([kafka, mosquitto, to_kafka, to_mosquitto], [records, named]) = (outcome.faults, outcome.verdict.records);
     println!("{} readings of machines sent, {records} records in Kafka, {named} named in gaps", outcome.sent);
     println!("restarts: Kafka {kafka}, Mosquitto {mosquitto}; faults of the network: to Kafka {to_kafka}, to Mosquitto {to_mosquitto}");

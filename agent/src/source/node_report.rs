@@ -1,0 +1,78 @@
+//! What nodes report, as events of the log. Pure.
+use hark_protocol::{
+    node::NodeEvent,
+    topics::{Event, EventKind, Name, Origin, TsSource},
+};
+
+use crate::{
+    clock::Now,
+    config::Node,
+    record::{Body, Entry, Stamp},
+};
+
+/// A report of a node as it is stored and counted.
+pub(super) struct Report {
+    kind: EventKind,
+    pub(super) what: &'static str,
+    count: Option<u64>,
+    text: String,
+}
+
+impl Report {
+    pub(super) fn entry(self, node: &Node, source: &Name, now: &Now, origin: Origin) -> Entry {
+        let event = Event {
+            source: Some(source.clone()),
+            what: Some(self.what.into()),
+            count: self.count,
+            text: Some(self.text.into()),
+            ..Event::new(self.kind)
+        };
+        let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin };
+        Entry { stamp, cause: None, body: Body::Event(event.into()) }
+    }
+}
+
+pub(super) fn dropped(frames: u32) -> Report {
+    let text = format!("{frames} frames were dropped by the node before they could be stored");
+    Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text }
+}
+
+/// The numbers went on elsewhere: frames were acknowledged that this log does not hold.
+pub(super) fn numbers_vanished(frames: u32) -> Report {
+    let text = format!(
+        "{frames} frames are missing that the node neither has nor dropped: acknowledged by another agent, or before the buffer was put back to an older state"
+    );
+    Report { kind: EventKind::SourceLoss, what: "node_numbers", count: Some(frames.into()), text }
+}
+
+/// The count is the node's since its own start: what of it an earlier start of the agent reported is not known.
+pub(super) fn dropped_earlier(frames: u32) -> Report {
+    let text =
+        format!("the node dropped {frames} frames between its start and this first contact; an earlier contact may have reported some of them");
+    Report { kind: EventKind::SourceLoss, what: "node_ring_earlier", count: Some(frames.into()), text }
+}
+
+pub(super) fn report(event: NodeEvent) -> Report {
+    let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text };
+    match event {
+        NodeEvent::Overrun { channel, samples } => Report {
+            kind: EventKind::SourceLoss,
+            what: "overrun",
+            count: Some(samples.into()),
+            text: format!("the node lost {samples} samples of channel {channel}: its sample ring was full"),
+        },
+        NodeEvent::Clipped { channel, samples } => Report {
+            count: Some(samples.into()),
+            ..source("clipped", format!("{samples} samples of channel {channel} stood at the end of the sensor's range"))
+        },
+        NodeEvent::Stuck { channel } => source("stuck", format!("channel {channel} had the same value throughout a block")),
+        NodeEvent::ClockStepped { by_us } => source("clock_stepped", format!("the node's clock jumped by {by_us} us")),
+        NodeEvent::SelfTestStarted => source("self_test_started", "the node tests its sensors".to_owned()),
+        NodeEvent::SelfTestEnded { passed } => {
+            let result = if passed { "as they should" } else { "not as they should" };
+            source(if passed { "self_test_passed" } else { "self_test_failed" }, format!("the node's sensors answered {result}"))
+        }
+        NodeEvent::CommandDone { seq } => source("command_done", format!("the node carried out command {seq}")),
+        NodeEvent::CommandRefused { seq } => source("command_refused", format!("the node did not carry out command {seq}")),
+    }
+}
