@@ -2,7 +2,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Output},
     time::Duration,
 };
 
@@ -161,11 +161,19 @@ impl Agent {
     /// # Errors
     /// When it fails, with what it says.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")?;
+        let output = self.output(arguments)?;
         if !output.status.success() {
             bail!("`{}` ended with {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
         }
         String::from_utf8(output.stdout).context("the output is no text")
+    }
+
+    /// Runs another subcommand with this configuration, whatever it ends with.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")
     }
 
     /// The last lines of its log, for messages.

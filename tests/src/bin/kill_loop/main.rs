@@ -39,7 +39,13 @@ fn kill() -> Result<ExitCode> {
     let ([kafka, mosquitto, to_kafka, to_mosquitto], [records, named]) = (outcome.faults, outcome.verdict.records);
     println!("{} readings of machines sent, {records} records in Kafka, {named} named in gaps", outcome.sent);
     println!("restarts: Kafka {kafka}, Mosquitto {mosquitto}; faults of the network: to Kafka {to_kafka}, to Mosquitto {to_mosquitto}");
-    let clean = outcome.verdict.is_clean();
+    let audit = match outcome.audit {
+        None => "this agent has none",
+        Some(true) => "clean",
+        Some(false) => "a fault",
+    };
+    println!("hark audit: {audit}");
+    let clean = outcome.is_clean();
     if !clean && std::env::var_os("HARK_KEEP").is_some() {
         println!("everything is kept in {}", dir.keep().display());
     }
