@@ -41,8 +41,11 @@ use self::{
     kafka::{GRACE, Kafka},
     latest::Latest,
     mark::Mark,
-    message::Sender,
     refused::Refused,
+};
+pub use self::{
+    mark::stored as stored_mark,
+    message::{Sender, gateway_stamp},
 };
 use crate::{
     buffer::{BufferError, Cursor, FollowError, Follower, Log, Position, commit::Appender},
@@ -262,7 +265,7 @@ impl<D: Destination> Forward<D> {
                 return Ok(Ended::Stopped);
             }
             if deadline.is_none() && !turn.full {
-                self.pause(began, stop);
+                self.pause(began, turn.moved, stop);
             }
         }
     }
@@ -284,15 +287,17 @@ impl<D: Destination> Forward<D> {
         Ok(turn)
     }
 
-    /// Until the next transaction may begin, and then until there is something to send.
-    fn pause(&self, began: Duration, stop: &Stop) {
+    /// Waits: after a transaction until the next one may begin, else until there is something to send.
+    fn pause(&self, began: Duration, moved: bool, stop: &Stop) {
         let every = if self.config.metered { METERED_EVERY } else { LIVE_EVERY };
-        let now = self.clock.monotonic();
-        let paced = self.pace.wait(now).min(every);
-        if stop.wait((began + every).saturating_sub(now).min(every).max(paced)) {
-            return;
+        let inputs = self.lanes.at()[LaneName::Inputs as usize];
+        if moved || self.log.wait(LaneName::Inputs, inputs, Duration::ZERO) {
+            let now = self.clock.monotonic();
+            let paced = self.pace.wait(now).min(every);
+            stop.wait(if paced.is_zero() { (began + every).saturating_sub(now) } else { paced });
+        } else {
+            self.log.wait(LaneName::Inputs, inputs, IDLE);
         }
-        self.log.wait(LaneName::Inputs, self.lanes.at()[LaneName::Inputs as usize], IDLE);
     }
 
     /// What follows from a failure. The same problem is logged once, however often it is met.

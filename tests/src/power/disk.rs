@@ -413,7 +413,8 @@ mod tests {
 
     #[test]
     fn a_sync_covers_what_was_written_before_it_began() {
-        let during = [Step::SyncBegan { id: 2, fd: 3, data_only: true }].into_iter().chain(write(5, 3, 0, b"late")).chain([Step::SyncEnded { id: 2 }]);
+        let during =
+            [Step::SyncBegan { id: 2, fd: 3, data_only: true }].into_iter().chain(write(5, 3, 0, b"late")).chain([Step::SyncEnded { id: 2 }]);
         let steps = open(3, "/d/a").into_iter().chain(open(4, "/d")).chain(sync(9, 4)).chain(during);
         assert_eq!(after(&disk(steps), Luck::Nothing, 1), [("a".to_owned(), Vec::new())].into());
     }
