@@ -116,7 +116,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let (entry, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
         if entry.is_dir() {
             copy(&entry, &target)?;
-        } else {
+        } else if entry.is_file() {
+            // The socket of the running agent stays where it is.
             std::fs::copy(entry, target)?;
         }
     }
@@ -235,22 +236,22 @@ fn a_fresh_directory_under_an_old_id_goes_on() -> Result<()> {
 /// A cloned gateway: both shut each other out, both say so, and what either accepts arrives once.
 #[test]
 fn two_agents_under_one_id_raise_an_alarm_and_lose_nothing() -> Result<()> {
-    const EACH: u32 = 4_000;
+    const PART: u32 = 50;
     let site = Site::new()?;
     let mut agents = [site.agent("a", "duplicate_wait = \"5s\"", "1")?, site.agent("b", "duplicate_wait = \"5s\"", "1")?];
     for agent in &mut agents {
         start_ready(agent)?;
     }
-    for part in 0..20 {
-        for (first, name) in [(0, "a"), (EACH, "b")] {
-            let from = first + part * EACH / 20;
-            site.publish(name, from..from + EACH / 20)?;
+    // Only who has something to send finds itself shut out.
+    let mut published = 0;
+    wait_for("the alarm", SOON, || {
+        for name in ["a", "b"] {
+            site.publish(name, published..published + PART)?;
+            published += PART;
         }
-        let taken = f64::from((part + 1) * EACH / 20);
-        wait_until("the part to be taken", SOON, || agents.iter().all(|agent| metric(agent, "hark_source_readings_accepted_total") >= taken))?;
-    }
-    wait_until("the alarm", SOON, || agents.iter().any(|agent| metric(agent, "hark_forward_fenced_total") >= 3.0))?;
-    site.wait_for_numbers(0..2 * EACH)?;
+        Ok(agents.iter().any(|agent| metric(agent, "hark_forward_fenced_total") >= 3.0).then_some(()))
+    })?;
+    site.wait_for_numbers(0..published)?;
     wait_until("the event", SOON, || site.events("duplicate_gateway").is_ok_and(|events| !events.is_empty()))?;
     for agent in &mut agents {
         agent.stop()?;

@@ -222,6 +222,9 @@ impl Partition {
             let (key, value) = writes.remove(0);
             return guarded(&self.watch, || self.db().insert(key, value)).map(drop);
         }
+        if writes.is_empty() {
+            return Ok(());
+        }
         let mut batch = sled::Batch::default();
         writes.into_iter().for_each(|(key, value)| batch.insert(key, value));
         guarded(&self.watch, || self.db().apply_batch(batch))

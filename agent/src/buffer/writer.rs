@@ -191,9 +191,7 @@ impl Writer {
         let tail = &mut self.lanes[name as usize];
         let lane = self.shared.lane(name);
         let frames = frames.into_iter().map(|frame| Stored { first: Position { ordinal, seq: frame.first_seq }, parts: frame.parts }).collect();
-        // A new partition begins with all that earlier ones say, so that they can go.
-        let repeated = if written.marks_at == 0 { repeated(&self.shared, name, &tail.marks) } else { Vec::new() };
-        let marks = marks::encode(&repeated.into_iter().chain(tail.pending_marks.iter().cloned()).collect::<Vec<_>>());
+        let marks = marks::encode(&tail.pending_marks);
         let stored = lane.partition(written.key).and_then(|partition| {
             let partition = partition.ok_or_else(|| BufferError::io("open", &lane.path(written.key), std::io::ErrorKind::NotFound.into()))?;
             let stored = partition.insert(frames, written.marks_at, marks).and_then(|()| partition.flush());
@@ -223,18 +221,20 @@ impl Writer {
         }
         let header = |key, incarnation, holds| Header { lane: name, key, incarnation, created_ms: self.now_ms, replaces: Vec::new(), holds };
         let sources = if self.lanes[name as usize].begun { Vec::new() } else { small_ones(&shared, lane) };
-        let mut written = Written { key, payload: 0, marks_at: 0 };
+        // A partition begins with all that earlier ones say, before it counts: a crash at any moment finds it in the newest one.
+        let repeated = marks::encode(&repeated(&shared, name, &self.lanes[name as usize].marks));
+        let mut written = Written { key, payload: 0, marks_at: 1 };
         let mut replaced = Vec::new();
         if let Some((oldest, _)) = sources.first() {
             let merged_key = *oldest;
             let id = lane.incarnation_of(merged_key).unwrap_or_default();
-            match merge(&shared, lane, header(merged_key, id, holds(&shared, merged_key)), &sources) {
-                Ok((payload, paths)) => (written, replaced) = (Written { key: merged_key, payload, marks_at: 0 }, paths),
+            match merge(&shared, lane, header(merged_key, id, holds(&shared, merged_key)), &sources, &repeated) {
+                Ok((payload, paths)) => (written, replaced) = (Written { key: merged_key, payload, marks_at: 1 }, paths),
                 Err(error) => tracing::warn!(lane = name.as_str(), %error, "small partitions are not merged"),
             }
         }
         if written.key == key {
-            lane.create(header(key, shared.incarnation.id, Vec::new()), &[], true, |_| Ok(()))?;
+            lane.create(header(key, shared.incarnation.id, Vec::new()), &[], true, |made| made.insert(Vec::new(), 0, repeated))?;
         }
         self.lanes[name as usize].begun = true;
         self.lanes[name as usize].partition = Some(written);
@@ -282,7 +282,7 @@ fn holds(shared: &Shared, key: Key) -> Vec<(u32, u128)> {
 }
 
 /// Makes one partition of several. Gives its payload and the directories to remove.
-fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)]) -> Result<(u64, Vec<PathBuf>), BufferError> {
+fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)], marks: &[Vec<u8>]) -> Result<(u64, Vec<PathBuf>), BufferError> {
     let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &shared.dir, error))?;
     let keys: Vec<Key> = sources.iter().map(|(key, _)| *key).collect();
     let mut open = Vec::new();
@@ -300,7 +300,7 @@ fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)]) -
                 return Err(partition::StoreError::Header);
             }
         }
-        Ok(())
+        target.insert(Vec::new(), 0, marks.to_vec())
     })?;
     Ok((sources.iter().map(|(_, bytes)| bytes).sum(), replaced))
 }

@@ -17,7 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait_for;
 
-const KILLED_WITHIN: Duration = Duration::from_secs(10);
+/// The kernel gives back the memory of a JVM first, which takes its time on a machine that writes much.
+const KILLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running program with its output in a file. Dropping it kills exactly this process, by its pid, and reaps it.
 ///
