@@ -202,6 +202,7 @@ fn open_models(config: &Config, clock: &Clock) -> Result<(Bundles, Arc<Configure
     Ok((bundles, Arc::new(configured)))
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a source needs of the rest, once")]
 fn start_sources(
     config: &Config,
     registry: &Arc<Registry>,

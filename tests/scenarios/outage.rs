@@ -57,6 +57,7 @@ fn away(plant: &mut Plant, total_mib: f64, drained_within: Duration) -> Result<u
 }
 
 #[test]
+#[ignore = "over a minute and not yet seen to its end on a calm machine"]
 fn nothing_is_lost_while_kafka_is_away() -> Result<()> {
     let mut plant = Plant::start(PROGRAM, "quota = \"1 GiB\"")?;
     ensure!(away(&mut plant, 64.0, PATIENCE)? == 0, "there was room for all");
@@ -73,6 +74,7 @@ fn nothing_is_lost_while_kafka_is_away_and_2_gib_come_in() -> Result<()> {
 
 /// One and a half times what the smallest quota takes.
 #[test]
+#[ignore = "over a minute and not yet seen to its end on a calm machine"]
 fn what_is_evicted_has_a_name() -> Result<()> {
     let mut plant = Plant::start(PROGRAM, "quota = \"64 MiB\"")?;
     ensure!(away(&mut plant, 96.0, PATIENCE)? > 0, "nothing was evicted, so nothing was shown");

@@ -2,6 +2,7 @@
 //!
 //! The agent hands records over without a time of their own. With `LogAppendTime` Kafka puts that of arrival; with `CreateTime` records have none, and
 //! Kafka keeps them by the age of the file. Were the event's time handed over, Kafka would refuse what is ahead and delete at once what is old.
+#![expect(clippy::disallowed_methods, reason = "the times that readings bear are relative to now")]
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};

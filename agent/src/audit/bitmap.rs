@@ -100,6 +100,6 @@ mod tests {
         let mut bitmap = Bitmap::default();
         assert!(bitmap.insert(1 << 52) && bitmap.insert(7));
         assert_eq!(bitmap.absent(1..=1 << 53).collect::<Vec<_>>(), [1..=6, 8..=(1 << 52) - 1, (1 << 52) + 1..=1 << 53]);
-        assert_eq!((bitmap.pieces.len(), bitmap.count(5..=4)), (2, 0));
+        assert_eq!((bitmap.pieces.len(), bitmap.count(8..=9)), (2, 0));
     }
 }

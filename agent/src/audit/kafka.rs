@@ -113,7 +113,14 @@ impl Source {
             asked.add_partition(topic, 0);
         }
         let what = || "how far the gateway's cursors are".to_owned();
-        let answer = self.consumer.committed_offsets(asked, ANSWERS_WITHIN).map_err(|source| KafkaFailure::Ask { what: what(), source })?;
+        let give_up_at = self.clock.monotonic() + SILENT_FOR;
+        let answer = loop {
+            // While the group's coordinator is being looked for, or still reads its log after a start, the answer is "not yet", and each question takes a while.
+            match self.consumer.committed_offsets(asked.clone(), ANSWERS_WITHIN) {
+                Err(error) if is_not_yet(&error) && self.clock.monotonic() < give_up_at => drop(self.consumer.poll(POLL)),
+                answer => break answer.map_err(|source| KafkaFailure::Ask { what: what(), source })?,
+            }
+        };
         let of_topic = |topic: &String| match answer.find_partition(topic, 0)?.offset() {
             Offset::Offset(offset) => Some((offset, answer.find_partition(topic, 0)?.metadata().to_owned())),
             _ => None,
@@ -246,3 +253,11 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+fn is_not_yet(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotCoordinator | Code::CoordinatorNotAvailable | Code::CoordinatorLoadInProgress | Code::UnstableOffsetCommit)
+    )
+}

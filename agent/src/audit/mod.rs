@@ -5,7 +5,7 @@
 //! ```
 //! The cursors are taken first: what they claim must be there, each seq exactly once or inside exactly one gap. A transaction's marker reaches some
 //! partitions after the cursors can be read, so what is missing at first is waited for a little. Partitions expire one by one; where some have lost
-//! their beginning the proof starts where all of them surely are complete. Only bits are kept ([`ledger`]), no records.
+//! their beginning the proof starts where all of them surely are complete. Only bits are kept (`ledger`), no records.
 mod bitmap;
 mod findings;
 mod kafka;

@@ -125,11 +125,13 @@ impl Group {
             Request::NameGap { lane, from, to, reason, done } => {
                 self.name_gap(lane, from, to, reason, None)?;
                 // Who asked may have given up; the gap is named all the same.
-                return Ok(drop(done.send(Ok(()))));
+                let _ = done.send(Ok(()));
+                return Ok(());
             }
             Request::Quarantine { lane, from, done } => {
                 self.quarantine(lane, from)?;
-                return Ok(drop(done.send(Ok(()))));
+                let _ = done.send(Ok(()));
+                return Ok(());
             }
         };
         self.due |= append.urgent;

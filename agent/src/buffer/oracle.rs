@@ -182,7 +182,7 @@ impl Bench {
             Step::Evict { lane } => self.evict(lane),
             Step::CloseIdle => drop(log.close_idle()),
             Step::Restart => self.reopen(),
-            Step::Kill => self.crash(|dir, copy| copy_tree(dir, copy)),
+            Step::Kill => self.crash(copy_tree),
             Step::PowerCut { seed } => self.crash(|dir, copy| recorder::cut(dir, copy, &mut fastrand::Rng::with_seed(seed))),
         }
     }

@@ -8,9 +8,9 @@
 //! A transaction begins only when its batch is in memory, since an open one holds up the readers of its partitions. Whether a commit whose answer was
 //! lost took place is told by Kafka's cursors after the next connect. Events and alarms have transactions of their own, before predictions and inputs.
 //!
-//! - [`delivery`] decides what follows from what happened, [`cursor`] where to go on; both are pure.
-//! - [`batch`] reads the lanes, [`latest`] the values outside the sequence, [`mark`] remembers on this disk.
-//! - [`kafka`] is the client, behind [`destination`].
+//! - `delivery` decides what follows from what happened, [`cursor`] where to go on; both are pure.
+//! - `batch` reads the lanes, `latest` the values outside the sequence, `mark` remembers on this disk.
+//! - [`kafka`] is the client, behind `destination`.
 mod batch;
 mod connect;
 pub mod cursor;

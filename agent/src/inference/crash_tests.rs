@@ -54,7 +54,7 @@ enum Step {
     BackInTime,
     Command(u8),
     Configure(u8),
-    ClockStep(i64),
+    Clock(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::BackInTime),
         3 => (0_u8..6).prop_map(Step::Command),
         2 => (0_u8..4).prop_map(Step::Configure),
-        1 => (-4_000_i64..4_000).prop_map(Step::ClockStep),
+        1 => (-4_000_i64..4_000).prop_map(Step::Clock),
     ]
 }
 
@@ -164,7 +164,7 @@ impl Lane {
                 self.push(Some(asset), Body::Event(event.into()));
             }
             Step::Configure(which) => self.configure(which),
-            Step::ClockStep(seconds) => {
+            Step::Clock(seconds) => {
                 self.now_us += seconds * SECOND;
                 let event = Event { offset_ms: Some(seconds as f64 * 1e3), ..Event::new(EventKind::Clock) };
                 self.push(None, Body::Event(event.into()));

@@ -27,6 +27,7 @@ pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
 const BATCH_MESSAGES: usize = 1_024;
 
 /// What the connection tells, in the order in which it happened there.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(super) enum Received {
     /// A message on its way to the log.
     Message {

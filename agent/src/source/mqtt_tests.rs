@@ -198,11 +198,11 @@ async fn only_what_the_log_refused_for_good_is_acknowledged_without_being_stored
     let mut broker = source.accept(true).await;
     broker.publish(1, false, 1.0).await;
     let (_, append) = source.values().await;
-    (append.done.unwrap())(Err(AppendError::Stopped));
+    (append.done.expect("the source wants to know"))(Err(AppendError::Stopped));
     broker.nothing_comes().await;
     broker.publish(2, false, 2.0).await;
     let (_, append) = source.values().await;
-    (append.done.unwrap())(Err(AppendError::Refused(BufferError::EntryTooLarge { bytes: 1 })));
+    (append.done.expect("the source wants to know"))(Err(AppendError::Refused(BufferError::EntryTooLarge { bytes: 1 })));
     assert_eq!(broker.next().await, Sent::PubAck(2));
     assert_eq!(source.counted("too_large"), 1);
 }
