@@ -13,11 +13,15 @@ use tempfile::TempDir;
 
 use crate::{
     kill_loop::{Ledger, Sent, TOPICS_OF_LANES, Verdict},
-    support::{Agent, Connection, Fault, Kafka, Load, Metrics, Mosquitto, PREFIX, Proxy, Settings, free_port, start_ready, wait_for, wait_until},
+    support::{
+        Agent, Connection, Fault, Kafka, Load, Metrics, Mosquitto, PREFIX, Proxy, Random, Settings, free_port, start_ready, wait_for, wait_until,
+    },
 };
 
-/// Readings in one message.
-pub const PER_MESSAGE: u64 = 50;
+/// Numbers in one message.
+const PER_MESSAGE: u64 = 25;
+/// Readings per number: itself, and noise. Numbers alone compress to nearly nothing, and what these scenarios are about is space.
+pub const READINGS_PER_NUMBER: u64 = 2;
 /// Messages that wait for the broker's acknowledgement.
 const WINDOW: usize = 128;
 const MACHINE: &str = "machine-0";
@@ -61,11 +65,12 @@ impl Plant {
         let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Unlimited)?;
         let tables = format!(
             "[kafka]\nbrokers = \"127.0.0.1:{}\"\ntopic_prefix = \"{PREFIX}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n\n\
-             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\" }}\n",
+             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\", sequence = \"/s\" }}\n",
             to_kafka.port(),
             mosquitto.port()
         );
-        let asset = format!("id = \"{MACHINE}\"\n\n[[point]]\nid = \"number\"\nunit = \"1\"\nscored = false\n");
+        let point = |id: &str| format!("[[point]]\nid = \"{id}\"\nunit = \"1\"\nscored = false\n\n");
+        let asset = format!("id = \"{MACHINE}\"\n\n{}{}", point("number"), point("noise"));
         let buffer = if buffer.contains("dir =") { buffer.to_owned() } else { format!("dir = \"data\"\n{buffer}") };
         let agent = Agent::configure_buffer(program, &dir.path().join("agent"), "gw-plant", &buffer, &tables, &[(MACHINE.to_owned(), asset)])?;
         Ok(Self { agent, to_kafka, kafka, mosquitto, sent: Sent::default(), dir })
@@ -89,13 +94,15 @@ impl Plant {
         let first = self.sent.count.get(MACHINE).copied().unwrap_or(0);
         let messages = count.div_ceil(PER_MESSAGE);
         let load = Load { messages: usize::try_from(messages)?, window: WINDOW, interval: Duration::ZERO };
+        let mut random = Random::new(first);
         Connection::open(self.mosquitto.port(), "sender")?.publish(&load, |message, topic, payload| {
             topic.push_str("plant/");
             topic.push_str(MACHINE);
             payload.push_str("{\"r\":[");
             for index in 0..PER_MESSAGE {
-                let comma = if index == 0 { "" } else { "," };
-                payload.push_str(&format!("{comma}{{\"p\":\"number\",\"v\":{}}}", first + message as u64 * PER_MESSAGE + index));
+                let (comma, number) = (if index == 0 { "" } else { "," }, first + message as u64 * PER_MESSAGE + index);
+                let (noise, sequence) = (random.unit(), random.below(1 << 52));
+                payload.push_str(&format!("{comma}{{\"p\":\"number\",\"v\":{number}}},{{\"p\":\"noise\",\"v\":{noise},\"s\":{sequence}}}"));
             }
             payload.push_str("]}");
         })?;
@@ -108,13 +115,14 @@ impl Plant {
         self.sent.count.values().sum()
     }
 
-    /// Waits until the agent has accepted, in this life, `count` readings.
+    /// Waits until the agent has accepted, in this life, so many numbers with their noise.
     ///
     /// # Errors
     /// When it does not, or ends.
-    pub fn wait_accepted(&mut self, count: u64, within: Duration) -> Result<()> {
-        self.wait_metrics(&format!("{count} readings to be accepted"), within, |metrics| {
-            metrics.sum("hark_source_readings_accepted_total") >= Some(count as f64)
+    pub fn wait_accepted(&mut self, numbers: u64, within: Duration) -> Result<()> {
+        let readings = (numbers * READINGS_PER_NUMBER) as f64;
+        self.wait_metrics(&format!("{readings} readings to be accepted"), within, |metrics| {
+            metrics.sum("hark_source_readings_accepted_total") >= Some(readings)
         })
     }
 

@@ -173,7 +173,13 @@ impl Ledger {
     }
 
     fn take_reading(&mut self, asset: &str, point: &str, line: &Line, at: &str) {
-        let Some(frame) = line.source_seq else { return self.take_number(asset, line, at) };
+        match point {
+            "number" => return self.take_number(asset, line, at),
+            // Fills space; its position is all that is looked at.
+            "noise" => return,
+            _ => {}
+        }
+        let Some(frame) = line.source_seq else { return };
         if !self.frames.entry(point.to_owned()).or_default().insert(frame) {
             self.verdict.duplicated += 1;
             self.find("frame twice in the log", &format!("{frame} of {asset}: {at}"));
