@@ -19,6 +19,7 @@ fn each_time_arrives(settings: &[(&str, &str)], has_time: bool) -> Result<()> {
     let mut bench = TestBench::new(env!("CARGO_BIN_EXE_hark-under-test"))?;
     let topic = READINGS.full_name(PREFIX);
     bench.kafka.set_topic(&topic, settings)?;
+    bench.kafka.set_topic(&SNAPSHOTS.full_name(PREFIX), &[("message.timestamp.type", "CreateTime"), ("retention.ms", "3600000")])?;
     start_ready(&mut bench.agent)?;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs_f64();
     // Of 1970, nine days ago, two hours ahead, and now.
@@ -53,7 +54,6 @@ fn each_time_arrives(settings: &[(&str, &str)], has_time: bool) -> Result<()> {
 /// What the agent must not do: hand over a time of 1970 to a topic that takes it.
 fn send_old_record(bench: &TestBench) -> Result<()> {
     let topic = SNAPSHOTS.full_name(PREFIX);
-    bench.kafka.set_topic(&topic, &[("message.timestamp.type", "CreateTime"), ("retention.ms", "3600000")])?;
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new().set("bootstrap.servers", bench.kafka.bootstrap()).create()?;
     producer.send(BaseRecord::to(&topic).key("old").payload("{}").timestamp(86_400_000)).map_err(|(error, _)| error)?;
     producer.flush(SOON)?;

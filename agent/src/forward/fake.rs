@@ -39,7 +39,8 @@ pub struct Broker {
     open: Option<(Vec<Message>, Option<Progress>)>,
     /// What a `read_committed` consumer sees.
     pub committed: Vec<Message>,
-    cursors: PerLane<Option<(u64, String)>>,
+    /// Offset and text.
+    pub cursors: PerLane<Option<(u64, String)>>,
     lineage: String,
     /// One per step; none after them.
     pub faults: VecDeque<Fault>,
