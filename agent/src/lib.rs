@@ -6,6 +6,7 @@
 //! Start reading at [`pipeline`], which wires these stages; each folder's `mod.rs` is its story.
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start their own threads and join them, and give up by the clock"))]
 
+pub mod audit;
 pub mod backoff;
 pub mod buffer;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod forward;
 pub mod hold;
 pub mod inference;
+pub mod local;
 pub mod pipeline;
 pub mod record;
 pub mod signal;

@@ -28,6 +28,7 @@ use crate::{
         configured::Configured,
         stage::{Inference, Links, StageError},
     },
+    local::{self, Local},
     record::{Body, Entry, Stamp},
     source::{
         clock_watch,
@@ -143,14 +144,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
 
     let pages_stop = CancellationToken::new();
-    let pages = tokio::spawn(http::serve(listener, status, config.gateway.id.clone(), pages_stop.clone()));
-    let sources = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
-    drop(appender);
+    let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
+    let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
+    match Local::open(&config, voices) {
+        Ok(local) => serve_local(&mut tasks, local, &stop),
+        // Machines are listened to all the same.
+        Err(problem) => error!(%problem, "the local socket cannot be opened: no commands, and no `hark buffer` while the agent runs"),
+    }
 
-    // From here on: the order of stopping. Sources first, then what follows from their last readings, then the rest of the way.
+    // From here on: the order of stopping. Sources and the local socket first, then what follows from their last readings, then the rest of the way.
     stop.cancelled().await;
     info!("stopping");
-    sources.join_all().await;
+    tasks.join_all().await;
     let join = move || {
         let mut first_failure = None;
         stages.join("decode", &mut first_failure);
@@ -231,6 +237,14 @@ fn start_sources(
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)
+}
+
+/// One task per connection that is served at a time.
+fn serve_local(tasks: &mut JoinSet<()>, local: Local, stop: &CancellationToken) {
+    let local = Arc::new(local);
+    for _ in 0..local::CONNECTIONS {
+        tasks.spawn(local.clone().serve(stop.clone()));
+    }
 }
 
 /// Tells of what sources met, until `stop`, and then once more.

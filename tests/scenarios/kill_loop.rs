@@ -26,6 +26,15 @@ fn go(plan: &Plan) -> Result<Outcome> {
 fn at_least_once_doubles_and_the_ledger_sees_it() -> Result<()> {
     let outcome = go(&Plan { until_doubled: true, ..short(40, "at_least_once") })?;
     ensure!(outcome.verdict.duplicated > 0, "{} kills and nothing doubled: either the kills or the ledger miss something", outcome.kills);
+    ensure!(outcome.audit != Some(true), "the audit does not see what the ledger sees");
     ensure!(outcome.verdict.lost == 0 && outcome.verdict.disordered == 0, "{:?}", outcome.verdict);
+    Ok(())
+}
+
+/// What consumers of a plant may rely on.
+#[test]
+fn nothing_is_lost_doubled_or_disordered() -> Result<()> {
+    let outcome = go(&short(15, "exactly_once"))?;
+    ensure!(outcome.is_clean() && outcome.kills == 15, "{outcome:?}");
     Ok(())
 }

@@ -17,13 +17,15 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use hark::{
     buffer::{Log, LogSettings, Position},
-    config,
-    inference::{Bundles, Engine, configured},
+    inference::{Bundles, Engine},
+    local::{
+        client::Client,
+        message::{Answer, ChangeRequest, CommandRequest, Request},
+    },
     record::{Body, Entry, Stamp},
 };
 use hark_protocol::topics::{
-    ALARMS, Alarm, EVENTS, Event, EventKind, Identity, LaneName, Origin, PREDICTIONS, Prediction, READINGS, Reading, Record, Subject, Timestamp,
-    TsSource,
+    ALARMS, Alarm, EVENTS, Event, FeedbackAction, Identity, LaneName, PREDICTIONS, Prediction, READINGS, Reading, Record, Subject, Timestamp,
 };
 use hark_tests::support::{Agent, Connection, Kafka, KafkaRecord, Load, Mosquitto, Settings, in_clone, start_ready, wait_for, wait_until};
 use serde::de::DeserializeOwned;
@@ -140,7 +142,7 @@ fn fan(port: u16, over: &AtomicBool) -> Result<()> {
             break;
         }
         let silent = second % 20 >= 14;
-        let load = Load { messages: if silent { 1 } else { 80 }, window: 128, interval: Duration::from_millis(if silent { 1_000 } else { 12 }) };
+        let load = Load { messages: if silent { 2 } else { 80 }, window: 128, interval: Duration::from_millis(if silent { 1_000 } else { 12 }) };
         connection.publish(&load, |message, topic, payload| {
             let at = row + message / 2;
             topic.push_str(match (silent, message % 2) {
@@ -173,70 +175,50 @@ fn kill_again_and_again(agent: &mut Agent, kafka: &Kafka, clock: &Path) -> Resul
         let accepted = || agent.metrics().ok()?.sum("hark_source_readings_accepted_total");
         wait_until("readings to come in", SOON, || accepted() > Some(readings as f64)).context("before a kill")?;
         let given = plan.remove(&kill);
-        // A clock that is set while the agent runs.
+        // While the agent runs, and it is killed soon afterwards.
         match given {
             Some(Given::HourBack) => fs::write(clock, "-1h\n")?,
-            Some(Given::HourForth) => fs::write(clock, "+0\n")?,
-            Some(Given::ClockKnown) => fs::write(clock, "+0\n")?,
-            _ => {}
+            Some(Given::HourForth | Given::ClockKnown) => fs::write(clock, "+0\n")?,
+            Some(Given::Acknowledge) => ask(agent, &acknowledge(kafka)?)?,
+            Some(Given::Change) => ask(agent, &change(agent)?)?,
+            Some(Given::BootIn1970) | None => {}
         }
         if matches!(given, Some(Given::HourBack | Given::HourForth | Given::ClockKnown)) {
             let before = accepted().unwrap_or_default();
             wait_until("readings under the clock that was set", SOON, || accepted() > Some(before + 60.0))?;
         }
         agent.kill()?;
-        let data = agent.dir().join("data");
-        match given {
-            Some(Given::Acknowledge) => append(&data, acknowledge(kafka, kill)?)?,
-            Some(Given::Change) => append(&data, change(agent)?)?,
-            Some(Given::BootIn1970) => fs::write(clock, "-57y\n")?,
-            _ => {}
+        if given == Some(Given::BootIn1970) {
+            fs::write(clock, "-56y\n")?;
         }
         start_ready(agent)?;
     }
     Ok(())
 }
 
-/// Into the inputs lane, as an incarnation of its own that ends at once.
-fn append(data: &Path, (asset, event): (&str, Event)) -> Result<()> {
-    let (log, mut writer) = Log::open(data, LogSettings::new(1 << 30))?;
-    let stamp = Stamp {
-        asset: Some(asset.into()),
-        ts: Timestamp(1_750_000_000_000_000),
-        ts_source: TsSource::Gateway,
-        clock: hark_protocol::topics::Clock::Synced,
-        origin: Origin::Live,
-    };
-    writer.append(LaneName::Inputs, &Entry { stamp, cause: None, body: Body::Event(event.into()) })?;
-    writer.commit()?;
-    drop((writer, log));
-    Ok(())
+/// Over the local socket, as a person at the gateway does.
+fn ask(agent: &Agent, request: &Request) -> Result<()> {
+    match Client::new(&agent.dir().join("data")).ask(request)? {
+        Answer::Stored(_) => Ok(()),
+        other => bail!("{request:?} was answered by {other:?}"),
+    }
 }
 
-fn acknowledge(kafka: &Kafka, kill: usize) -> Result<(&'static str, Event)> {
+fn acknowledge(kafka: &Kafka) -> Result<Request> {
     let alarm = wait_for("an alarm", SOON, || Ok(kafka.read_committed(&ALARMS.full_name(PREFIX))?.pop()))?.json()?;
     let asset = if alarm["asset"] == "fan-1" { "fan-1" } else { "pump-1" };
-    let event = Event {
-        command: Some("acknowledge".into()),
-        // The same id twice: the second time it is a repetition.
-        command_id: Some(format!("command-{}", kill / 100).into()),
-        actor: Some("mw".into()),
-        ..Event::new(EventKind::Command)
-    };
-    Ok((asset, event))
+    let mut command = CommandRequest::new(asset, FeedbackAction::Acknowledge);
+    // The same id each time: from the second on it is a repetition.
+    command.command_id = Some("command-1".to_owned());
+    command.actor = Some("mw".to_owned());
+    Ok(Request::Command(command))
 }
 
-/// Another stale limit and another pace, under which the state goes on.
-fn change(agent: &Agent) -> Result<(&'static str, Event)> {
-    let mut config: config::Asset = config::load(agent.dir())?.assets.remove("pump-1").context("pump-1 is configured")?;
-    (config.predict_every, config.hash) = (Duration::from_millis(200), "changed".into());
-    let event = Event {
-        what: Some("configuration".into()),
-        hash_after: Some(config.hash.clone()),
-        detail_json: Some(configured::configuration(&config)),
-        ..Event::new(EventKind::Change)
-    };
-    Ok(("pump-1", event))
+/// Another pace, under which the state goes on; in the file too, or the next start would take it back.
+fn change(agent: &Agent) -> Result<Request> {
+    let configuration = asset_text("pump-1", "100ms", "2s").replace("predict_every = \"500ms\"", "predict_every = \"200ms\"");
+    fs::write(agent.dir().join("assets/pump-1.toml"), &configuration)?;
+    Ok(Request::Change(ChangeRequest { asset: "pump-1".to_owned(), configuration, actor: Some("mw".to_owned()), comment: None }))
 }
 
 /// The records of a lane in the order of the log, by incarnation; what was delivered twice must be the same twice.

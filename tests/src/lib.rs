@@ -5,4 +5,6 @@
 //!
 //! Everything here returns errors that name what was waited for and where the log is. It waits for conditions, with a deadline, never for time.
 pub mod kill_loop;
+pub mod plant;
+pub mod power;
 pub mod support;

@@ -49,9 +49,22 @@ pub(super) mod recorder {
         std::env::var_os("HARK_TEST_WITHOUT_BARRIER").is_some()
     }
 
-    /// Records what becomes durable under `root` from now on.
+    /// Records what becomes durable under `root` from now on. What lies there already is.
     pub(in crate::buffer) fn start(root: &Path) {
-        recorded().insert(root.to_owned(), BTreeMap::new());
+        let mut files = BTreeMap::new();
+        look(root, &mut files);
+        recorded().insert(root.to_owned(), files);
+    }
+
+    fn look(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look(&path, files);
+            } else {
+                files.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
     }
 
     /// Forgets it.

@@ -1,7 +1,7 @@
 //! Named places in lanes: how far inference or forward has come.
 //!
 //! A cursor that is behind costs repeated work, never a record: readers of it must tolerate a step back to the older generation.
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{BufferError, Position, small_file::SmallFile};
 
@@ -38,15 +38,22 @@ impl Cursor {
 
 /// The highest ordinal that any cursor in `dir` names; 0 without cursors.
 pub(super) fn highest_ordinal(dir: &Path) -> Result<u32, BufferError> {
-    let mut highest = 0;
+    Ok(stored_cursors(dir)?.into_values().flatten().map(|position| position.ordinal).max().unwrap_or(0))
+}
+
+/// All cursors in `dir` by name, as they are stored; none if the directory is absent.
+pub fn stored_cursors(dir: &Path) -> Result<BTreeMap<String, Option<Position>>, BufferError> {
+    let mut cursors = BTreeMap::new();
+    if !dir.exists() {
+        return Ok(cursors);
+    }
     for entry in fs::read_dir(dir).map_err(|error| BufferError::io("list", dir, error))? {
         let name = entry.map_err(|error| BufferError::io("list", dir, error))?.file_name();
         let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".0").or_else(|| name.strip_suffix(".1"))) else { continue };
         let (_, content) = SmallFile::open(dir, stem)?;
-        let position = content.as_deref().and_then(decode).unwrap_or_default();
-        highest = highest.max(position.ordinal);
+        cursors.insert(stem.to_owned(), content.as_deref().and_then(decode));
     }
-    Ok(highest)
+    Ok(cursors)
 }
 
 fn encode(position: Position) -> [u8; 12] {

@@ -109,6 +109,12 @@ impl Register {
         self.file.store(&encode(&self.known))?;
         Ok((incarnation, History(history)))
     }
+
+    /// All that are known, without a new one.
+    pub(super) fn look_back(&self) -> History {
+        let ended = |known: &Known| Ended { incarnation: known.incarnation, last_seq: known.last_seq.unwrap_or_default() };
+        History(self.known.iter().map(ended).collect())
+    }
 }
 
 impl History {

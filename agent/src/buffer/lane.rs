@@ -13,11 +13,13 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
     BufferError, Position, StoreWatch,
     incarnation::Incarnation,
+    inspect::{self, Copies},
     partition::{self, Header, Key, Partition, StoreError},
     small_file::sync_dir,
 };
@@ -30,6 +32,8 @@ pub(super) struct Lane {
     /// Last committed seq of the present incarnation.
     committed: AtomicU64,
     state: Mutex<State>,
+    /// Partitions are opened as copies: the lane is only looked at.
+    copies: Option<Copies>,
 }
 
 #[derive(Default)]
@@ -53,6 +57,8 @@ struct Open {
     partition: Arc<Partition>,
     /// Since the last look for idle ones.
     used: bool,
+    /// Where the partition lies if it is a copy; goes after it.
+    _copy: Option<TempDir>,
 }
 
 /// Where a record stands, or that it is missing.
@@ -117,7 +123,36 @@ impl Lane {
             }
         }
         sync_dir(&dir)?;
-        Ok(Self { name, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state) })
+        Ok(Self { name, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
+    }
+
+    /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made, half removed or replaced is passed over.
+    /// `id_of` and `learn` as in [`Self::open`].
+    pub(super) fn inspect(
+        root: &Path,
+        name: LaneName,
+        copies: Copies,
+        id_of: impl Fn(u32) -> Option<Uuid>,
+        mut learn: impl FnMut(Incarnation),
+    ) -> Result<Self, BufferError> {
+        let dir = root.join(name.as_str());
+        let mut state = State::default();
+        let mut replaced = Vec::new();
+        for (key, generation, path) in inspect::partitions(&dir)? {
+            let header = partition::read_header(&path).ok();
+            if let Some(header) = &header {
+                replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
+                header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
+            }
+            let incarnation = id_of(key.ordinal).or(header.map(|header| header.incarnation)).unwrap_or_default();
+            state.partitions.entry(key).or_insert(Known { incarnation, generation });
+        }
+        for (key, generation) in replaced {
+            if state.partitions.get(&key).is_some_and(|known| known.generation == generation) {
+                state.partitions.remove(&key);
+            }
+        }
+        Ok(Self { name, dir, watch: Arc::default(), committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
     }
 
     /// The incarnations whose records begin a partition here.
@@ -179,9 +214,13 @@ impl Lane {
         let Some(known) = state.partitions.get(&key).copied() else { return Ok(None) };
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
-        let opened = Partition::open(&dir, self.name, key, known.incarnation, self.watch.clone());
-        let opened = opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?;
-        Ok(Some(keep_open(state, key, opened)))
+        let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, self.watch.clone());
+        let opened = match &self.copies {
+            Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
+            None => open(&dir).map(|partition| (partition, None)),
+        };
+        let (opened, copy) = opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?;
+        Ok(Some(keep_open(state, key, opened, copy)))
     }
 
     /// Makes a partition in the place of `sources` (none: a new place), filled by `fill` before it counts, and lets it be the one that is written if
@@ -217,7 +256,7 @@ impl Lane {
         if writable {
             state.writable = Some(key);
         }
-        Ok((keep_open(&mut state, key, made), replaced))
+        Ok((keep_open(&mut state, key, made, None), replaced))
     }
 
     /// Forgets the partition `key`, which is closed unless a reader is in it, and gives its directory.
@@ -300,8 +339,8 @@ fn close_others(state: &mut State, key: Key) {
     }
 }
 
-fn keep_open(state: &mut State, key: Key, partition: Partition) -> Arc<Partition> {
+fn keep_open(state: &mut State, key: Key, partition: Partition, copy: Option<TempDir>) -> Arc<Partition> {
     let partition = Arc::new(partition);
-    state.open.push(Open { key, partition: partition.clone(), used: true });
+    state.open.push(Open { key, partition: partition.clone(), used: true, _copy: copy });
     partition
 }

@@ -71,19 +71,19 @@ pub(super) struct Shared {
     pub(super) settings: LogSettings,
     pub(super) incarnation: Incarnation,
     pub(super) history: History,
-    lanes: [Lane; LaneName::ALL.len()],
+    pub(super) lanes: [Lane; LaneName::ALL.len()],
     pub(super) counters: Arc<BufferCounters>,
     pub(super) watch: Arc<StoreWatch>,
-    gaps: Mutex<Gaps>,
+    pub(super) gaps: Mutex<Gaps>,
     /// What the lanes' marks said at the start.
     pub(super) recovered: [LaneMarks; LaneName::ALL.len()],
     /// Losses found at the start that no event names yet.
-    owed: Mutex<Vec<Owed>>,
+    pub(super) owed: Mutex<Vec<Owed>>,
     /// How often [`Log::wake`] was called.
-    wakes: Mutex<u64>,
-    woken: Condvar,
-    /// Held, not used: one process per directory.
-    _lock: File,
+    pub(super) wakes: Mutex<u64>,
+    pub(super) woken: Condvar,
+    /// Held, not used: one process per directory. `None` where the directory is only looked at.
+    pub(super) _lock: Option<File>,
 }
 
 impl Log {
@@ -139,7 +139,7 @@ impl Log {
             owed: Mutex::new(owed),
             wakes: Mutex::default(),
             woken: Condvar::new(),
-            _lock: lock,
+            _lock: Some(lock),
         };
         let log = Self { shared: Arc::new(shared) };
         let writer = Writer::new(log.shared.clone())?;
@@ -341,7 +341,7 @@ fn claim(dir: &Path) -> Result<File, BufferError> {
 }
 
 /// Bytes that a directory takes on disk. What vanishes while it looks counts as gone.
-pub(super) fn tree_bytes(path: &Path) -> Result<u64, BufferError> {
+pub(crate) fn tree_bytes(path: &Path) -> Result<u64, BufferError> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -20,6 +20,7 @@ mod frame;
 mod gaps;
 mod group;
 mod incarnation;
+mod inspect;
 mod lane;
 mod log;
 pub mod marks;
@@ -49,9 +50,10 @@ use std::{
 
 use hark_protocol::topics::LaneName;
 
+pub(crate) use self::log::tree_bytes;
 pub use self::{
     counters::BufferCounters,
-    cursor::Cursor,
+    cursor::{Cursor, stored_cursors},
     follow::{FollowError, Followed, Follower},
     frame::{ENTRY_MAX_BYTES, FrameError},
     gaps::Gap,

@@ -100,7 +100,13 @@ impl Reader {
     /// The hole from `from` to what the same incarnation still holds, or to its end.
     fn hole(&self, from: Position, next: Option<Position>) -> BufferError {
         let last_seq = self.shared.last_seq(self.lane, from.ordinal);
-        let to = next.filter(|next| next.ordinal == from.ordinal && *next > from).map_or(last_seq, |next| (next.seq - 1).min(last_seq));
-        BufferError::Hole { lane: self.lane, from, to: Position { seq: to, ..from }, named: self.shared.gaps().holding(self.lane, from) }
+        let (named, ahead) = {
+            let gaps = self.shared.gaps();
+            (gaps.holding(self.lane, from), gaps.after(self.lane, from).map(|gap| gap.from))
+        };
+        // What a gap names is told as that gap.
+        let ends = next.into_iter().chain(ahead).filter(|end| end.ordinal == from.ordinal && *end > from);
+        let to = ends.min().map_or(last_seq, |end| (end.seq - 1).min(last_seq));
+        BufferError::Hole { lane: self.lane, from, to: Position { seq: to, ..from }, named }
     }
 }

@@ -110,22 +110,28 @@ impl<'a> Recovery<'a> {
     }
 
     fn last_seq(&mut self, lane: &Lane, ordinal: u32) -> Result<u64, BufferError> {
-        let Some(key) = lane.newest(ordinal) else { return Ok(0) };
-        let Some(partition) = lane.partition(key)? else { return Ok(0) };
-        let dir = lane.path(key);
-        partition.flush().map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
-        let end = Position { ordinal, seq: u64::MAX };
-        let newest = partition.frame_at(end).map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
-        let Some(stored) = newest.filter(|stored| stored.first.ordinal == ordinal) else {
-            return Ok(if key.ordinal == ordinal { key.first_seq - 1 } else { 0 });
-        };
-        let frame = self.decoder.decode(lane.name, stored.first, &stored.parts);
-        let frame = frame.map_err(|error| BufferError::Damaged { lane: lane.name, partition: dir, from: stored.first, source: error.into() })?;
-        Ok(frame.last_seq())
+        last_seq(lane, ordinal, &mut self.decoder)
     }
 }
 
-fn marks_of(lane: &Lane) -> Result<LaneMarks, BufferError> {
+/// The last seq of `ordinal` in `lane` by the newest partition, made durable.
+pub(super) fn last_seq(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
+    let Some(key) = lane.newest(ordinal) else { return Ok(0) };
+    let Some(partition) = lane.partition(key)? else { return Ok(0) };
+    let dir = lane.path(key);
+    partition.flush().map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
+    let end = Position { ordinal, seq: u64::MAX };
+    let newest = partition.frame_at(end).map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
+    let Some(stored) = newest.filter(|stored| stored.first.ordinal == ordinal) else {
+        return Ok(if key.ordinal == ordinal { key.first_seq - 1 } else { 0 });
+    };
+    let frame = decoder.decode(lane.name, stored.first, &stored.parts);
+    let frame = frame.map_err(|error| BufferError::Damaged { lane: lane.name, partition: dir, from: stored.first, source: error.into() })?;
+    Ok(frame.last_seq())
+}
+
+/// The marks of `lane`, from its newest partition.
+pub(super) fn marks_of(lane: &Lane) -> Result<LaneMarks, BufferError> {
     let Some(key) = lane.keys().last().copied() else { return Ok(LaneMarks::default()) };
     let Some(partition) = lane.partition(key)? else { return Ok(LaneMarks::default()) };
     let dir = lane.path(key);

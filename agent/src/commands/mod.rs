@@ -1,6 +1,9 @@
 //! What a person asks for: one file per subcommand.
+pub mod audit;
+pub mod buffer;
 pub mod replay;
 pub mod run;
+mod words;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -37,6 +40,10 @@ pub enum Command {
     Run(run::RunArgs),
     /// Run a recorded file through the same log, inference and alarms, as fast as the machine allows.
     Replay(replay::ReplayArgs),
+    /// Look into the buffer, with the agent running or stopped.
+    Buffer(buffer::BufferArgs),
+    /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
+    Audit(audit::AuditArgs),
 }
 
 /// Where the configuration is; shared by the subcommands.
@@ -57,7 +64,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Buffer(args) => buffer::main(&args),
+        Command::Audit(args) => audit::main(&args),
     }
+}
+
+/// Says on standard error why a command was not done.
+fn complain(text: &str) {
+    use std::io::Write;
+    // Where even that fails, the exit code is left.
+    let _ = writeln!(std::io::stderr().lock(), "hark: {text}");
 }
 
 /// Waits for SIGINT or SIGTERM.

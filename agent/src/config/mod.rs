@@ -6,7 +6,7 @@ mod file;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use check::{ConfigError, load, load_to_run};
+pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
 use serde::{Deserialize, Serialize};
 

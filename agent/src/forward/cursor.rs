@@ -30,6 +30,18 @@ impl From<Incarnation> for Short {
     }
 }
 
+impl Short {
+    /// Whether this stands for the incarnation with `id`.
+    pub fn is(self, id: Uuid) -> bool {
+        self.id == id.as_u64_pair().0 >> 16
+    }
+
+    /// The ordinal.
+    pub fn ordinal(self) -> u32 {
+        self.ordinal
+    }
+}
+
 /// How far Kafka has a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaCursor {
@@ -88,6 +100,11 @@ impl Lineage {
     pub fn metadata(&self, present: Incarnation) -> String {
         let one = |(Short { ordinal, id }, [a, b, c, d]): &(Short, PerLane<u64>)| format!("{ordinal}.{id:012x}.{a}.{b}.{c}.{d}");
         format!("{} {} l={}", present.id, present.ordinal, self.0.iter().map(one).collect::<Vec<_>>().join(","))
+    }
+
+    /// The incarnations, newest first, each with the last seq of its lanes; `None` for the newest, which goes on.
+    pub fn iter(&self) -> impl Iterator<Item = (Short, Option<PerLane<u64>>)> {
+        self.0.iter().enumerate().map(|(at, (short, last))| (*short, (at > 0).then_some(*last)))
     }
 
     /// The lineage in such a text; empty if there is none.

@@ -41,8 +41,11 @@ use self::{
     kafka::{GRACE, Kafka},
     latest::Latest,
     mark::Mark,
-    message::Sender,
     refused::Refused,
+};
+pub use self::{
+    mark::stored as stored_mark,
+    message::{Sender, gateway_stamp},
 };
 use crate::{
     buffer::{BufferError, Cursor, FollowError, Follower, Log, Position, commit::Appender},

@@ -92,6 +92,8 @@ pub(super) struct AssetState {
     pub(super) silent: bool,
     /// A reading since the last start of the windows had its time from the gateway's clock.
     pub(super) gateway_time: bool,
+    /// The gateway's clock was set back by so much since then; a sensor that follows it comes late by about as much, once.
+    pub(super) set_back_us: i64,
     /// The windows were started by a gap in the inputs and are not full yet.
     pub(super) after_gap: bool,
 }
@@ -122,6 +124,7 @@ impl AssetState {
             ticked: None,
             silent: false,
             gateway_time: false,
+            set_back_us: 0,
             after_gap: false,
         }
     }
@@ -247,6 +250,12 @@ impl AssetState {
         self.grid.restart();
         self.window.clear();
         self.gateway_time = false;
+        self.set_back_us = 0;
+    }
+
+    /// Whether a reading at `ts` is late because the sensor follows the gateway's clock, which was set back, such as a node that compares the two.
+    pub(super) fn follows_set_back(&self, ts: Timestamp) -> bool {
+        self.set_back_us > 0 && self.grid.late_us(ts).is_some_and(|late| late > self.set_back_us / 2 && late < self.set_back_us.saturating_mul(2))
     }
 
     /// Inputs are missing here: what was held does not go on behind the gap, and who reads the next rows shall know of it.

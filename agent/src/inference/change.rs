@@ -48,27 +48,31 @@ impl Engine {
         }
         self.plan_for(&config).map_err(|error| whole(&error))?;
         let before = self.assets.remove(&id).map(|run| run.state);
-        let run = self.adapted(config, before, event.actor.clone(), emit);
-        self.assets.insert(id, run);
+        self.insert(id, config, before, event.actor.clone(), emit);
         Ok(true)
     }
 
-    /// An asset with `config` that goes on from the state `before`, as far as it fits.
-    fn adapted(&self, config: config::Asset, before: Option<AssetState>, actor: Option<Name>, emit: &mut Emit<'_>) -> AssetRun {
+    fn insert(&mut self, id: Name, config: config::Asset, before: Option<AssetState>, actor: Option<Name>, emit: &mut Emit<'_>) {
+        let (run, anew) = self.adapted(config, before);
+        if anew && !run.state.scored.is_empty() {
+            emit.push_about(Some(id.clone()), LaneName::Events, Body::Event(started(actor).into()));
+        }
+        self.assets.insert(id, run);
+    }
+
+    /// An asset with `config` that goes on from the state `before` if it fits, and whether it does not: then it begins anew.
+    pub(super) fn adapted(&self, config: config::Asset, before: Option<AssetState>) -> (AssetRun, bool) {
         let lags = self.shared.stage_a.lags();
-        let mut run = match before {
-            Some(state) if state.fits(&config, lags) => AssetRun::with_state(config, state),
+        let (mut run, anew) = match before {
+            Some(state) if state.fits(&config, lags) => (AssetRun::with_state(config, state), false),
             before => {
                 let mut run = AssetRun::new(config, lags);
                 before.into_iter().for_each(|before| run.state.carry_over(before));
-                if !run.state.scored.is_empty() {
-                    emit.push_about(Some(run.config.id.clone()), LaneName::Events, Body::Event(started(actor).into()));
-                }
-                run
+                (run, true)
             }
         };
         run.prepare(&self.shared.stage_a);
-        run
+        (run, anew)
     }
 
     /// The asset is no longer configured: nothing of it is kept, and an alarm of it does not stay for ever.
@@ -96,8 +100,7 @@ impl Engine {
                 // Its rows then get no score, with a reason.
                 tracing::error!(asset = %id, error = whole(&error), "the new bundle cannot serve an asset");
             }
-            let run = self.adapted(config, Some(state), None, emit);
-            self.assets.insert(id, run);
+            self.insert(id, config, Some(state), None, emit);
         }
         Ok(true)
     }

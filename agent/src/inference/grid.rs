@@ -135,6 +135,12 @@ impl Grid {
         *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
     }
 
+    /// How much older than the open slot `ts` is; `None` if it is not.
+    pub(super) fn late_us(&self, ts: Timestamp) -> Option<i64> {
+        let open = self.slot?.saturating_mul(self.grid_us);
+        (ts.0 < open).then(|| open.saturating_sub(ts.0))
+    }
+
     /// From now on values older than `stale_us` are missing.
     pub(super) fn set_stale(&mut self, stale_us: i64) {
         self.stale_us = stale_us;

@@ -157,12 +157,15 @@ impl Engine {
             return Err(InferenceError::Snapshot(format!("form {form} is not known, this version reads form {SNAPSHOT_FORM}")));
         }
         let stored: EngineState = postcard::from_bytes(rest).map_err(unreadable)?;
-        let bundle = bundles.by_hash(&stored.bundle)?;
+        // Without the bundle that was in force the one offered comes nearest; weights and alarms are worth more than its exact numbers.
+        let bundle = bundles.by_hash(&stored.bundle).or_else(|error| {
+            tracing::error!(hash = %stored.bundle, %error, "the bundle in force is gone, the one offered takes its place");
+            bundles.offered()
+        })?;
         let mut engine = Self::with_bundle(bundles, bundle)?;
         for (id, (config, state)) in stored.assets {
             engine.plan_for(&config)?;
-            let mut run = AssetRun::with_state(config, state);
-            run.prepare(&engine.shared.stage_a);
+            let run = engine.adapted(config, Some(state)).0;
             engine.assets.insert(id, run);
         }
         engine.commands = stored.commands;
@@ -249,7 +252,8 @@ impl Engine {
         if event.offset_ms.is_some_and(|offset| offset.abs() < CLOCK_STEP_MS) {
             return;
         }
-        let concerned: usize = self.assets.values_mut().map(|run| usize::from(run.clock_corrected())).sum();
+        let offset_us = event.offset_ms.map_or(0, |offset| (offset * 1e3) as i64);
+        let concerned: usize = self.assets.values_mut().map(|run| usize::from(run.clock_corrected(offset_us))).sum();
         self.shared.counters.clock_corrections += u64::from(concerned > 0);
     }
 

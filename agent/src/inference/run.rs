@@ -63,6 +63,11 @@ impl AssetRun {
         self.state.last_reading = self.state.last_reading.max(Some(ts));
         let Some(point) = scored else { return };
         (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
+        if self.state.follows_set_back(ts) {
+            shared.counters.clock_set_back += 1;
+            self.restart_for_clock();
+            self.state.last_reading = Some(ts);
+        }
         // A bad value is no value, whatever number came with it.
         let value = reading.value.filter(|value| value.is_finite() && reading.quality != Quality::Bad);
         shared.counters.bad += u64::from(value.is_none());
@@ -125,15 +130,21 @@ impl AssetRun {
         }
     }
 
-    /// The gateway's clock was corrected: if the asset's times are from it, they do not continue those before.
-    pub(super) fn clock_corrected(&mut self) -> bool {
+    /// The gateway's clock was corrected by `offset_us` (0: not known): if the asset's times are from it, they do not continue those before.
+    pub(super) fn clock_corrected(&mut self, offset_us: i64) -> bool {
         let concerned = self.state.gateway_time;
         if concerned {
-            self.state.restart_windows();
-            self.state.alarm.restart_delays();
-            self.state.last_reading = None;
+            self.restart_for_clock();
+        } else {
+            self.state.set_back_us = offset_us.saturating_neg().max(0);
         }
         concerned
+    }
+
+    fn restart_for_clock(&mut self) {
+        self.state.restart_windows();
+        self.state.alarm.restart_delays();
+        self.state.last_reading = None;
     }
 
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.

@@ -514,6 +514,20 @@ fn a_step_of_the_clock_costs_a_window_and_no_more() {
     }
 }
 
+/// A node's times follow the gateway's clock within seconds of its being set back: no hundred late readings are needed to see it.
+#[test]
+fn a_node_that_follows_a_clock_set_back_goes_on_at_once() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(ROWS + 20, usize::MAX);
+    let (before, after) = entries.split_at(2 * (ROWS + 10));
+    feed(&mut engine, 1, before);
+    feed(&mut engine, 1000, &[clock_record(Some(-600_000.0))]);
+    let back = |entry: &Entry| Entry { stamp: Stamp { ts: Timestamp(entry.stamp.ts.0 - 600 * SECOND), ..entry.stamp.clone() }, ..entry.clone() };
+    let out = feed(&mut engine, 1001, &after.iter().map(back).collect::<Vec<_>>());
+    let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
+    assert_eq!((scored, engine.counters().late, engine.counters().clock_set_back), (7, 0, 1));
+}
+
 #[test]
 fn a_sensor_with_its_own_clock_does_not_mind_the_gateways() {
     let mut engine = engine_with(|_| {});
@@ -535,8 +549,9 @@ fn behind_a_gap_the_quality_and_the_reason_say_so() {
     let gap = Some(ScoreReason::InputGap);
     assert_eq!(reasons(&out)[..5], [gap, gap, gap, None, None]);
     let qualities: Vec<Quality> = predictions(&out).iter().map(|p| p.quality).collect();
-    assert!(qualities[..6].iter().all(|quality| *quality == Quality::Uncertain), "{qualities:?}");
-    assert!(qualities[6..].iter().all(|quality| *quality == Quality::Good), "{qualities:?}");
+    // The rows up to the first full window are marked, and so is every window that holds one of them.
+    assert!(qualities[..7].iter().all(|quality| *quality == Quality::Uncertain), "{qualities:?}");
+    assert!(qualities[7..].iter().all(|quality| *quality == Quality::Good), "{qualities:?}");
     assert_eq!(predictions(&out)[0].health_reason.as_deref(), Some("input_gap"));
     // In commissioning too.
     let mut engine = engine_with(|_| {});

@@ -211,7 +211,8 @@ impl Status {
         LaneName::ALL.iter().map(|&lane| self.log.committed(lane).seq).sum()
     }
 
-    fn acknowledged(&self, lane: LaneName) -> Position {
+    /// The last record of `lane` that Kafka has.
+    pub fn acknowledged(&self, lane: LaneName) -> Position {
         lock(&self.forwarded).acknowledged[lane as usize]
     }
 

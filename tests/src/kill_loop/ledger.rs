@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use crate::support::KafkaRecord;
 
-/// How many examples of a fault are kept.
-const EXAMPLES: usize = 12;
+/// How many examples of each kind of finding are kept.
+const EXAMPLES: u64 = 3;
 
 /// What every record of a lane says of itself.
 #[derive(Debug, Deserialize)]
@@ -54,7 +54,11 @@ pub struct Verdict {
     pub disordered: u64,
     /// Records in Kafka, records that gaps name.
     pub records: [u64; 2],
-    /// What exactly, some of each.
+    /// Records that gaps name, by lane.
+    pub named: BTreeMap<&'static str, u64>,
+    /// How often each kind of finding was met.
+    pub findings: BTreeMap<&'static str, u64>,
+    /// Some of each.
     pub examples: Vec<String>,
 }
 
@@ -98,13 +102,13 @@ impl Ledger {
         self.verdict.records[0] += 1;
         if !self.places.entry((line.inc.clone(), line.lane)).or_default().insert(line.seq) {
             self.verdict.duplicated += 1;
-            self.example(format!("doubled: {at}"));
+            self.find("position twice", &at);
             return Ok(());
         }
         let key = (record.topic.clone(), record.key.clone().unwrap_or_default(), line.lane);
         if !self.keys.entry(key).or_default().follows(&line) {
             self.verdict.disordered += 1;
-            self.example(format!("out of the order of the log: {at}"));
+            self.find("out of the order of the log", &at);
         }
         if record.topic.ends_with("events.v1") {
             self.take_event(value)?;
@@ -138,7 +142,7 @@ impl Ledger {
             let missing: Vec<u64> = self.missing(sent, machine, *count).collect();
             lost += missing.len() as u64;
             if let Some(first) = missing.first() {
-                self.example(format!("{} numbers of {machine} are missing, the first is {first}", missing.len()));
+                self.find("numbers missing", &format!("{} of {machine}, the first is {first}", missing.len()));
             }
         }
         // Numbers do not tell which position they had; what gaps name in the inputs lane may be any of them.
@@ -161,7 +165,8 @@ impl Ledger {
         }
         // A gap whose records all were delivered after all has no range any more.
         if let (Some(lane), Some(inc), Some(from), Some(to)) = (event.gap_lane, event.gap_inc, event.gap_from_seq, event.gap_to_seq) {
-            self.example(format!("a gap: {inc}/{lane}/{from} to {to}, {:?}", event.gap_reason));
+            self.find("gap", &format!("{inc}/{lane}/{from} to {to}, {:?}", event.gap_reason));
+            *self.verdict.named.entry(lane.as_str()).or_default() += to + 1 - from;
             self.gaps.push((inc.to_string(), lane, from, to));
         }
         Ok(())
@@ -171,7 +176,7 @@ impl Ledger {
         let Some(frame) = line.source_seq else { return self.take_number(asset, line, at) };
         if !self.frames.entry(point.to_owned()).or_default().insert(frame) {
             self.verdict.duplicated += 1;
-            self.example(format!("frame {frame} of {asset} stands a second time in the log: {at}"));
+            self.find("frame twice in the log", &format!("{frame} of {asset}: {at}"));
         }
     }
 
@@ -181,10 +186,10 @@ impl Ledger {
         let last = seen.last().copied();
         if !seen.insert(number) {
             self.verdict.duplicated += 1;
-            self.example(format!("number {number} of {machine} stands a second time in the log: {at}"));
+            self.find("number twice in the log", &format!("{number} of {machine}: {at}"));
         } else if let Some(last) = last.filter(|last| *last > number) {
             self.verdict.disordered += 1;
-            self.example(format!("number {number} of {machine} after {last}: {at}"));
+            self.find("number out of order", &format!("{number} of {machine} after {last}: {at}"));
         }
     }
 
@@ -195,7 +200,7 @@ impl Ledger {
         let missing = seen.last().copied().unwrap_or(0) - seen.len() as u64;
         let lost = missing.saturating_sub(*dropped);
         if lost > 0 {
-            self.example(format!("{missing} frames of {asset} are missing, its ring dropped {dropped}"));
+            self.find("frames missing", &format!("{missing} of {asset}, its ring dropped {dropped}"));
         }
         lost
     }
@@ -223,14 +228,16 @@ impl Ledger {
             }
         }
         if let Some(first) = first {
-            self.example(format!("{holes} positions are not in exactly one of Kafka and the gaps, the first is {first}"));
+            self.find("positions not in exactly one of Kafka and the gaps", &format!("{holes}, the first is {first}"));
         }
         holes
     }
 
-    fn example(&mut self, text: String) {
-        if self.verdict.examples.len() < EXAMPLES {
-            self.verdict.examples.push(text);
+    fn find(&mut self, kind: &'static str, example: &str) {
+        let count = self.verdict.findings.entry(kind).or_default();
+        *count += 1;
+        if *count <= EXAMPLES {
+            self.verdict.examples.push(format!("{kind}: {example}"));
         }
     }
 }

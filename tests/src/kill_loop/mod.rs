@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hark_firmware_sim::{NodeHandle, SerialNode, SerialNodeConfig};
 use hark_protocol::topics::{ALARMS, EVENTS, PREDICTIONS, READINGS, Topic};
 
@@ -83,9 +83,16 @@ pub struct Outcome {
     pub faults: [u32; 4],
     /// What Kafka shows.
     pub verdict: Verdict,
+    /// Whether `hark audit` finds the same clean; `None` if this agent has no such command.
+    pub audit: Option<bool>,
 }
 
 impl Outcome {
+    /// Nothing is wrong, and the audit says so too.
+    pub fn is_clean(&self) -> bool {
+        self.verdict.is_clean() && self.audit != Some(false)
+    }
+
     /// The last line of a run.
     pub fn line(&self) -> String {
         let Verdict { lost, duplicated, disordered, .. } = self.verdict;
@@ -145,7 +152,21 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
     for topic in TOPICS_OF_LANES {
         bench.kafka.visit_records(&topic.full_name(PREFIX), |record| ledger.take(record))?;
     }
-    Ok(Some(Outcome { kills, sent: sent.count.values().sum(), faults, verdict: ledger.verdict(&sent) }))
+    let audit = audit(&bench.agent)?;
+    Ok(Some(Outcome { kills, sent: sent.count.values().sum(), faults, verdict: ledger.verdict(&sent), audit }))
+}
+
+/// Asks the agent's own audit, which knows nothing of what was sent: exit code 0 is clean, 1 a fault, else it could not tell.
+fn audit(agent: &Agent) -> Result<Option<bool>> {
+    if !agent.output(&["audit", "--help"])?.status.success() {
+        return Ok(None);
+    }
+    let output = agent.output(&["audit", "--json"])?;
+    match output.status.code() {
+        Some(0) => Ok(Some(true)),
+        Some(1) => Ok(Some(false)),
+        _ => bail!("the audit could not tell: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    }
 }
 
 /// The kills. Between two of them the witness reads on.

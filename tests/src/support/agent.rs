@@ -2,7 +2,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Output},
     time::Duration,
 };
 
@@ -30,11 +30,19 @@ impl Agent {
     /// # Errors
     /// When a file cannot be written or no port is free.
     pub fn configure(program: &str, dir: &Path, gateway: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
+        Self::configure_buffer(program, dir, gateway, "dir = \"data\"", tables, assets)
+    }
+
+    /// The same with all of the table `[buffer]`.
+    ///
+    /// # Errors
+    /// As [`Agent::configure`].
+    pub fn configure_buffer(program: &str, dir: &Path, gateway: &str, buffer: &str, tables: &str, assets: &[(String, String)]) -> Result<Self> {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         std::fs::create_dir_all(dir.join("assets"))?;
         let models = in_clone("models").canonicalize().context("models/ is missing")?;
         let hark = format!(
-            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\ndir = \"data\"\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
+            "[gateway]\nid = \"{gateway}\"\n\n[buffer]\n{buffer}\n\n[http]\nlisten = \"{http}\"\n\n[inference]\nmodels = \"{}\"\n\n{tables}\n",
             models.display()
         );
         std::fs::write(dir.join("hark.toml"), hark)?;
@@ -113,6 +121,15 @@ impl Agent {
         self.process.take().context("the agent does not run")?.kill()
     }
 
+    /// Waits until it has ended by itself, and gives how.
+    ///
+    /// # Errors
+    /// When it does not run, or goes on.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        wait_for("the agent to end by itself", within, || process.exited())
+    }
+
     /// One scrape of `/metrics`.
     ///
     /// # Errors
@@ -144,11 +161,19 @@ impl Agent {
     /// # Errors
     /// When it fails, with what it says.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")?;
+        let output = self.output(arguments)?;
         if !output.status.success() {
             bail!("`{}` ended with {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
         }
         String::from_utf8(output.stdout).context("the output is no text")
+    }
+
+    /// Runs another subcommand with this configuration, whatever it ends with.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")
     }
 
     /// The last lines of its log, for messages.

@@ -200,6 +200,19 @@ impl Kafka {
         results.into_iter().try_for_each(|result| result.map(drop).map_err(|(group, code)| anyhow::anyhow!("failed to delete group {group}: {code}")))
     }
 
+    /// Deletes the records of a partition before `offset` (-1: all), as retention does with old ones.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut upto = TopicPartitionList::new();
+        let offset = if offset < 0 { Offset::End } else { Offset::Offset(offset) };
+        upto.add_partition_offset(topic, partition, offset)?;
+        let options = AdminOptions::new().operation_timeout(Some(ANSWERS_WITHIN));
+        let answer = wait_on(self.admin()?.delete_records(&upto, &options))?.context("failed to delete records")?;
+        answer.elements().iter().try_for_each(|element| element.error()).context("failed to delete records")
+    }
+
     /// All records of `topic` that a `read_committed` consumer sees now, in order within each partition: everything up to the last stable offset.
     ///
     /// # Errors

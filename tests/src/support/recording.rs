@@ -71,10 +71,11 @@ impl Recording {
         Ok(Some(Self { file, columns, rows }))
     }
 
-    /// An asset file with one scored point per column; each row gives a prediction, so that all can be compared.
+    /// An asset file with one scored point per column; each row gives a prediction, so that all can be compared. It is patient: a file played on a
+    /// busy machine pauses, and silence is no row of the file.
     pub fn asset_file(&self, id: &str) -> String {
         let mut text = format!(
-            "id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"0s\"\n\n[commissioning]\nrows = 400\nheld_back = 60\n\n[alarm]\non_delay = \"5s\"\noff_delay = \"10s\"\n"
+            "id = \"{id}\"\ngrid = \"1s\"\nstale_after = \"10m\"\npredict_every = \"0s\"\n\n[commissioning]\nrows = 400\nheld_back = 60\n\n[alarm]\non_delay = \"5s\"\noff_delay = \"10s\"\n"
         );
         for (index, column) in self.columns.iter().enumerate() {
             text.push_str(&format!("\n[[point]]\nid = \"p{index}\"\nunit = \"1\"\ncolumn = \"{column}\"\n"));

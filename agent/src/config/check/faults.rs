@@ -3,8 +3,6 @@ use std::{fmt, ops::RangeInclusive, path::Path, time::Duration};
 
 use hark_protocol::topics::Name;
 
-use crate::config::Config;
-
 /// A day.
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
@@ -45,9 +43,9 @@ impl Faults {
         self.found.push(format!("{}: {what}", path.display()));
     }
 
-    pub(super) fn into_result(self, config: Option<Config>) -> Result<Config, ConfigError> {
-        match config {
-            Some(config) if self.found.is_empty() => Ok(config),
+    pub(super) fn into_result<T>(self, checked: Option<T>) -> Result<T, ConfigError> {
+        match checked {
+            Some(checked) if self.found.is_empty() => Ok(checked),
             _ => Err(ConfigError { faults: self.found }),
         }
     }

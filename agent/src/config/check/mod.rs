@@ -53,6 +53,18 @@ pub fn load_to_run(dir: &Path) -> Result<Config, ConfigError> {
     faults.into_result(config)
 }
 
+/// Checks the text of one asset's file; `file` is its name in faults.
+///
+/// # Errors
+/// [`ConfigError`] with every fault found.
+pub fn check_asset_text(file: &str, text: &str) -> Result<Asset, ConfigError> {
+    let mut faults = Faults::default();
+    faults.file = file.to_owned();
+    let raw: Option<AssetFile> = parse_text(file.as_ref(), text, &mut faults);
+    let asset = raw.map(|raw| check_asset(raw, &mut faults));
+    faults.into_result(asset)
+}
+
 fn read(dir: &Path, faults: &mut Faults) -> Option<Config> {
     let file = dir.join("hark.toml");
     let hark: Option<HarkFile> = parse(&file, faults);
@@ -78,7 +90,11 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, faults: &mut Faults) -> Op
             return None;
         }
     };
-    toml::from_str(&text).map_err(|error| faults.unread(path, error.to_string().trim_end().replace('\n', "\n    "))).ok()
+    parse_text(path, &text, faults)
+}
+
+fn parse_text<T: serde::de::DeserializeOwned>(path: &Path, text: &str, faults: &mut Faults) -> Option<T> {
+    toml::from_str(text).map_err(|error| faults.unread(path, error.to_string().trim_end().replace('\n', "\n    "))).ok()
 }
 
 fn asset_files(dir: &Path, faults: &mut Faults) -> Vec<PathBuf> {

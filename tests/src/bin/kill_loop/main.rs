@@ -35,10 +35,17 @@ fn kill() -> Result<ExitCode> {
         return Ok(ExitCode::from(130));
     };
     outcome.verdict.examples.iter().for_each(|example| println!("{example}"));
+    println!("found: {:?}", outcome.verdict.findings);
     let ([kafka, mosquitto, to_kafka, to_mosquitto], [records, named]) = (outcome.faults, outcome.verdict.records);
     println!("{} readings of machines sent, {records} records in Kafka, {named} named in gaps", outcome.sent);
     println!("restarts: Kafka {kafka}, Mosquitto {mosquitto}; faults of the network: to Kafka {to_kafka}, to Mosquitto {to_mosquitto}");
-    let clean = outcome.verdict.is_clean();
+    let audit = match outcome.audit {
+        None => "this agent has none",
+        Some(true) => "clean",
+        Some(false) => "a fault",
+    };
+    println!("hark audit: {audit}");
+    let clean = outcome.is_clean();
     if !clean && std::env::var_os("HARK_KEEP").is_some() {
         println!("everything is kept in {}", dir.keep().display());
     }

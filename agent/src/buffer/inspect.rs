@@ -1,0 +1,274 @@
+//! Looking into the directory of a stopped agent without changing anything in it.
+//!
+//! sled writes when it opens a database (a snapshot, the tail of its file), so no partition is opened where it lies: each is copied into a temporary
+//! directory when a reader comes to it, and read there. The directory may be on a disk that is mounted read-only. Nothing is made, removed or
+//! recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts meanwhile goes before, and the next copy then
+//! fails with [`BufferError::InUse`].
+use std::{
+    cmp::Reverse,
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex},
+};
+
+use hark_protocol::topics::LaneName;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{
+    BufferError, Log, LogSettings, Position,
+    frame::Decoder,
+    gaps::Gaps,
+    incarnation::{Incarnation, Register},
+    lane::Lane,
+    log::Shared,
+    partition::{self, Key, Partition, StoreError},
+    recovery::{self, HighWater},
+};
+
+/// Where a lane that is only looked at has its partitions copied from.
+#[derive(Debug)]
+pub(super) struct Copies {
+    root: PathBuf,
+}
+
+/// Keeps the agent out while it lives, not others who look in.
+struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
+
+impl Copies {
+    /// Opens a copy of the partition in `dir`. The copy goes when the second value is dropped, after the partition.
+    pub(super) fn open(&self, dir: &Path, open: impl FnOnce(&Path) -> Result<Partition, StoreError>) -> Result<(Partition, TempDir), StoreError> {
+        let copy = tempfile::Builder::new().prefix("hark-copy-").tempdir()?;
+        let quiet = quiet(&self.root).map_err(|error| StoreError::Io(io::Error::other(error)))?;
+        copy_tree(dir, copy.path())?;
+        drop(quiet);
+        Ok((open(copy.path())?, copy))
+    }
+}
+
+impl Log {
+    /// Opens the log in `dir` for reading, while no agent runs there. It has no present incarnation: its id is nil, and nothing is in it.
+    ///
+    /// # Errors
+    /// [`BufferError::InUse`] if an agent runs; what the disk refuses. Damage is found by who reads.
+    pub fn inspect(dir: &Path, settings: LogSettings) -> Result<Self, BufferError> {
+        drop(quiet(dir)?);
+        let mut register = Register::open(dir)?;
+        let mut learned = Vec::new();
+        let mut lane = |lane| {
+            let copies = Copies { root: dir.to_owned() };
+            Lane::inspect(dir, lane, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
+        };
+        let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
+        learned.extend(lanes.iter().flat_map(Lane::incarnations));
+        learned.iter().for_each(|incarnation| register.learn(*incarnation));
+        let high_water = HighWater::open(dir)?;
+        let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
+        for Incarnation { ordinal, .. } in register.open_ended() {
+            let mut last_seqs = high_water.of(ordinal);
+            for (lane, last_seq) in lanes.iter().zip(&mut last_seqs) {
+                *last_seq = (*last_seq).max(last_seq_of(lane, ordinal, &mut decoder)?);
+            }
+            register.end(ordinal, last_seqs);
+        }
+        let mut gaps = Gaps::default();
+        for lane in &lanes {
+            // The agent saves what it can of a damaged newest partition; until then its gaps are not known.
+            let marks = recovery::marks_of(lane).or_else(|error| if is_damage(&error) { Ok(Default::default()) } else { Err(error) })?;
+            marks.gaps.iter().for_each(|gap| gaps.add(*gap));
+        }
+        let shared = Shared {
+            dir: dir.to_owned(),
+            settings,
+            incarnation: Incarnation { ordinal: u32::MAX, id: Uuid::nil() },
+            history: register.look_back(),
+            lanes,
+            counters: Arc::default(),
+            watch: Arc::default(),
+            gaps: Mutex::new(gaps),
+            recovered: Default::default(),
+            owed: Mutex::default(),
+            wakes: Mutex::default(),
+            woken: Condvar::new(),
+            _lock: None,
+        };
+        Ok(Self { shared: shared.into() })
+    }
+
+    /// The newest record of `lane`.
+    pub fn last(&self, lane: LaneName) -> Option<Position> {
+        let present = self.committed(lane);
+        let ended = || self.ended().iter().rev().find(|ended| ended.last_seq(lane) > 0);
+        let before = || ended().map(|ended| Position { ordinal: ended.incarnation.ordinal, seq: ended.last_seq(lane) });
+        if present.seq > 0 { Some(present) } else { before() }
+    }
+
+    /// The committed record of `lane` that follows `after`, whether it is still there or not.
+    pub fn following(&self, lane: LaneName, after: Position) -> Option<Position> {
+        self.shared.next(lane, after)
+    }
+
+    /// The last record of the same incarnation before the partition that follows the one of `from`: how far the damage of a partition reaches at most.
+    pub fn before_next_partition(&self, lane: LaneName, from: Position) -> Position {
+        let last = self.shared.last_seq(lane, from.ordinal);
+        let next = self.shared.lane(lane).keys().into_iter().map(Key::first).find(|first| *first > from);
+        let next = next.filter(|next| next.ordinal == from.ordinal).map_or(last, |next| next.seq - 1);
+        Position { seq: next.max(from.seq), ..from }
+    }
+}
+
+/// As a start would find it, but for damage, which it would repair: then what came before the newest partition is known.
+fn last_seq_of(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
+    let before = || lane.newest(ordinal).filter(|key| key.ordinal == ordinal).map_or(0, |key| key.first_seq);
+    recovery::last_seq(lane, ordinal, decoder).or_else(|error| if is_damage(&error) { Ok(before()) } else { Err(error) })
+}
+
+fn is_damage(error: &BufferError) -> bool {
+    matches!(error, BufferError::Damaged { .. })
+}
+
+/// The complete partitions in `dir`, in order, of each the newest generation first; none if the directory is absent.
+pub(super) fn partitions(dir: &Path) -> Result<Vec<(Key, u16, PathBuf)>, BufferError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(BufferError::io("list", dir, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| BufferError::io("list", dir, error))?.path();
+        let key = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
+        found.extend(key.filter(|_| partition::is_complete(&path)).map(|(key, generation)| (key, generation, path)));
+    }
+    found.sort_by_key(|(key, generation, _)| (*key, Reverse(*generation)));
+    Ok(found)
+}
+
+/// Makes sure that no agent runs in `dir`, as long as the value lives. A disk that takes no locks, or never had an agent, is quiet.
+fn quiet(dir: &Path) -> Result<Quiet, BufferError> {
+    let path = dir.join("lock");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => return Ok(Quiet(None)),
+        Err(error) => return Err(BufferError::io("open", &path, error)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Quiet(Some(lock))),
+        Err(TryLockError::WouldBlock) => Err(BufferError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(_)) => Ok(Quiet(None)),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::buffer::samples;
+
+    const INPUTS: LaneName = LaneName::Inputs;
+
+    fn settings() -> LogSettings {
+        LogSettings { partition_min_bytes: 40_000, partition_max_bytes: 40_000, ..LogSettings::new(1 << 30) }
+    }
+
+    /// Every file with its content and the time of its last change.
+    fn everything(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let changed = fs::metadata(&path).unwrap().modified().unwrap();
+            if path.is_dir() {
+                found.extend(everything(&path));
+                found.insert(path, (Vec::new(), changed));
+            } else {
+                found.insert(path.clone(), (fs::read(&path).unwrap(), changed));
+            }
+        }
+        found
+    }
+
+    /// Two incarnations: 100 records in several partitions, then 30.
+    fn filled() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for count in [100, 30] {
+            let (log, mut writer) = Log::open(dir.path(), settings()).unwrap();
+            for n in 0..count {
+                writer.append(INPUTS, &samples::noise(n, 1_000)).unwrap();
+                if n % 10 == 9 {
+                    writer.commit().unwrap();
+                }
+            }
+            writer.commit().unwrap();
+            drop((log, writer));
+        }
+        dir
+    }
+
+    #[test]
+    fn looking_reads_everything_and_changes_nothing() {
+        let dir = filled();
+        let before = everything(dir.path());
+        let log = Log::inspect(dir.path(), settings()).unwrap();
+        let records = log.reader(INPUTS).unwrap().read(log.start(INPUTS), 1_000, usize::MAX).unwrap();
+        assert_eq!(
+            (records.len(), records[129].0, log.last(INPUTS)),
+            (130, Position { ordinal: 2, seq: 30 }, Some(Position { ordinal: 2, seq: 30 }))
+        );
+        assert_eq!((log.depth(INPUTS, log.start(INPUTS)), log.last(LaneName::Alarms)), (130, None));
+        drop(log);
+        assert!(before == everything(dir.path()), "something in the directory was changed");
+        let (log, _writer) = Log::open(dir.path(), settings()).unwrap();
+        assert_eq!(log.incarnation().ordinal, 3, "looking began an incarnation");
+    }
+
+    #[test]
+    fn an_agent_that_runs_or_starts_is_not_disturbed() {
+        let dir = filled();
+        let looking = Log::inspect(dir.path(), settings()).unwrap();
+        let agent = Log::open(dir.path(), settings()).unwrap();
+        assert!(matches!(Log::inspect(dir.path(), settings()), Err(BufferError::InUse { .. })));
+        let refused = looking.reader(INPUTS).unwrap().read(looking.start(INPUTS), 1, 1).unwrap_err();
+        assert!(matches!(refused, BufferError::Store { .. }), "{refused:?}");
+        drop(agent);
+        assert!(looking.reader(INPUTS).unwrap().read(looking.start(INPUTS), 1, 1).is_ok());
+    }
+
+    #[test]
+    fn a_directory_without_an_agent_is_empty_and_an_absent_one_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::inspect(dir.path(), settings()).unwrap();
+        assert_eq!((log.last(INPUTS), log.depth(INPUTS, Position::default()), log.ended().len()), (None, 0, 0));
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+        assert!(matches!(Log::inspect(&dir.path().join("absent"), settings()), Err(BufferError::Io { .. })));
+    }
+
+    #[test]
+    fn damage_is_told_up_to_the_next_partition() {
+        let dir = filled();
+        let mut partitions: Vec<_> = fs::read_dir(dir.path().join("inputs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        partitions.sort();
+        fs::write(partitions[0].join("header"), b"junk").unwrap();
+        let log = Log::inspect(dir.path(), settings()).unwrap();
+        let Err(BufferError::Damaged { from, .. }) = log.reader(INPUTS).unwrap().read(log.start(INPUTS), 1, 1) else { panic!("not noticed") };
+        let to = log.before_next_partition(INPUTS, from);
+        assert!(from.seq == 1 && (2..100).contains(&to.seq), "{from} to {to}");
+        let (position, _) = log.reader(INPUTS).unwrap().read(to, 1, 1).unwrap().remove(0);
+        assert_eq!(position, Position { seq: to.seq + 1, ..to });
+    }
+}

@@ -1,0 +1,269 @@
+//! `hark audit` proves promises 1 and 2 from Kafka alone: clean while an agent runs and is killed, and a topic that somebody doctored is found out.
+#![expect(clippy::print_stdout, reason = "what the audit said, for --nocapture")]
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use hark_protocol::topics::{ALARMS, EVENTS, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
+use hark_tests::support::{Agent, Kafka, KafkaRecord, Mosquitto, PREFIX, Settings, publish, start_ready, wait_until};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
+const GATEWAY: &str = "gw-audit";
+const MACHINES: [&str; 6] = ["pump-1", "pump-2", "fan-7", "press-3", "mixer-4", "drive-5"];
+/// Topics with records of lanes.
+const LANE_TOPICS: [Topic; 5] = [READINGS, PREDICTIONS, ALARMS, EVENTS, SNAPSHOTS];
+/// Topics that carry cursors.
+const CURSOR_TOPICS: [Topic; 5] = [READINGS, PREDICTIONS, ALARMS, EVENTS, GATEWAYS];
+const SOON: Duration = Duration::from_secs(120);
+
+struct Site {
+    agent: Agent,
+    kafka: Kafka,
+    mosquitto: Mosquitto,
+    _dir: tempfile::TempDir,
+}
+
+/// What the audit said.
+struct Said {
+    exit: i32,
+    json: Value,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let kafka = Kafka::start(&dir.path().join("kafka"))?;
+        kafka.create_topics(PREFIX)?;
+        let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Plant)?;
+        let tables = format!(
+            "[kafka]\nbrokers = \"{}\"\ntopic_prefix = \"{PREFIX}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\nsession_expiry = \"1h\"\n\n\
+             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\" }}\n",
+            kafka.bootstrap(),
+            mosquitto.port()
+        );
+        let assets = MACHINES.map(|id| (id.to_owned(), format!("id = \"{id}\"\n\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\n")));
+        let agent = Agent::configure(PROGRAM, &dir.path().join("agent"), GATEWAY, &tables, &assets)?;
+        Ok(Self { agent, kafka, mosquitto, _dir: dir })
+    }
+
+    /// `count` readings of each machine, in turn.
+    fn publish(&self, count: u32) -> Result<()> {
+        for first in (0..count).step_by(50) {
+            for machine in MACHINES {
+                let topic = format!("plant/{machine}/flow");
+                publish(&self.mosquitto, &topic, (first..count.min(first + 50)).map(|number| format!("{{\"value\":{number}}}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until_delivered(&self, accepted: f64) -> Result<()> {
+        wait_until("everything to be in Kafka", SOON, || {
+            self.agent
+                .metrics()
+                .is_ok_and(|m| m.sum("hark_source_readings_accepted_total") >= Some(accepted) && m.sum("hark_buffer_records") == Some(0.0))
+        })
+        .with_context(|| self.agent.log_tail())
+    }
+
+    /// Audits the topics under `prefix`.
+    fn audit(&self, prefix: &str, patience: &str) -> Result<Said> {
+        let brokers = self.kafka.bootstrap();
+        said(&["--brokers", &brokers, "--gateway", GATEWAY, "--topic-prefix", prefix, "--patience", patience])
+    }
+
+    /// Copies all that `doctor` leaves of the records to topics under `prefix`, each to its partition, and the cursors as they are.
+    fn copy(&self, prefix: &str, doctor: impl FnOnce(&mut Vec<KafkaRecord>)) -> Result<()> {
+        self.kafka.create_topics(prefix)?;
+        let mut records = Vec::new();
+        for topic in LANE_TOPICS {
+            records.extend(self.kafka.read_committed(&topic.full_name(PREFIX))?);
+        }
+        doctor(&mut records);
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            ClientConfig::new().set("bootstrap.servers", self.kafka.bootstrap()).set("enable.idempotence", "true").create()?;
+        for record in &records {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            let topic = record.topic.replacen(PREFIX, prefix, 1);
+            let key = record.key.clone().unwrap_or_default();
+            let sent =
+                BaseRecord::to(&topic).partition(record.partition).key(&key).headers(headers).payload(record.value.as_deref().unwrap_or_default());
+            producer.send(sent).map_err(|(error, _)| error)?;
+        }
+        producer.flush(SOON)?;
+        self.copy_cursors(prefix)
+    }
+
+    fn copy_cursors(&self, prefix: &str) -> Result<()> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.bootstrap()).set("group.id", format!("hark-cursor.{GATEWAY}")).set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create()?;
+        let mut asked = TopicPartitionList::new();
+        CURSOR_TOPICS.iter().for_each(|topic| drop(asked.add_partition(&topic.full_name(PREFIX), 0)));
+        let committed = consumer.committed_offsets(asked, SOON)?;
+        let mut copies = TopicPartitionList::new();
+        for element in committed.elements().iter().filter(|element| matches!(element.offset(), Offset::Offset(_))) {
+            let mut copy = copies.add_partition(&element.topic().replacen(PREFIX, prefix, 1), 0);
+            copy.set_offset(element.offset())?;
+            copy.set_metadata(element.metadata());
+        }
+        ensure!(copies.count() >= 4, "the agent left cursors of {} topics: {committed:?}", copies.count());
+        consumer.commit(&copies, CommitMode::Sync).context("failed to commit the copies of the cursors")
+    }
+}
+
+fn said(arguments: &[&str]) -> Result<Said> {
+    let table = Command::new(PROGRAM).arg("audit").args(arguments).output().context("failed to start the program")?;
+    println!("{}{}", String::from_utf8_lossy(&table.stdout), String::from_utf8_lossy(&table.stderr));
+    let output = Command::new(PROGRAM).args(["audit", "--json"]).args(arguments).output().context("failed to start the program")?;
+    let exit = output.status.code().context("it was killed")?;
+    let json = serde_json::from_slice(&output.stdout).with_context(|| format!("exit {exit}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok(Said { exit, json })
+}
+
+/// What `json` names as examples of `fault`, in all its rows.
+fn examples(json: &Value, fault: &str) -> Vec<String> {
+    let rows = json["rows"].as_array().into_iter().flatten();
+    rows.flat_map(|row| row[fault]["examples"].as_array().into_iter().flatten()).filter_map(|id| id.as_str().map(str::to_owned)).collect()
+}
+
+fn id(record: &KafkaRecord) -> String {
+    let header = |key: &str| record.headers.get(key).map(String::as_str).unwrap_or_default();
+    ["gw", "inc", "lane", "seq"].map(header).join("/")
+}
+
+/// The places of two readings of one machine that follow each other in a partition, in the middle of it.
+fn neighbours(records: &[KafkaRecord]) -> (usize, usize) {
+    let of_one: Vec<usize> =
+        (0..records.len()).filter(|at| records[*at].key.as_deref() == Some("fan-7") && records[*at].topic.ends_with(READINGS.name)).collect();
+    let middle = of_one.len() / 2;
+    (of_one[middle], of_one[middle + 1])
+}
+
+/// The audit asks nobody but Kafka: it is clean while readings come in, while the agent is dead, and after several starts.
+#[test]
+fn an_agent_that_runs_and_is_killed_is_clean() -> Result<()> {
+    let mut site = Site::new()?;
+    let dir = site.agent.dir().to_owned();
+    let config = dir.display().to_string();
+    start_ready(&mut site.agent)?;
+    for round in 0..3 {
+        site.publish(300)?;
+        let running = said(&["--config", &config])?;
+        ensure!(running.exit == 0 && running.json["verdict"] == "clean", "round {round}, while it runs: {}", running.json);
+        site.agent.kill()?;
+        let dead = said(&["--config", &config])?;
+        ensure!(dead.exit == 0, "round {round}, while it is dead: {}", dead.json);
+        start_ready(&mut site.agent)?;
+    }
+    site.wait_until_delivered(0.0)?;
+    let at_last = said(&["--config", &config])?;
+    ensure!(at_last.exit == 0 && at_last.json["faults"] == 0, "{}", at_last.json);
+    let readings = site.kafka.read_committed(&READINGS.full_name(PREFIX))?.len();
+    ensure!(readings == 3 * 300 * MACHINES.len(), "{readings} readings arrived");
+    let inputs = |row: &&Value| row["lane"] == "inputs" && row["end"] != "beyond_cursor";
+    let rows: Vec<&Value> = at_last.json["rows"].as_array().into_iter().flatten().filter(inputs).collect();
+    ensure!(rows.len() >= 3 && rows.iter().all(|row| row["from"] == 1), "{rows:#?}");
+    let judged: u64 = rows.iter().filter_map(|row| row["delivered"].as_u64()).sum();
+    ensure!(judged >= readings as u64, "{judged} of {readings} readings were judged");
+    site.agent.stop()?;
+    look_at_the_buffer(&site, &dir)
+}
+
+/// `hark buffer` says the same of the stopped agent's directory as of the running agent, and changes nothing in it.
+fn look_at_the_buffer(site: &Site, dir: &Path) -> Result<()> {
+    let status: Value = serde_json::from_str(&site.agent.command(&["buffer", "status", "--json"])?)?;
+    ensure!(status["running"] == false && status["incarnations"].as_array().is_some_and(|starts| starts.len() == 4), "{status}");
+    println!("{}", site.agent.command(&["buffer", "status"])?);
+    let export = site.agent.command(&["buffer", "export", "--lane", "events"])?;
+    ensure!(export.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["lane"] == "events")), "{export}");
+    ensure!(!dir.join("data/hark.sock").exists(), "the socket is still there");
+    Ok(())
+}
+
+/// Copies of a run's topics, each with one thing done to it.
+#[test]
+fn a_doctored_topic_is_found_out() -> Result<()> {
+    let mut site = Site::new()?;
+    start_ready(&mut site.agent)?;
+    site.publish(200)?;
+    site.wait_until_delivered(f64::from(200 * MACHINES.len() as u32))?;
+    site.agent.stop()?;
+
+    site.copy("faithful.", |_| ())?;
+    let faithful = site.audit("faithful.", "20")?;
+    ensure!(faithful.exit == 0, "a faithful copy: {}", faithful.json);
+
+    let mut touched = Vec::new();
+    site.copy("removed.", |records| touched.push(id(&records.remove(neighbours(records).0))))?;
+    let removed = site.audit("removed.", "1")?;
+    ensure!((removed.exit, &removed.json["missing"]) == (1, &Value::from(1)), "{}", removed.json);
+    ensure!(examples(&removed.json, "missing") == touched, "removed {touched:?}: {}", removed.json);
+
+    touched.clear();
+    site.copy("repeated.", |records| {
+        let (first, second) = neighbours(records);
+        touched.push(id(&records[first]));
+        records.insert(second + 1, records[first].clone());
+    })?;
+    let repeated = site.audit("repeated.", "1")?;
+    ensure!((repeated.exit, &repeated.json["doubled"]) == (1, &Value::from(1)), "{}", repeated.json);
+    ensure!(examples(&repeated.json, "doubled") == touched, "repeated {touched:?}: {}", repeated.json);
+
+    touched.clear();
+    site.copy("swapped.", |records| {
+        let (first, second) = neighbours(records);
+        touched.push(id(&records[first]));
+        records.swap(first, second);
+    })?;
+    let swapped = site.audit("swapped.", "1")?;
+    ensure!((swapped.exit, &swapped.json["disordered"]) == (1, &Value::from(1)), "{}", swapped.json);
+    ensure!(examples(&swapped.json, "disordered") == touched, "swapped {touched:?}: {}", swapped.json);
+
+    expire_unevenly(&site)?;
+    nobody(&site)
+}
+
+/// Old segments have expired in one partition more than in another: the audit starts later, says so, and still finds a fault.
+fn expire_unevenly(site: &Site) -> Result<()> {
+    let readings = READINGS.full_name("faithful.");
+    let of_fan: Vec<KafkaRecord> =
+        site.kafka.read_committed(&readings)?.into_iter().filter(|record| record.key.as_deref() == Some("fan-7")).collect();
+    let middle = &of_fan[of_fan.len() / 2];
+    site.kafka.delete_records_before(&readings, middle.partition, middle.offset)?;
+    let expired = site.audit("faithful.", "1")?;
+    ensure!(expired.exit == 0, "after records have expired: {}", expired.json);
+    ensure!(expired.json["from_later"] == serde_json::json!(["inputs"]), "{}", expired.json);
+    ensure!(expired.json["lost_beginning"] == serde_json::json!([format!("{readings}/{}", middle.partition)]), "{}", expired.json);
+
+    let removed = READINGS.full_name("removed.");
+    let early = &of_fan[of_fan.len() / 4];
+    site.kafka.delete_records_before(&removed, early.partition, early.offset)?;
+    let still = site.audit("removed.", "1")?;
+    ensure!((still.exit, &still.json["missing"]) == (1, &Value::from(1)), "a fault after the start: {}", still.json);
+
+    // Nothing is left of a partition: what is missing may have been in it.
+    site.kafka.delete_records_before(&readings, middle.partition, -1)?;
+    let emptied = site.audit("faithful.", "1")?;
+    ensure!(emptied.exit == 2 && emptied.json["unsure"] != 0 && emptied.json["faults"] == 0, "{}", emptied.json);
+    Ok(())
+}
+
+/// Where there is nothing to tell of, the answer is that nothing can be told.
+fn nobody(site: &Site) -> Result<()> {
+    let brokers = site.kafka.bootstrap();
+    let stranger = said(&["--brokers", &brokers, "--gateway", "nobody", "--topic-prefix", PREFIX, "--patience", "1"])?;
+    ensure!((stranger.exit, &stranger.json["verdict"]) == (2, &Value::from("could_not_tell")), "{}", stranger.json);
+    let status = Command::new(PROGRAM).args(["audit", "--brokers", &brokers, "--gateway", GATEWAY, "--topic-prefix", "typo."]).status()?;
+    ensure!(status.code() == Some(2), "topics that are not there: {status}");
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Promise 1 on a disk that refuses: while it is full, broken, read-only or silent, senders are held back; nothing that was acknowledged is lost, and
+//! the agent goes on by itself when the disk does. Never a person, never a stop.
+//!
+//! The faults are put into the running program from outside, by `strace`: production code knows nothing of them.
+#![expect(clippy::print_stdout, reason = "why a test was left out, for --nocapture")]
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use hark_tests::{
+    plant::Plant,
+    support::{Process, start_ready, wait_until},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
+const SOON: Duration = Duration::from_secs(60);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(180);
+/// Sent before, during and after a fault.
+const READINGS: u64 = 20_000;
+/// The agent's exit code when a store call hangs.
+const STORE_HUNG: i32 = 3;
+
+/// Lets these calls of the agent fail or hang in this way until it is stopped.
+fn inject(plant: &Plant, calls: &str, how: &str) -> Result<Process> {
+    let (pid, log) = (plant.agent.process()?.pid().to_string(), plant.path().join("strace.log"));
+    let (trace, fault, output) = (format!("trace={calls}"), format!("inject={calls}:{how}"), log.display().to_string());
+    let mut strace = Process::start(
+        "strace",
+        Path::new("strace"),
+        &["-f", "-q", "-p", &pid, "-e", &trace, "-e", &fault, "-o", &output],
+        &[],
+        &plant.path().join("strace.err"),
+    )?;
+    wait_until("strace to attach to all threads", SOON, || {
+        strace.check_running().is_ok() && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !status.contains("TracerPid:\t0"))
+    })?;
+    Ok(strace)
+}
+
+/// The disk refuses these calls with `error` for a while, in the middle of sending.
+fn refuse_for_a_while(calls: &str, error: &str) -> Result<()> {
+    let mut plant = Plant::start(PROGRAM, "quota = \"256 MiB\"")?;
+    plant.send(READINGS)?;
+    plant.wait_accepted(plant.count(), SOON)?;
+    let strace = inject(&plant, calls, &format!("error={error}"))?;
+    let durable = plant.count();
+    plant.send(READINGS)?;
+    plant.wait_metrics("the log to meet the fault", SOON, |metrics| metrics.sum("hark_buffer_errors_total") > Some(0.0))?;
+    let accepted = plant.agent.metrics()?.sum("hark_source_readings_accepted_total").unwrap_or(0.0);
+    ensure!(accepted < (durable + READINGS) as f64, "readings were called durable that no sync has seen: {accepted}");
+    strace.stop(SOON)?;
+    plant.send(READINGS)?;
+    plant.wait_accepted(plant.count(), DELIVERED_WITHIN)?;
+    let named = plant.check(DELIVERED_WITHIN)?;
+    ensure!(named == 0, "{named} records were given up though there was room");
+    plant.agent.stop().map(drop)
+}
+
+#[test]
+fn a_disk_whose_syncs_fail_loses_nothing() -> Result<()> {
+    refuse_for_a_while("fdatasync,fsync", "EIO")
+}
+
+#[test]
+fn a_disk_that_takes_no_bytes_loses_nothing() -> Result<()> {
+    refuse_for_a_while("pwrite64", "ENOSPC")
+}
+
+#[test]
+fn a_disk_that_turns_read_only_loses_nothing() -> Result<()> {
+    refuse_for_a_while("pwrite64,mkdir,rename,unlink,fdatasync,fsync", "EROFS")
+}
+
+/// A call that never returns: the watchdog ends the process with a code of its own, and the next start has everything.
+#[test]
+fn a_hung_store_call_ends_the_process_and_loses_nothing() -> Result<()> {
+    let mut plant = Plant::start(PROGRAM, "quota = \"256 MiB\"\nstore_timeout = \"3s\"")?;
+    plant.send(READINGS)?;
+    plant.wait_accepted(plant.count(), SOON)?;
+    let strace = inject(&plant, "fdatasync", "delay_enter=60s")?;
+    plant.send(READINGS)?;
+    let ended = plant.agent.wait_for_end(SOON)?;
+    ensure!(ended.code() == Some(STORE_HUNG), "it ended with {ended}");
+    // It ends with what it traced.
+    let _ = strace.stop(SOON);
+    start_ready(&mut plant.agent)?;
+    ensure!(plant.check(DELIVERED_WITHIN)? == 0, "records were given up though there was room");
+    plant.agent.stop().map(drop)
+}
+
+/// A file system in memory, unmounted when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None` where mounting is not allowed.
+    fn tmpfs(at: PathBuf, size: &str) -> Result<Option<Self>> {
+        fs::create_dir_all(&at)?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "hark-test"])
+            .arg(&at)
+            .output()
+            .context("failed to run mount")?;
+        if !mounted.status.success() {
+            println!("left out: mounting is not allowed here ({})", String::from_utf8_lossy(&mounted.stderr).trim());
+            return Ok(None);
+        }
+        Ok(Some(Self(at)))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: the agent may still have files open in it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The disk fills while Kafka is away and sources keep sending; then there is room again.
+#[test]
+fn a_full_disk_loses_nothing_without_a_name() -> Result<()> {
+    let place = tempfile::TempDir::with_prefix("hark-full-")?;
+    let Some(mount) = Mount::tmpfs(place.path().join("small"), "160m")? else { return Ok(()) };
+    let mut plant = Plant::start(PROGRAM, &format!("dir = \"{}\"\nquota = \"1 GiB\"", mount.0.join("data").display()))?;
+    let filler = mount.0.join("filler");
+    fs::write(&filler, vec![1; 100 << 20])?;
+    plant.lose_kafka();
+    let mut full = false;
+    for _ in 0..60 {
+        plant.send(READINGS)?;
+        plant.agent.check_running()?;
+        let metrics = plant.agent.metrics()?;
+        full = metrics.sum("hark_buffer_evicted_bytes_total") > Some(0.0) || metrics.sum("hark_buffer_stalled") > Some(0.0);
+        if full {
+            break;
+        }
+    }
+    ensure!(full, "the disk did not fill: {:?}", plant.agent.metrics()?.sum("hark_buffer_bytes"));
+    plant.send(READINGS)?;
+    fs::remove_file(&filler)?;
+    plant.wait_accepted(plant.count(), DELIVERED_WITHIN)?;
+    let named = plant.check(DELIVERED_WITHIN)?;
+    println!("{} readings, {named} records named in gaps", plant.count());
+    // Fields and locals go in the order of their making, the latest first: the agent before the disk under it.
+    plant.agent.stop().map(drop)
+}

@@ -1,0 +1,176 @@
+//! A small plant for scenarios of the buffer: machines that send numbers as fast as they are taken, a Kafka that can be away, and a ledger.
+//!
+//! ```text
+//! numbers ─► Mosquitto ─► hark ─► proxy ─► Kafka ─► ledger ◄─ what was sent
+//! ```
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    kill_loop::{Ledger, Sent, TOPICS_OF_LANES, Verdict},
+    support::{Agent, Connection, Fault, Kafka, Load, Metrics, Mosquitto, PREFIX, Proxy, Settings, free_port, start_ready, wait_for, wait_until},
+};
+
+/// Readings in one message.
+pub const PER_MESSAGE: u64 = 50;
+/// Messages that wait for the broker's acknowledgement.
+const WINDOW: usize = 128;
+const MACHINE: &str = "machine-0";
+const SOON: Duration = Duration::from_secs(60);
+
+/// The plant; everything is stopped when it is dropped.
+pub struct Plant {
+    /// The agent, which runs.
+    pub agent: Agent,
+    /// Its way to Kafka.
+    pub to_kafka: Proxy,
+    /// Kafka.
+    pub kafka: Kafka,
+    /// What sends go to.
+    pub mosquitto: Mosquitto,
+    /// What was acknowledged to the sender.
+    pub sent: Sent,
+    dir: TempDir,
+}
+
+impl Plant {
+    /// Starts it with this table `[buffer]`, whose `dir` is `data` unless it says otherwise. `more` stands in `hark.toml` besides.
+    ///
+    /// # Errors
+    /// When a program does not start.
+    pub fn start(program: &str, buffer: &str) -> Result<Self> {
+        let mut plant = Self::lay_out(program, buffer)?;
+        start_ready(&mut plant.agent)?;
+        Ok(plant)
+    }
+
+    /// The same; the agent does not run yet.
+    ///
+    /// # Errors
+    /// When a broker does not start.
+    pub fn lay_out(program: &str, buffer: &str) -> Result<Self> {
+        let dir = TempDir::with_prefix("hark-plant-").context("failed to make a directory")?;
+        let to_kafka = Proxy::start(free_port()?)?;
+        let kafka = Kafka::start_behind(&dir.path().join("kafka"), &to_kafka)?;
+        kafka.create_topics(PREFIX)?;
+        let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Unlimited)?;
+        let tables = format!(
+            "[kafka]\nbrokers = \"127.0.0.1:{}\"\ntopic_prefix = \"{PREFIX}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n\n\
+             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\" }}\n",
+            to_kafka.port(),
+            mosquitto.port()
+        );
+        let asset = format!("id = \"{MACHINE}\"\n\n[[point]]\nid = \"number\"\nunit = \"1\"\nscored = false\n");
+        let buffer = if buffer.contains("dir =") { buffer.to_owned() } else { format!("dir = \"data\"\n{buffer}") };
+        let agent = Agent::configure_buffer(program, &dir.path().join("agent"), "gw-plant", &buffer, &tables, &[(MACHINE.to_owned(), asset)])?;
+        Ok(Self { agent, to_kafka, kafka, mosquitto, sent: Sent::default(), dir })
+    }
+
+    /// Where everything is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The data directory, where it was not set otherwise.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("agent/data")
+    }
+
+    /// Sends the next numbers, at least `count` of them; returns when the plant's broker has acknowledged all.
+    ///
+    /// # Errors
+    /// When the broker does not.
+    pub fn send(&mut self, count: u64) -> Result<()> {
+        let first = self.sent.count.get(MACHINE).copied().unwrap_or(0);
+        let messages = count.div_ceil(PER_MESSAGE);
+        let load = Load { messages: usize::try_from(messages)?, window: WINDOW, interval: Duration::ZERO };
+        Connection::open(self.mosquitto.port(), "sender")?.publish(&load, |message, topic, payload| {
+            topic.push_str("plant/");
+            topic.push_str(MACHINE);
+            payload.push_str("{\"r\":[");
+            for index in 0..PER_MESSAGE {
+                let comma = if index == 0 { "" } else { "," };
+                payload.push_str(&format!("{comma}{{\"p\":\"number\",\"v\":{}}}", first + message as u64 * PER_MESSAGE + index));
+            }
+            payload.push_str("]}");
+        })?;
+        self.sent.count.insert(MACHINE.to_owned(), first + messages * PER_MESSAGE);
+        Ok(())
+    }
+
+    /// Numbers sent so far.
+    pub fn count(&self) -> u64 {
+        self.sent.count.values().sum()
+    }
+
+    /// Waits until the agent has accepted, in this life, `count` readings.
+    ///
+    /// # Errors
+    /// When it does not, or ends.
+    pub fn wait_accepted(&mut self, count: u64, within: Duration) -> Result<()> {
+        self.wait_metrics(&format!("{count} readings to be accepted"), within, |metrics| {
+            metrics.sum("hark_source_readings_accepted_total") >= Some(count as f64)
+        })
+    }
+
+    /// Waits for `condition` on the metrics.
+    ///
+    /// # Errors
+    /// When it does not hold in time, or the agent ends.
+    pub fn wait_metrics(&mut self, what: &str, within: Duration, mut condition: impl FnMut(&Metrics) -> bool) -> Result<()> {
+        let waited = wait_for(what, within, || {
+            self.agent.check_running()?;
+            Ok(self.agent.metrics().is_ok_and(|metrics| condition(&metrics)).then_some(()))
+        });
+        waited.with_context(|| format!("metrics {:?}\nend of the log:\n{}", self.agent.metrics().ok(), self.agent.log_tail()))
+    }
+
+    /// Kafka is away from here on: the network refuses.
+    pub fn lose_kafka(&self) {
+        self.to_kafka.set(Fault::Refuse);
+    }
+
+    /// Brings Kafka back, waits until the agent has delivered everything that it holds, and compares what Kafka has with what was sent.
+    ///
+    /// # Errors
+    /// When something stays in the agent.
+    pub fn verdict(&mut self, within: Duration) -> Result<Verdict> {
+        self.to_kafka.set(Fault::None);
+        self.wait_metrics("an empty buffer", within, |metrics| {
+            metrics.sum("hark_source_in_flight_bytes") == Some(0.0) && metrics.sum("hark_buffer_records") == Some(0.0)
+        })?;
+        // Messages may still stand in the broker: then the buffer is empty only for a moment.
+        let mut verdict = Verdict::default();
+        wait_until("every number in Kafka or in a gap", SOON, || {
+            let found = self.look();
+            verdict = found.unwrap_or_default();
+            verdict.records[0] > 0 && verdict.lost == 0
+        })
+        .with_context(|| format!("{verdict:?}"))?;
+        Ok(verdict)
+    }
+
+    fn look(&self) -> Result<Verdict> {
+        let mut ledger = Ledger::default();
+        for topic in TOPICS_OF_LANES {
+            self.kafka.visit_records(&topic.full_name(PREFIX), |record| ledger.take(record))?;
+        }
+        Ok(ledger.verdict(&self.sent))
+    }
+
+    /// As [`Plant::verdict`], which must be clean; gives the records that gaps name, which are readings: what warns a person is given up last.
+    ///
+    /// # Errors
+    /// When something is lost, doubled or out of order.
+    pub fn check(&mut self, within: Duration) -> Result<u64> {
+        let verdict = self.verdict(within)?;
+        ensure!(verdict.is_clean(), "{verdict:?}");
+        ensure!(!verdict.named.contains_key("alarms") && !verdict.named.contains_key("events"), "alarms or events were given up: {verdict:?}");
+        Ok(verdict.records[1])
+    }
+}
