@@ -149,8 +149,12 @@ type Place = (String, LaneName);
 
 /// What a `read_committed` consumer sees: the seqs of each lane of each incarnation in their order, and the ranges that gaps name.
 fn committed(kafka: &FakeKafka) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
+    first_committed(kafka, usize::MAX)
+}
+
+fn first_committed(kafka: &FakeKafka, count: usize) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
     let (mut seqs, mut gaps) = (BTreeMap::<Place, Vec<u64>>::new(), Vec::new());
-    for message in &kafka.broker().committed {
+    for message in kafka.broker().committed.iter().take(count) {
         let Some((lane, seq)) = message.place else { continue };
         seqs.entry((message.inc.to_string(), lane)).or_default().push(seq);
         let json: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
@@ -161,15 +165,21 @@ fn committed(kafka: &FakeKafka) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, Range
     (seqs, gaps)
 }
 
-/// Everything up to a cursor is there or named in a gap, at every moment.
+/// Everything up to a cursor is there or named in a gap, after the last transaction.
 fn check_cursors(kafka: &FakeKafka) {
-    let (mut seqs, gaps) = committed(kafka);
+    if let Some((count, cursors)) = kafka.broker().history.last().cloned().as_ref() {
+        check_moment(kafka, *count, cursors);
+    }
+}
+
+fn check_moment(kafka: &FakeKafka, count: usize, cursors: &[Option<(u64, String)>]) {
+    let (mut seqs, gaps) = first_committed(kafka, count);
     gaps.into_iter().for_each(|(place, gap)| seqs.entry(place).or_default().extend(gap));
-    let cursors = kafka.broker().cursors.clone();
-    for (lane, (seq, metadata)) in LaneName::ALL.into_iter().zip(cursors).filter_map(|(lane, cursor)| Some((lane, cursor?))) {
-        let inc = KafkaCursor::parse(seq, &metadata).unwrap().incarnation.id.to_string();
+    for (lane, cursor) in LaneName::ALL.into_iter().zip(cursors) {
+        let Some((seq, metadata)) = cursor else { continue };
+        let inc = KafkaCursor::parse(*seq, metadata).unwrap().incarnation.id.to_string();
         let there = seqs.remove(&(inc.clone(), lane)).unwrap_or_default();
-        let missing: Vec<u64> = (1..=seq).filter(|seq| !there.contains(seq)).collect();
+        let missing: Vec<u64> = (1..=*seq).filter(|seq| !there.contains(seq)).collect();
         assert!(missing.is_empty(), "{lane} of {inc}: cursor {seq} has passed {missing:?}");
     }
 }
@@ -263,6 +273,22 @@ fn a_gap_names_only_what_kafka_does_not_have() {
     assert_eq!(gaps.iter().map(|(_, gap)| gap.clone()).collect::<Vec<_>>(), [13..=16]);
     let texts: Vec<String> = kafka.broker().committed.iter().map(|message| String::from_utf8_lossy(&message.value).into_owned()).collect();
     assert!(texts.iter().any(|text| text.contains("records 1 to 3 of lane inputs were given up, but they had been delivered")), "{texts:?}");
+}
+
+#[test]
+fn no_cursor_passes_a_gap_before_its_event() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    life.gateway().append(LaneName::Inputs, 9);
+    // More than go into one transaction before the event of the gap.
+    life.gateway().append(LaneName::Events, 250);
+    let at = |seq| Position { ordinal: 1, seq };
+    life.gateway().appender.blocking_name_gap(LaneName::Inputs, at(4), at(6), GapReason::Quota).unwrap();
+    life.finish();
+    check(&kafka, &[&life]);
+    let history = kafka.broker().history.clone();
+    assert!(history.len() > 4, "{} transactions", history.len());
+    history.iter().for_each(|(count, cursors)| check_moment(&kafka, *count, cursors));
 }
 
 #[test]

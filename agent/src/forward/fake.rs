@@ -41,6 +41,8 @@ pub struct Broker {
     pub committed: Vec<Message>,
     /// Offset and text.
     pub cursors: PerLane<Option<(u64, String)>>,
+    /// After each transaction: how many records are committed, and the cursors.
+    pub history: Vec<(usize, PerLane<Option<(u64, String)>>)>,
     lineage: String,
     /// One per step; none after them.
     pub faults: VecDeque<Fault>,
@@ -105,6 +107,7 @@ impl Broker {
         if let Some((present, lineage)) = progress.lineage {
             self.lineage = lineage.metadata(present);
         }
+        self.history.push((self.committed.len(), self.cursors.clone()));
     }
 }
 
