@@ -10,7 +10,7 @@ use super::{
     of,
 };
 use crate::{
-    buffer::{BufferError, Position},
+    buffer::{BufferError, Gap, Position},
     record::{Body, Entry},
 };
 
@@ -97,7 +97,9 @@ impl<D: Destination> Forward<D> {
     /// Records between the present places and `reached` that are named in gaps.
     fn named_up_to(&self, reached: super::PerLane<Position>) -> u64 {
         let at = self.lanes.at();
-        let passed = self.log.gaps().into_iter().filter(|gap| gap.to <= of(&reached, gap.lane) && gap.to > of(&at, gap.lane));
+        // One whose event is still to be sent was delivered: no cursor passes a gap before its event.
+        let is_passed = |gap: &Gap| gap.to <= of(&reached, gap.lane) && gap.to > of(&at, gap.lane) && gap.event <= of(&reached, LaneName::Events);
+        let passed = self.log.gaps().into_iter().filter(is_passed);
         passed.map(|gap| self.lanes.disk().distance(gap.lane, of(&at, gap.lane).max(Position { seq: gap.from.seq - 1, ..gap.from }), gap.to)).sum()
     }
 }

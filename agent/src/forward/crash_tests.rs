@@ -1,23 +1,25 @@
 //! The real log and the real forward against a Kafka that dies, lies and fences at every step: nothing lost, nothing doubled, in order.
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
 };
 
-use hark_protocol::topics::{Clock as ClockState, Event, EventKind, LaneName, Origin};
+use hark_protocol::topics::{Clock as ClockState, Event, EventKind, GapReason, LaneName, Origin};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
     Ended, Forward,
+    cursor::KafkaCursor,
     fake::{FakeKafka, Fault},
     message::gateway_stamp,
 };
 use crate::{
     buffer::{
-        BufferError, Incarnation, Log, LogSettings,
+        BufferError, Incarnation, Log, LogSettings, Position,
         commit::{self, Appender, CommitPolicy},
     },
     clock::Clock,
@@ -131,6 +133,7 @@ impl Life {
         self.kafka.broker().faults = faults.into_iter().collect();
         self.gateway().connect();
         self.kafka.broker().faults.clear();
+        check_cursors(&self.kafka);
         if self.kafka.broker().died {
             self.end();
         }
@@ -142,25 +145,55 @@ impl Life {
     }
 }
 
-/// Each record that was accepted is committed exactly once or inside exactly one gap, in order within its lane and incarnation.
-fn check(kafka: &FakeKafka, lives: &[&Life]) {
-    let broker = kafka.broker();
-    let mut seqs: BTreeMap<(String, LaneName), Vec<u64>> = BTreeMap::new();
-    let mut gaps: Vec<(String, LaneName, u64, u64)> = Vec::new();
-    for message in &broker.committed {
+type Place = (String, LaneName);
+
+/// What a `read_committed` consumer sees: the seqs of each lane of each incarnation in their order, and the ranges that gaps name.
+fn committed(kafka: &FakeKafka) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
+    first_committed(kafka, usize::MAX)
+}
+
+fn first_committed(kafka: &FakeKafka, count: usize) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
+    let (mut seqs, mut gaps) = (BTreeMap::<Place, Vec<u64>>::new(), Vec::new());
+    for message in kafka.broker().committed.iter().take(count) {
         let Some((lane, seq)) = message.place else { continue };
         seqs.entry((message.inc.to_string(), lane)).or_default().push(seq);
         let json: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
         if let (Some(inc), Ok(lane)) = (json["gap_inc"].as_str(), serde_json::from_value(json["gap_lane"].clone())) {
-            gaps.push((inc.to_owned(), lane, json["gap_from_seq"].as_u64().unwrap(), json["gap_to_seq"].as_u64().unwrap()));
+            gaps.push(((inc.to_owned(), lane), json["gap_from_seq"].as_u64().unwrap()..=json["gap_to_seq"].as_u64().unwrap()));
         }
     }
+    (seqs, gaps)
+}
+
+/// Everything up to a cursor is there or named in a gap, after the last transaction.
+fn check_cursors(kafka: &FakeKafka) {
+    if let Some((count, cursors)) = kafka.broker().history.last().cloned().as_ref() {
+        check_moment(kafka, *count, cursors);
+    }
+}
+
+fn check_moment(kafka: &FakeKafka, count: usize, cursors: &[Option<(u64, String)>]) {
+    let (mut seqs, gaps) = first_committed(kafka, count);
+    gaps.into_iter().for_each(|(place, gap)| seqs.entry(place).or_default().extend(gap));
+    for (lane, cursor) in LaneName::ALL.into_iter().zip(cursors) {
+        let Some((seq, metadata)) = cursor else { continue };
+        let inc = KafkaCursor::parse(*seq, metadata).unwrap().incarnation.id.to_string();
+        let there = seqs.remove(&(inc.clone(), lane)).unwrap_or_default();
+        let missing: Vec<u64> = (1..=*seq).filter(|seq| !there.contains(seq)).collect();
+        assert!(missing.is_empty(), "{lane} of {inc}: cursor {seq} has passed {missing:?}");
+    }
+}
+
+/// Each record that was accepted is committed exactly once or inside exactly one gap, in order within its lane and incarnation.
+fn check(kafka: &FakeKafka, lives: &[&Life]) {
+    let (mut seqs, gaps) = committed(kafka);
     let accepted: BTreeMap<&String, &[u64; 4]> = lives.iter().flat_map(|life| &life.accepted).collect();
     for (inc, last) in accepted {
         for lane in LaneName::ALL {
-            let found = seqs.remove(&(inc.clone(), lane)).unwrap_or_default();
+            let place = (inc.clone(), lane);
+            let found = seqs.remove(&place).unwrap_or_default();
             assert!(found.is_sorted(), "{lane} of {inc} is out of order: {found:?}");
-            let lost = gaps.iter().filter(|gap| gap.0 == *inc && gap.1 == lane).flat_map(|gap| gap.2..=gap.3);
+            let lost = gaps.iter().filter(|(of, _)| *of == place).flat_map(|(_, gap)| gap.clone());
             let mut all: Vec<u64> = found.iter().copied().chain(lost).collect();
             all.sort_unstable();
             assert_eq!(all, (1..=last[lane as usize]).collect::<Vec<_>>(), "{lane} of {inc}");
@@ -220,6 +253,42 @@ fn refused_records_are_passed_by_a_gap_each() {
     check(&kafka, &[&life]);
     let kept = std::fs::read_dir(dir.path().join("refused")).unwrap().count();
     assert_eq!(kept, 4);
+}
+
+#[test]
+fn a_gap_names_only_what_kafka_does_not_have() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    life.gateway().append(LaneName::Inputs, 12);
+    life.connect([]);
+    life.gateway().append(LaneName::Inputs, 8);
+    // The buffer knows only the stored mark, which is behind: it gives up 12 records of which 8 are delivered, and others that all are.
+    for (from, to) in [(5, 16), (1, 3)] {
+        let at = |seq| Position { ordinal: 1, seq };
+        life.gateway().appender.blocking_name_gap(LaneName::Inputs, at(from), at(to), GapReason::Quota).unwrap();
+    }
+    life.finish();
+    check(&kafka, &[&life]);
+    let (_, gaps) = committed(&kafka);
+    assert_eq!(gaps.iter().map(|(_, gap)| gap.clone()).collect::<Vec<_>>(), [13..=16]);
+    let texts: Vec<String> = kafka.broker().committed.iter().map(|message| String::from_utf8_lossy(&message.value).into_owned()).collect();
+    assert!(texts.iter().any(|text| text.contains("records 1 to 3 of lane inputs were given up, but they had been delivered")), "{texts:?}");
+}
+
+#[test]
+fn no_cursor_passes_a_gap_before_its_event() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    life.gateway().append(LaneName::Inputs, 9);
+    // More than go into one transaction before the event of the gap.
+    life.gateway().append(LaneName::Events, 250);
+    let at = |seq| Position { ordinal: 1, seq };
+    life.gateway().appender.blocking_name_gap(LaneName::Inputs, at(4), at(6), GapReason::Quota).unwrap();
+    life.finish();
+    check(&kafka, &[&life]);
+    let history = kafka.broker().history.clone();
+    assert!(history.len() > 4, "{} transactions", history.len());
+    history.iter().for_each(|(count, cursors)| check_moment(&kafka, *count, cursors));
 }
 
 #[test]

@@ -39,7 +39,10 @@ pub struct Broker {
     open: Option<(Vec<Message>, Option<Progress>)>,
     /// What a `read_committed` consumer sees.
     pub committed: Vec<Message>,
-    cursors: PerLane<Option<(u64, String)>>,
+    /// Offset and text.
+    pub cursors: PerLane<Option<(u64, String)>>,
+    /// After each transaction: how many records are committed, and the cursors.
+    pub history: Vec<(usize, PerLane<Option<(u64, String)>>)>,
     lineage: String,
     /// One per step; none after them.
     pub faults: VecDeque<Fault>,
@@ -104,6 +107,7 @@ impl Broker {
         if let Some((present, lineage)) = progress.lineage {
             self.lineage = lineage.metadata(present);
         }
+        self.history.push((self.committed.len(), self.cursors.clone()));
     }
 }
 
@@ -136,8 +140,9 @@ impl Session for FakeSession {
         let refused: Vec<usize> = (0..messages.len()).filter(|at| messages[*at].place.is_some_and(|place| refused.contains(&place))).collect();
         if let (Some(&first), Some(&last)) = (refused.first(), refused.last()) {
             self.broker.broker().open = None;
-            // Neighbours in the same set of records are refused with it, as brokers do.
-            let candidates = (first.saturating_sub(1)..=(last + 1).min(messages.len() - 1)).collect();
+            // Neighbours in the same set of records are refused with it, as brokers do; what is too large for the client is known exactly.
+            let known = messages[first].place.is_some_and(|(lane, _)| lane == LaneName::Alarms);
+            let candidates = if known { vec![first] } else { (first.saturating_sub(1)..=(last + 1).min(messages.len() - 1)).collect() };
             return Err(Failed::new(Failure::Refused(candidates), "too large"));
         }
         step(&mut |broker| broker.open.iter_mut().for_each(|(_, open)| *open = progress.cloned()))?;
