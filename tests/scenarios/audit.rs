@@ -108,7 +108,9 @@ impl Site {
         config.set("bootstrap.servers", self.kafka.bootstrap()).set("group.id", format!("hark-cursor.{GATEWAY}")).set("enable.auto.commit", "false");
         let consumer: BaseConsumer = config.create()?;
         let mut asked = TopicPartitionList::new();
-        CURSOR_TOPICS.iter().for_each(|topic| drop(asked.add_partition(&topic.full_name(PREFIX), 0)));
+        for topic in CURSOR_TOPICS {
+            asked.add_partition(&topic.full_name(PREFIX), 0);
+        }
         let committed = consumer.committed_offsets(asked, SOON)?;
         let mut copies = TopicPartitionList::new();
         for element in committed.elements().iter().filter(|element| matches!(element.offset(), Offset::Offset(_))) {

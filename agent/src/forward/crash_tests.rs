@@ -146,14 +146,16 @@ impl Life {
 }
 
 type Place = (String, LaneName);
+type Seqs = BTreeMap<Place, Vec<u64>>;
+type Gaps = Vec<(Place, RangeInclusive<u64>)>;
 
 /// What a `read_committed` consumer sees: the seqs of each lane of each incarnation in their order, and the ranges that gaps name.
-fn committed(kafka: &FakeKafka) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
+fn committed(kafka: &FakeKafka) -> (Seqs, Gaps) {
     first_committed(kafka, usize::MAX)
 }
 
-fn first_committed(kafka: &FakeKafka, count: usize) -> (BTreeMap<Place, Vec<u64>>, Vec<(Place, RangeInclusive<u64>)>) {
-    let (mut seqs, mut gaps) = (BTreeMap::<Place, Vec<u64>>::new(), Vec::new());
+fn first_committed(kafka: &FakeKafka, count: usize) -> (Seqs, Gaps) {
+    let (mut seqs, mut gaps) = (Seqs::new(), Gaps::new());
     for message in kafka.broker().committed.iter().take(count) {
         let Some((lane, seq)) = message.place else { continue };
         seqs.entry((message.inc.to_string(), lane)).or_default().push(seq);

@@ -33,16 +33,18 @@ pub enum Fault {
 #[derive(Clone, Default)]
 pub struct FakeKafka(Arc<Mutex<Broker>>);
 
+/// Offset and text of each lane's cursor.
+type Offsets = PerLane<Option<(u64, String)>>;
+
 #[derive(Default)]
 pub struct Broker {
     epoch: u64,
     open: Option<(Vec<Message>, Option<Progress>)>,
     /// What a `read_committed` consumer sees.
     pub committed: Vec<Message>,
-    /// Offset and text.
-    pub cursors: PerLane<Option<(u64, String)>>,
+    pub cursors: Offsets,
     /// After each transaction: how many records are committed, and the cursors.
-    pub history: Vec<(usize, PerLane<Option<(u64, String)>>)>,
+    pub history: Vec<(usize, Offsets)>,
     lineage: String,
     /// One per step; none after them.
     pub faults: VecDeque<Fault>,

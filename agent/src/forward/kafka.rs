@@ -1,30 +1,28 @@
-//! The Kafka client: the only file that names its crate.
+//! The connection to Kafka. Only this file and `reports.rs` name the client's crate.
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use hark_protocol::topics::{self, LaneName, Name, TOPICS};
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Offset, Statistics, Timestamp, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
-    error::{KafkaError, RDKafkaErrorCode as Code},
-    message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
+    error::KafkaError,
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, Producer, ThreadedProducer},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     cursor::{Cursors, KafkaCursor, Lineage, PerLane},
     delivery::{Failed, Failure},
     destination::{Destination, Progress, Session},
     message::Message,
+    reports::{Reports, classify, failed},
 };
 use crate::{
     config::{self, Delivery},
@@ -41,9 +39,6 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const REPORT_SLACK: Duration = Duration::from_secs(3);
 /// As long a stop may be held up by a broker that accepts connections and says nothing.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a stop is asked for, what is in the buffer is sent for so long; the rest follows after the next start.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
-const LOOK_AT_STOP_EVERY: Duration = Duration::from_millis(100);
 /// `init_transactions` is asked in slices of a second, between which a stop is seen.
 const INIT_SLICE: Duration = Duration::from_secs(1);
 const INIT_SLICES: usize = 30;
@@ -89,7 +84,7 @@ enum Kind {
 
 /// A connection to it.
 pub struct Connection {
-    producer: ThreadedProducer<Context>,
+    producer: ThreadedProducer<Reports>,
     /// With transactions: where the cursors go.
     cursors: Option<ConsumerGroupMetadata>,
     topics: PerLane<String>,
@@ -120,7 +115,7 @@ impl Kafka {
         client
     }
 
-    fn producer(&self, kind: Kind) -> Result<ThreadedProducer<Context>, Failed> {
+    fn producer(&self, kind: Kind) -> Result<ThreadedProducer<Reports>, Failed> {
         let queue_kbytes = self.config.batch_bytes / 1024 * 2 + 1024;
         let mut client = self.client();
         client
@@ -145,19 +140,13 @@ impl Kafka {
             client.set("transactional.id", format!("hark.{}", self.gateway));
             client.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         }
-        let context = Context {
-            batch: Mutex::default(),
-            complete: Condvar::new(),
-            report_within: message_timeout + REPORT_SLACK,
-            disturbances: AtomicU64::new(0),
-            create_time: self.create_time.clone(),
-        };
+        let reports = Reports::new(message_timeout + REPORT_SLACK, self.create_time.clone());
         let advice = || Failure::Blocked("correct the settings of kafka".to_owned());
-        client.create_with_context(context).map_err(|error| Failed::new(advice(), format!("failed to create a client: {error}")))
+        client.create_with_context(reports).map_err(|error| Failed::new(advice(), format!("failed to create a client: {error}")))
     }
 
     /// Reached, and all topics are there.
-    fn check_topics(&self, producer: &ThreadedProducer<Context>) -> Result<(), Failed> {
+    fn check_topics(&self, producer: &ThreadedProducer<Reports>) -> Result<(), Failed> {
         let metadata = producer.client().fetch_metadata(None, CALL_TIMEOUT).map_err(|error| match classify(&error) {
             // Nothing was heard of a broker, whatever the client calls it.
             Failure::Again => Failed::new(Failure::Unreachable, format!("failed to reach Kafka at `{}`: {error}", self.config.brokers)),
@@ -230,7 +219,7 @@ impl Destination for Kafka {
 }
 
 /// The first call after a crash also ends what the crashed agent left open.
-fn init_transactions(producer: &ThreadedProducer<Context>, stop: &Stop) -> Result<(), Failed> {
+fn init_transactions(producer: &ThreadedProducer<Reports>, stop: &Stop) -> Result<(), Failed> {
     let mut slices = 0..INIT_SLICES;
     loop {
         match producer.init_transactions(INIT_SLICE) {
@@ -302,174 +291,7 @@ impl Session for Connection {
     }
 
     fn disturbances(&self) -> u64 {
-        self.producer.context().disturbances.load(Ordering::Relaxed)
-    }
-}
-
-fn failed(operation: &str, error: &KafkaError) -> Failed {
-    Failed::new(classify(error), format!("failed to {operation}: {error}"))
-}
-
-/// What follows from an error. Which record is refused is not known here.
-fn classify(error: &KafkaError) -> Failure {
-    let code = if let KafkaError::Transaction(error) = error { Some(error.code()) } else { error.rdkafka_error_code() };
-    let blocked = |advice: &str| Failure::Blocked(advice.to_owned());
-    match code {
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Failure::Fenced,
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidRecord) => Failure::Refused(Vec::new()),
-        Some(Code::TransactionalIdAuthorizationFailed) => blocked("allow this gateway Write and Describe on transactional id `hark.<gateway>`"),
-        Some(Code::GroupAuthorizationFailed) => blocked("allow this gateway Read on group `hark-cursor.<gateway>`"),
-        Some(Code::TopicAuthorizationFailed) => blocked("allow this gateway Write and Read on the topics"),
-        Some(Code::ClusterAuthorizationFailed) => blocked("allow this gateway IdempotentWrite on the cluster"),
-        Some(Code::SaslAuthenticationFailed | Code::Authentication) => blocked("correct the credentials"),
-        Some(Code::InvalidTransactionTimeout) => blocked("raise transaction.max.timeout.ms of the brokers to 10 s at least"),
-        Some(Code::InvalidTimestamp) => blocked("set message.timestamp.type=LogAppendTime on the topics, see config/kafka/"),
-        Some(Code::PolicyViolation) => blocked("a policy of the brokers refuses records of this gateway"),
-        Some(Code::UnsupportedFeature | Code::UnsupportedVersion) => blocked("the cluster has no transactions: set delivery = \"at_least_once\""),
-        _ => Failure::Again,
-    }
-}
-
-/// Of several failures of one batch the one that says most.
-fn weight(failure: &Failure) -> u8 {
-    match failure {
-        Failure::Unreachable => 0,
-        Failure::Again => 1,
-        Failure::Fenced => 2,
-        Failure::Blocked(_) => 3,
-        Failure::Refused(_) => 4,
-    }
-}
-
-/// Collects the delivery reports of the batch under way.
-struct Context {
-    batch: Mutex<Batch>,
-    complete: Condvar,
-    report_within: Duration,
-    disturbances: AtomicU64,
-    create_time: Arc<Mutex<BTreeSet<String>>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Delivered,
-    Refused,
-    Failed,
-}
-
-#[derive(Default)]
-struct Batch {
-    outcomes: Vec<Option<Outcome>>,
-    outstanding: usize,
-    problem: Option<(Failure, String)>,
-}
-
-impl Context {
-    fn batch(&self) -> MutexGuard<'_, Batch> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn expect(&self, count: usize) {
-        *self.batch() = Batch { outcomes: vec![None; count], outstanding: count, problem: None };
-    }
-
-    fn report(&self, index: usize, error: Option<&KafkaError>) {
-        let mut batch = self.batch();
-        let outcome = error.map_or(Outcome::Delivered, |error| {
-            let failure = classify(error);
-            let outcome = if matches!(failure, Failure::Refused(_)) { Outcome::Refused } else { Outcome::Failed };
-            if batch.problem.as_ref().is_none_or(|(before, _)| weight(before) < weight(&failure)) {
-                batch.problem = Some((failure, error.to_string()));
-            }
-            outcome
-        });
-        if let Some(slot @ None) = batch.outcomes.get_mut(index) {
-            *slot = Some(outcome);
-            batch.outstanding -= 1;
-            if batch.outstanding == 0 {
-                self.complete.notify_one();
-            }
-        }
-    }
-
-    /// Waits until each message is reported; once `stop` is requested, for [`GRACE`] at most.
-    fn wait(&self, stop: &Stop) -> Result<(), Failed> {
-        let mut batch = self.batch();
-        let mut left = self.report_within;
-        while batch.outstanding > 0 && !left.is_zero() {
-            if stop.requested() {
-                left = left.min(GRACE);
-            }
-            let slice = left.min(LOOK_AT_STOP_EVERY);
-            (batch, _) = self.complete.wait_timeout_while(batch, slice, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
-            left -= slice;
-        }
-        std::mem::take(&mut *batch).result()
-    }
-}
-
-impl Batch {
-    fn result(self) -> Result<(), Failed> {
-        let taken = self.outcomes.iter().take_while(|outcome| **outcome == Some(Outcome::Delivered)).count();
-        let (failure, text) = match self.problem {
-            Some((Failure::Refused(_), text)) => {
-                let refused = self.outcomes.iter().enumerate().filter(|(_, outcome)| **outcome == Some(Outcome::Refused));
-                (Failure::Refused(refused.map(|(index, _)| index).collect()), text)
-            }
-            Some(problem) => problem,
-            None if taken == self.outcomes.len() => return Ok(()),
-            None => (Failure::Again, "no answer".to_owned()),
-        };
-        Err(Failed { failure, text: format!("failed to send records: {text}"), taken })
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(?level, facility, message, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(%error, reason, "librdkafka");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let of_broker = |broker: &rdkafka::statistics::Broker| {
-            broker.txretries + broker.req_timeouts + broker.disconnects.map_or(0, |disconnects| disconnects.unsigned_abs())
-        };
-        // Bootstrap addresses are no brokers: the client leaves them once it knows those.
-        let brokers = statistics.brokers.values().filter(|broker| broker.source != "configured");
-        self.disturbances.store(brokers.map(of_broker).sum(), Ordering::Relaxed);
-    }
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        match result {
-            Ok(message) => {
-                if !matches!(message.timestamp(), Timestamp::LogAppendTime(_)) {
-                    self.tell_create_time(message.topic());
-                }
-                self.report(index, None);
-            }
-            Err((error, _)) => self.report(index, Some(error)),
-        }
-    }
-}
-
-impl Context {
-    /// Once per topic.
-    fn tell_create_time(&self, topic: &str) {
-        let mut told = self.create_time.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(topic) {
-            told.insert(topic.to_owned());
-            warn!(
-                topic,
-                "the topic has message.timestamp.type=CreateTime: its records bear no time of arrival; set LogAppendTime, see config/kafka/"
-            );
-        }
+        self.producer.context().disturbances()
     }
 }
 
@@ -480,105 +302,5 @@ impl fmt::Debug for Kafka {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use rdkafka::{
-        mocking::MockCluster,
-        producer::DefaultProducerContext,
-        types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer},
-    };
-
-    use super::*;
-
-    #[track_caller]
-    fn check(code: Code, expected: fn(&Failure) -> bool) {
-        let failure = classify(&KafkaError::MessageProduction(code));
-        assert!(expected(&failure), "{code:?}: {failure:?}");
-    }
-
-    #[test]
-    fn only_a_fault_of_the_record_itself_is_final() {
-        for code in [Code::MessageSizeTooLarge, Code::InvalidRecord, Code::InvalidMessage] {
-            check(code, |failure| matches!(failure, Failure::Refused(_)));
-        }
-        for code in [Code::TopicAuthorizationFailed, Code::InvalidTimestamp, Code::PolicyViolation, Code::InvalidTransactionTimeout] {
-            check(code, |failure| matches!(failure, Failure::Blocked(_)));
-        }
-        for code in [Code::MessageTimedOut, Code::QueueFull, Code::PurgeQueue, Code::NotEnoughReplicas, Code::UnknownTopicOrPartition] {
-            check(code, |failure| *failure == Failure::Again);
-        }
-        for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
-            check(code, |failure| *failure == Failure::Fenced);
-        }
-    }
-
-    type Mock = MockCluster<'static, DefaultProducerContext>;
-
-    /// The client's own stand-in: it takes transactions without keeping their promises, but it answers with any error asked for.
-    fn mock() -> (Mock, Kafka) {
-        let mock = MockCluster::new(1).unwrap();
-        let mut config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap().kafka.unwrap();
-        config.brokers = mock.bootstrap_servers();
-        for topic in TOPICS {
-            mock.create_topic(&topic.full_name(&config.topic_prefix), 1, 1).unwrap();
-        }
-        (mock, Kafka::new(config, "gw".into()))
-    }
-
-    fn messages(sizes: &[usize]) -> Vec<Message> {
-        let message = |size: &usize| Message { topic: "hark.readings.v1".into(), value: vec![b'7'; *size], ..Message::example() };
-        sizes.iter().map(message).collect()
-    }
-
-    /// What becomes of three messages when the first request of this kind is answered so.
-    fn send(requests: Option<(Api, Answer)>, sizes: &[usize]) -> Result<(), Failed> {
-        let (mock, mut kafka) = mock();
-        let stop = Stop::default();
-        let (mut connection, cursors) = kafka.connect(&stop).unwrap();
-        assert_eq!(cursors, Some(Cursors::default()));
-        if let Some((api, answer)) = requests {
-            mock.request_errors(api, &[answer; 1]);
-        }
-        connection.send(&messages(sizes), None, &stop)
-    }
-
-    #[test]
-    fn a_transaction_goes_through() {
-        assert_eq!(send(None, &[10; 300]), Ok(()));
-        assert_eq!(send(None, &[]), Ok(()));
-        // Handled inside the client.
-        assert_eq!(send(Some((Api::EndTxn, Answer::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE)), &[10; 3]), Ok(()));
-    }
-
-    #[test]
-    fn a_record_too_large_for_the_client_is_known_at_once() {
-        let failed = send(None, &[10, 2_000_000, 10]).unwrap_err();
-        assert_eq!(failed.failure, Failure::Refused(vec![1]), "{failed:?}");
-    }
-
-    #[test]
-    fn a_batch_that_the_broker_refuses_has_all_its_records_for_candidates() {
-        let failed = send(Some((Api::Produce, Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)), &[10; 3]).unwrap_err();
-        assert_eq!(failed.failure, Failure::Refused(vec![0, 1, 2]), "{failed:?}");
-    }
-
-    #[test]
-    fn fencing_and_missing_rights_are_told_apart() {
-        let fenced = send(Some((Api::EndTxn, Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED)), &[10; 3]).unwrap_err();
-        assert_eq!(fenced.failure, Failure::Fenced, "{fenced:?}");
-        let blocked = send(Some((Api::Produce, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)), &[10; 3]).unwrap_err();
-        assert!(matches!(&blocked.failure, Failure::Blocked(advice) if advice.contains("topics")), "{blocked:?}");
-    }
-
-    #[test]
-    fn without_a_broker_it_is_unreachable_and_without_topics_blocked() {
-        let (mock, mut kafka) = mock();
-        kafka.config.topic_prefix = "other.".to_owned();
-        let failed = kafka.connect(&Stop::default()).err().unwrap();
-        assert!(matches!(failed.failure, Failure::Blocked(_)) && failed.text.contains("other.readings.v1"), "{failed:?}");
-        drop(mock);
-        let failed = kafka.connect(&Stop::default()).err().unwrap();
-        assert_eq!(failed.failure, Failure::Unreachable, "{failed:?}");
-    }
-}
+#[path = "kafka_tests.rs"]
+mod tests;

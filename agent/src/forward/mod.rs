@@ -21,6 +21,7 @@ mod latest;
 mod mark;
 mod message;
 mod refused;
+mod reports;
 mod send;
 
 #[cfg(test)]
@@ -38,10 +39,11 @@ use self::{
     cursor::PerLane,
     delivery::{BatchBytes, Failed, Failure, Next, Pace, Recovery, Search, Suspicion},
     destination::Destination,
-    kafka::{GRACE, Kafka},
+    kafka::Kafka,
     latest::Latest,
     mark::Mark,
     refused::Refused,
+    reports::GRACE,
 };
 pub use self::{
     mark::stored as stored_mark,
