@@ -3,15 +3,12 @@
 //! The long forms are ignored by default: `cargo test --release --workspace --features hark-tests/real-brokers --test outage -- --ignored --nocapture`.
 #![expect(clippy::print_stdout, reason = "rates and memory, for --nocapture")]
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
-    support::Metrics,
+    support::{Metrics, machine::Usage},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
@@ -24,9 +21,7 @@ const FLAT_MIB: f64 = 24.0;
 
 /// Resident memory of the agent, MiB.
 fn resident(plant: &Plant) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", plant.agent.process()?.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    Ok(Usage::of(plant.agent.process()?.pid())?.rss_kib as f64 / 1024.0)
 }
 
 /// Sends while Kafka is away until `enough`, then brings Kafka back and waits until it has everything. Gives the records that gaps name.

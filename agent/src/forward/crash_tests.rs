@@ -169,9 +169,8 @@ fn first_committed(kafka: &FakeKafka, count: usize) -> (Seqs, Gaps) {
 
 /// Everything up to a cursor is there or named in a gap, after the last transaction.
 fn check_cursors(kafka: &FakeKafka) {
-    if let Some((count, cursors)) = kafka.broker().history.last().cloned().as_ref() {
-        check_moment(kafka, *count, cursors);
-    }
+    let last = kafka.broker().history.last().cloned();
+    last.iter().for_each(|(count, cursors)| check_moment(kafka, *count, cursors));
 }
 
 fn check_moment(kafka: &FakeKafka, count: usize, cursors: &[Option<(u64, String)>]) {

@@ -4,6 +4,7 @@ mod bench;
 mod http;
 mod kafka;
 mod load;
+pub mod machine;
 mod mosquitto;
 mod mqtt;
 mod ports;

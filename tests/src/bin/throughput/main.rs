@@ -8,14 +8,13 @@
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 mod arrivals;
 mod case;
-mod machine;
 mod report;
 mod run;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use hark_tests::support::Kafka;
+use hark_tests::support::{Kafka, machine};
 
 use self::{case::Case, run::Bench};
 

@@ -7,14 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use hark_tests::support::{Agent, Connection, Kafka, Metrics, Mosquitto, wait_for, wait_until};
-
-use super::{
-    arrivals::Arrivals,
-    case::Case,
+use hark_tests::support::{
+    Agent, Connection, Kafka, Metrics, Mosquitto,
     machine::{Usage, now_ms},
-    report::Row,
+    wait_for, wait_until,
 };
+
+use super::{arrivals::Arrivals, case::Case, report::Row};
 
 const CONNECTS_WITHIN: Duration = Duration::from_secs(60);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(300);
