@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod backoff;
 pub mod buffer;
+pub mod causes;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -8,7 +8,7 @@ use hark_protocol::topics::{GapReason, LaneName, Origin};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{BufferError, Log, Position, Writer, group::Group, marks::SourceMark};
+use super::{BufferError, FollowError, Log, Position, Writer, group::Group, marks::SourceMark};
 use crate::{clock::Clock, hold::Hold, record::Entry};
 
 /// When to commit.
@@ -119,7 +119,7 @@ pub enum Request {
         /// Why.
         reason: GapReason,
         /// After the gap is named.
-        done: oneshot::Sender<Result<(), AppendError>>,
+        done: oneshot::Sender<()>,
     },
     /// Put the partition that holds `from` aside and name what is lost with it.
     Quarantine {
@@ -127,8 +127,8 @@ pub enum Request {
         lane: LaneName,
         /// First record that cannot be read.
         from: Position,
-        /// After it is done.
-        done: oneshot::Sender<Result<(), AppendError>>,
+        /// After it is done, or the disk refused.
+        done: oneshot::Sender<Result<(), BufferError>>,
     },
 }
 
@@ -173,17 +173,23 @@ impl Appender {
     }
 
     /// Names a gap and waits until that is durable. From a thread outside the runtime.
+    ///
+    /// # Errors
+    /// [`AppendError::Stopped`] if the commit loop has ended.
     pub fn blocking_name_gap(&self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), AppendError> {
         let (done, named) = oneshot::channel();
         self.requests.blocking_send(Request::NameGap { lane, from, to, reason, done }).map_err(|_| AppendError::Stopped)?;
-        named.blocking_recv().map_err(|_| AppendError::Stopped)?
+        named.blocking_recv().map_err(|_| AppendError::Stopped)
     }
 
     /// Has the partition that holds `from` put aside and waits until what is lost is named. From a thread outside the runtime.
-    pub fn blocking_quarantine(&self, lane: LaneName, from: Position) -> Result<(), AppendError> {
-        let (done, named) = oneshot::channel();
+    ///
+    /// # Errors
+    /// [`FollowError`], when the disk refuses or the commit loop has ended.
+    pub fn blocking_quarantine(&self, lane: LaneName, from: Position) -> Result<(), FollowError> {
+        let (done, saved) = oneshot::channel();
         self.requests.blocking_send(Request::Quarantine { lane, from, done }).map_err(|_| AppendError::Stopped)?;
-        named.blocking_recv().map_err(|_| AppendError::Stopped)?
+        Ok(saved.blocking_recv().map_err(|_| AppendError::Stopped)??)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     BufferError, Gap, Log, Position, Reader,
     commit::{AppendError, Appender},
 };
-use crate::record::Entry;
+use crate::{causes, record::Entry};
 
 /// What follows a place in a lane.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Follower {
                     self.appender.blocking_name_gap(lane, from, to, GapReason::TornTail)?;
                 }
                 Err(BufferError::Damaged { lane, partition, from, source }) => {
-                    error!(lane = lane.as_str(), partition = %partition.display(), %from, %source, "a partition of the buffer is damaged");
+                    error!(lane = lane.as_str(), partition = %partition.display(), %from, error = %causes::chain(&source), "a partition of the buffer is damaged");
                     self.appender.blocking_quarantine(lane, from)?;
                 }
                 Err(error) => return Err(error.into()),

@@ -26,6 +26,11 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// Whether an event names it. Kafka has all of one that none names.
+    pub fn is_named(&self) -> bool {
+        self.event != Position::default()
+    }
+
     /// How many records.
     pub fn records(&self) -> u64 {
         self.to.seq + 1 - self.from.seq
@@ -58,7 +63,7 @@ impl Gaps {
 
     /// Records of `lane` after `at` that are lost. What Kafka has is not among them.
     pub(super) fn records_after(&self, lane: LaneName, at: Position) -> u64 {
-        let of_lane = self.by_start.values().filter(|gap| gap.lane == lane && gap.to > at && gap.event != Position::default());
+        let of_lane = self.by_start.values().filter(|gap| gap.lane == lane && gap.to > at && gap.is_named());
         of_lane.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
     }
 
@@ -69,7 +74,7 @@ impl Gaps {
 
     /// Those that an event names.
     pub(super) fn named(&self) -> Vec<Gap> {
-        self.by_start.values().filter(|gap| gap.event != Position::default()).copied().collect()
+        self.by_start.values().filter(|gap| gap.is_named()).copied().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Gap> {
@@ -78,14 +83,13 @@ impl Gaps {
 }
 
 /// The event that names a gap of incarnation `inc`.
-pub(super) fn event(lane: LaneName, inc: &str, from: u64, to: u64, reason: GapReason, bytes: Option<u64>, text: &str) -> Event {
+pub(super) fn event(lane: LaneName, inc: &str, from: u64, to: u64, reason: GapReason, text: &str) -> Event {
     Event {
         text: Some(text.into()),
         gap_lane: Some(lane),
         gap_inc: Some(inc.into()),
         gap_from_seq: Some(from),
         gap_to_seq: Some(to),
-        gap_bytes: bytes,
         gap_reason: Some(reason),
         ..Event::new(EventKind::Gap)
     }
@@ -101,17 +105,6 @@ pub(super) fn reason_text(reason: GapReason) -> &'static str {
         GapReason::Refused => "Kafka refuses them for good",
         GapReason::TornTail => "they are no longer on the disk",
     }
-}
-
-/// An error with its causes, for one line of log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,15 +10,16 @@ use super::{
     commit::{AppendError, Committed, Done, Received, Request, Settings},
     frame::Decoder,
     gaps,
+    header::Key,
     lane::Place,
-    partition::Key,
     quarantine,
     recovery::{HighWater, Owed},
     rewrite,
-    space::{Ballast, Space},
+    space::{Ballast, Space, Victim},
 };
 use crate::{
     backoff::Backoff,
+    causes,
     record::{Body, Entry, Stamp},
 };
 
@@ -28,6 +29,8 @@ const HIGH_WATER_EVERY: Duration = Duration::from_secs(60);
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 /// After a stop was asked for, a disk that takes nothing is waited for so long.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Between two tries meanwhile.
+const STOPPING_WAIT: Duration = Duration::from_millis(100);
 /// Without a look at the space so much is stored at most.
 const LOOK_AFTER_BYTES: u64 = 256 * 1024;
 /// Payload takes so many times its size on disk at most, as measured with sled.
@@ -51,6 +54,8 @@ pub(super) struct Group {
     looked_at: Duration,
     high_water_at: Duration,
     checkpoint_wanted_at: Option<Duration>,
+    /// It was said that the quota is too small.
+    quota_told: bool,
 }
 
 impl Group {
@@ -69,6 +74,7 @@ impl Group {
             looked_at: now,
             high_water_at: now + HIGH_WATER_EVERY,
             checkpoint_wanted_at: None,
+            quota_told: false,
             writer,
             log,
             settings,
@@ -83,6 +89,8 @@ impl Group {
     /// What is to be done before anything is appended.
     pub(super) fn start(&mut self) -> Result<(), BufferError> {
         self.ballast.fill();
+        // So that its ordinal is not given again should the register of incarnations be lost.
+        self.store_high_water();
         self.name_owed()
     }
 
@@ -123,14 +131,13 @@ impl Group {
         let append = match request {
             Request::Append(append) => append,
             Request::NameGap { lane, from, to, reason, done } => {
-                self.name_gap(lane, from, to, reason, None)?;
+                self.name_gap(lane, from, to, reason)?;
                 // Who asked may have given up; the gap is named all the same.
-                let _ = done.send(Ok(()));
+                let _ = done.send(());
                 return Ok(());
             }
             Request::Quarantine { lane, from, done } => {
-                self.quarantine(lane, from)?;
-                let _ = done.send(Ok(()));
+                let _ = done.send(self.quarantine_at_last(lane, from));
                 return Ok(());
             }
         };
@@ -170,7 +177,7 @@ impl Group {
     fn commit_at_last(&mut self, first_error: BufferError) -> Result<(), BufferError> {
         let counters = self.log.counters();
         counters.stalled.store(true, std::sync::atomic::Ordering::Relaxed);
-        error!(error = %gaps::chain(&first_error), "the disk does not take what is appended; senders are held back until it does");
+        error!(error = %causes::chain(&first_error), "the disk does not take what is appended; senders are held back until it does");
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         let (began, mut stopping_at, mut error) = (self.settings.clock.monotonic(), None, first_error);
         loop {
@@ -180,9 +187,7 @@ impl Group {
                 return Err(BufferError::Stopped);
             }
             if !made_room {
-                // A stop ends this wait early; from then on the waits are short.
-                let stop = self.settings.stop.clone();
-                let _ = self.timer.block_on(async { tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await });
+                self.wait_for_disk(backoff.next_wait());
             }
             match self.writer.commit() {
                 Ok(()) => break,
@@ -197,6 +202,18 @@ impl Group {
         Ok(())
     }
 
+    /// A stop ends this wait early; from then on the waits are short.
+    fn wait_for_disk(&self, wait: Duration) {
+        let stop = self.settings.stop.clone();
+        self.timer.block_on(async {
+            if stop.is_cancelled() {
+                tokio::time::sleep(wait.min(STOPPING_WAIT)).await;
+            } else {
+                let _ = tokio::time::timeout(wait, stop.cancelled()).await;
+            }
+        });
+    }
+
     /// Frees space on a full disk: what nobody needs, then the ballast, then the oldest partition of the lowest lane, which is named once there is room
     /// for a name. False if nothing could be freed.
     fn make_room(&mut self) -> bool {
@@ -207,11 +224,11 @@ impl Group {
         if quarantine::remove_oldest(&self.log.dir().join(quarantine::FOLDER)).unwrap_or(false) {
             return true;
         }
-        let Some((lane, key)) = self.space.victim(&self.log.shared) else { return false };
+        let Victim::Partition(lane, key) = self.space.victim(&self.log.shared) else { return false };
         let ranges = self.log.shared.ranges(lane, key);
         match self.writer.remove(lane, key) {
             Err(problem) => {
-                warn!(lane = lane.as_str(), %problem, "a partition cannot be given up");
+                warn!(lane = lane.as_str(), error = %causes::chain(&problem), "a partition cannot be given up");
                 false
             }
             Ok(bytes) => {
@@ -224,13 +241,13 @@ impl Group {
 
     fn name_owed(&mut self) -> Result<(), BufferError> {
         for Owed { lane, from, to, reason } in std::mem::take(&mut self.owed) {
-            self.name_gap(lane, from, to, reason, None)?;
+            self.name_gap(lane, from, to, reason)?;
         }
         Ok(())
     }
 
     /// Says durably that `from` to `to` are lost, as far as Kafka does not have them and no other gap names them.
-    fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason, bytes: Option<u64>) -> Result<(), BufferError> {
+    fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), BufferError> {
         let shared = self.log.shared.clone();
         let unnamed = unnamed(&shared.gaps(), lane, from.ordinal, from.seq..to.seq + 1);
         let has = self.settings.hold.forward(lane);
@@ -255,7 +272,7 @@ impl Group {
             let text = format!("records {lost_from} to {} of lane {lane} are lost: {}", to.seq, gaps::reason_text(reason));
             let now = self.settings.clock.now();
             let stamp = Stamp { asset: None, ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.settings.origin };
-            let event = gaps::event(lane, &inc, lost_from, to.seq, reason, bytes, &text);
+            let event = gaps::event(lane, &inc, lost_from, to.seq, reason, &text);
             let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
             let gap = self.writer.append_gap(&entry, |event| Gap { lane, from: at(lost_from), to, reason, event })?;
             shared.counters.add_lost(lane, gap.records());
@@ -271,9 +288,24 @@ impl Group {
         self.commit()
     }
 
+    /// [`Self::quarantine`] on a disk that may be full. What cannot be done now is asked for again.
+    fn quarantine_at_last(&mut self, lane: LaneName, from: Position) -> Result<(), BufferError> {
+        loop {
+            match self.quarantine(lane, from) {
+                Err(error) if error.is_full() && self.make_room() => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Puts the partition that holds `from` aside, saves what can be read of it, and names the rest.
     fn quarantine(&mut self, lane: LaneName, from: Position) -> Result<(), BufferError> {
         let shared = self.log.shared.clone();
+        // Two readers may meet the same damage: the second one finds what the first one had saved.
+        let before = Position { seq: from.seq.saturating_sub(1), ..from };
+        if !matches!(self.log.reader(lane)?.read(before, 1, usize::MAX), Err(BufferError::Damaged { .. })) {
+            return Ok(());
+        }
         let key = match shared.lane(lane).place(from) {
             Ok(Place::In(key, _)) => Some(key),
             Ok(Place::Missing) => None,
@@ -291,7 +323,7 @@ impl Group {
             quarantine::save(shared.lane(lane), key, self.settings.hold.behind(lane), &self.log.dir().join(quarantine::FOLDER), &mut decoder)?;
         BufferCounters::add(&shared.counters.quarantined, 1);
         for (from, to) in rewrite::lost(&ranges, &found) {
-            self.name_gap(lane, from, to, GapReason::Damaged, None)?;
+            self.name_gap(lane, from, to, GapReason::Damaged)?;
         }
         Ok(())
     }
@@ -310,7 +342,10 @@ impl Group {
         if self.must_look() || now >= self.looked_at + 10 * self.settings.policy.housekeeping_every {
             self.writer.stored_bytes = 0;
             self.looked_at = now;
-            self.keep_within_space()?;
+            self.writer.bury();
+            if let Err(problem) = self.keep_within_space() {
+                warn!(error = %causes::chain(&problem), "the space that the buffer takes cannot be looked after");
+            }
             self.ballast.fill();
         }
         if now >= self.idle_at {
@@ -326,14 +361,14 @@ impl Group {
 
     pub(super) fn reclaim(&mut self, lane: LaneName) {
         if let Err(problem) = self.writer.reclaim(lane, self.settings.hold.behind(lane)) {
-            warn!(lane = lane.as_str(), %problem, "what is no longer needed cannot be removed");
+            warn!(lane = lane.as_str(), error = %causes::chain(&problem), "what is no longer needed cannot be removed");
         }
     }
 
     fn store_high_water(&mut self) {
         let last_seq = LaneName::ALL.map(|lane| self.log.committed(lane).seq);
         if let Err(problem) = self.high_water.store(self.log.incarnation().ordinal, last_seq) {
-            warn!(%problem, "the high water of the buffer cannot be stored");
+            warn!(error = %causes::chain(&problem), "the high water of the buffer cannot be stored");
         }
     }
 
@@ -344,7 +379,17 @@ impl Group {
             if quarantine::remove_oldest(&self.log.dir().join(quarantine::FOLDER))? {
                 continue;
             }
-            let Some((lane, key)) = self.space.victim(&self.log.shared) else { break };
+            let (lane, key) = match self.space.victim(&self.log.shared) {
+                Victim::Partition(lane, key) => (lane, key),
+                Victim::InUse => {
+                    self.look_again();
+                    break;
+                }
+                Victim::Nothing => {
+                    self.tell_quota_too_small();
+                    break;
+                }
+            };
             if self.waits_for_checkpoint(lane, key) {
                 return Ok(());
             }
@@ -373,23 +418,32 @@ impl Group {
         });
         let waits = now < wanted_at + CHECKPOINT_WAIT && !self.log.disk_bytes().is_ok_and(|bytes| self.space.is_nearly_full(bytes));
         if waits {
-            // Comes back at the next housekeeping.
-            self.writer.stored_bytes = LOOK_AFTER_BYTES;
+            self.look_again();
         } else {
             self.checkpoint_wanted_at = None;
         }
         waits
     }
 
+    /// The space is looked at again after the next commit.
+    fn look_again(&mut self) {
+        self.writer.stored_bytes = LOOK_AFTER_BYTES;
+    }
+
+    /// Once: only a person can help.
+    fn tell_quota_too_small(&mut self) {
+        if !std::mem::replace(&mut self.quota_told, true) {
+            error!(quota_bytes = self.settings.quota_bytes, "the buffer is over its quota and has nothing left to give up: raise buffer.quota");
+        }
+    }
+
     /// Names what goes, then lets it go.
     pub(super) fn evict(&mut self, lane: LaneName, key: Key, reason: GapReason) -> Result<(), BufferError> {
         for (from, to) in self.log.shared.ranges(lane, key) {
-            self.name_gap(lane, from, to, reason, None)?;
+            self.name_gap(lane, from, to, reason)?;
         }
-        match self.writer.remove(lane, key) {
-            Ok(bytes) => BufferCounters::add(&self.log.counters().evicted_bytes, bytes),
-            Err(problem) => warn!(lane = lane.as_str(), %problem, "a partition that was given up cannot be removed"),
-        }
+        let bytes = self.writer.remove(lane, key)?;
+        BufferCounters::add(&self.log.counters().evicted_bytes, bytes);
         Ok(())
     }
 }

@@ -20,10 +20,11 @@ use super::{
     BufferError, Log, LogSettings, Position,
     frame::Decoder,
     gaps::Gaps,
+    header::{self, Key},
     incarnation::{Incarnation, Register},
     lane::Lane,
     log::Shared,
-    partition::{self, Key, Partition, StoreError},
+    partition::{Partition, StoreError},
     recovery::{self, HighWater},
 };
 
@@ -91,7 +92,7 @@ impl Log {
             owed: Mutex::default(),
             wakes: Mutex::default(),
             woken: Condvar::new(),
-            _lock: None,
+            lock: None,
         };
         Ok(Self { shared: shared.into() })
     }
@@ -139,7 +140,11 @@ pub(super) fn partitions(dir: &Path) -> Result<Vec<(Key, u16, PathBuf)>, BufferE
     for entry in entries {
         let path = entry.map_err(|error| BufferError::io("list", dir, error))?.path();
         let key = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
-        found.extend(key.filter(|_| partition::is_complete(&path)).map(|(key, generation)| (key, generation, path)));
+        if let Some((key, generation)) = key
+            && header::is_complete(&path)?
+        {
+            found.push((key, generation, path));
+        }
     }
     found.sort_by_key(|(key, generation, _)| (*key, Reverse(*generation)));
     Ok(found)

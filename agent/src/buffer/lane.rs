@@ -18,11 +18,13 @@ use uuid::Uuid;
 
 use super::{
     BufferError, Position, StoreWatch,
+    header::{self, Header, Key},
     incarnation::Incarnation,
     inspect::{self, Copies},
-    partition::{self, Header, Key, Partition, StoreError},
+    partition::{self, Partition, StoreError},
     small_file::sync_dir,
 };
+use crate::causes;
 
 /// One lane, shared by the writer and the readers.
 pub(super) struct Lane {
@@ -69,9 +71,20 @@ pub(super) enum Place {
     Missing,
 }
 
+/// What a lane can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expendable {
+    /// Its newest partition is its oldest.
+    Nothing,
+    /// Its oldest partition, in which a reader is for the length of its call.
+    InUse,
+    /// Its oldest partition.
+    Oldest(Key),
+}
+
 impl Lane {
     /// Lists the lane under `root`. Partitions that were being removed, made or replaced when the agent ended are cleared away: none holds a committed
-    /// record that is not elsewhere. `id_of` gives the id of an incarnation; where it does not know, the partition's own header does, and `learn` is
+    /// record that is not elsewhere, since a partition counts from the moment its header stands. `id_of` gives the id of an incarnation; where it does not know, the partition's own header does, and `learn` is
     /// told of the incarnations that a header names.
     pub(super) fn open(
         root: &Path,
@@ -86,23 +99,17 @@ impl Lane {
         for entry in fs::read_dir(&dir).map_err(|error| BufferError::io("list", &dir, error))? {
             let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
             let (path, file_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if file_name.starts_with("dead-") {
-                fs::remove_dir_all(&path).map_err(|error| BufferError::io("remove", &path, error))?;
+            if file_name.starts_with(partition::DEAD_PREFIX) {
+                clear(&path);
             } else if let Some((key, generation)) = Key::parse(&file_name) {
-                if partition::is_complete(&path) { found.push((key, generation, path)) } else { partition::remove(&path)? }
+                if header::is_complete(&path)? { found.push((key, generation, path)) } else { clear(&partition::retire(&path)?) }
             }
         }
-        // A later generation names what it took over; the same key may stand there twice until that is gone.
-        found.sort_by_key(|(key, generation, _)| (*key, std::cmp::Reverse(*generation)));
         let mut state = State::default();
         let mut replaced = Vec::new();
-        for (key, generation, path) in found {
-            if state.partitions.contains_key(&key) {
-                partition::remove(&path)?;
-                continue;
-            }
+        for (key, generation, path) in newest_of_each(found)? {
             let known_id = id_of(key.ordinal);
-            let header = if generation > 0 || known_id.is_none() { partition::read_header(&path).ok() } else { None };
+            let header = if generation > 0 || known_id.is_none() { header::read(&path).ok() } else { None };
             if let Some(header) = &header {
                 replaced.extend(header.replaces.iter().map(|name| dir.join(name)));
                 header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
@@ -114,7 +121,7 @@ impl Lane {
         for path in replaced {
             let gone = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
             if path.exists() {
-                partition::remove(&path)?;
+                clear(&partition::retire(&path)?);
             }
             if let Some((key, generation)) = gone
                 && state.partitions.get(&key).is_some_and(|known| known.generation == generation)
@@ -139,7 +146,7 @@ impl Lane {
         let mut state = State::default();
         let mut replaced = Vec::new();
         for (key, generation, path) in inspect::partitions(&dir)? {
-            let header = partition::read_header(&path).ok();
+            let header = header::read(&path).ok();
             if let Some(header) = &header {
                 replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
                 header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
@@ -240,14 +247,15 @@ impl Lane {
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
         close_others(&mut state, key);
+        fs::create_dir(&dir).map_err(|error| BufferError::io("create", &dir, error))?;
         let made = Partition::begin(&dir, self.watch.clone()).and_then(|partition| {
             fill(&partition)?;
             partition.complete(&dir, &header)?;
             Ok(partition)
         });
         let made = made.map_err(|error| {
-            // Incomplete, it holds nothing that counts; what cannot be removed now is removed at the next start.
-            let _ = fs::remove_dir_all(&dir);
+            // It holds nothing that counts; what cannot be removed now is removed at the next start.
+            let _ = partition::remove(&dir);
             BufferError::Store { partition: dir.clone(), source: error }
         })?;
         state.open.retain(|open| !sources.contains(&open.key));
@@ -257,6 +265,34 @@ impl Lane {
             state.writable = Some(key);
         }
         Ok((keep_open(&mut state, key, made, None), replaced))
+    }
+
+    /// Gives up the partition `key` in one durable step, and gives where it lies now, to be removed. `None` if it is gone.
+    ///
+    /// # Errors
+    /// When the disk refuses; the partition then stays what it was.
+    pub(super) fn retire(&self, key: Key) -> Result<Option<PathBuf>, BufferError> {
+        let mut state = self.state();
+        let Some(known) = state.partitions.get(&key) else { return Ok(None) };
+        let dead = partition::retire(&self.dir.join(key.directory(known.generation)))?;
+        state.partitions.remove(&key);
+        state.open.retain(|open| open.key != key);
+        if state.writable == Some(key) {
+            state.writable = None;
+        }
+        Ok(Some(dead))
+    }
+
+    /// Removes what [`Self::retire`] left, where that did not go before.
+    pub(super) fn bury(&self) -> Result<(), BufferError> {
+        let entries = fs::read_dir(&self.dir).map_err(|error| BufferError::io("list", &self.dir, error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| BufferError::io("list", &self.dir, error))?;
+            if entry.file_name().to_string_lossy().starts_with(partition::DEAD_PREFIX) {
+                partition::bury(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the partition `key`, which is closed unless a reader is in it, and gives its directory.
@@ -287,12 +323,16 @@ impl Lane {
         before - state.open.len()
     }
 
-    /// The oldest partition, unless it is the newest too or a reader is in it: what may be given up next.
-    pub(super) fn expendable(&self) -> Option<Key> {
+    /// What may be given up next.
+    pub(super) fn expendable(&self) -> Expendable {
         let state = self.state();
-        let key = *state.partitions.first_key_value()?.0;
-        let in_use = state.open.iter().any(|open| open.key == key && Arc::strong_count(&open.partition) > 1);
-        (state.partitions.len() > 1 && state.writable != Some(key) && !in_use).then_some(key)
+        match state.partitions.first_key_value() {
+            Some((key, _)) if state.partitions.len() > 1 && state.writable != Some(*key) => {
+                let in_use = state.open.iter().any(|open| open.key == *key && Arc::strong_count(&open.partition) > 1);
+                if in_use { Expendable::InUse } else { Expendable::Oldest(*key) }
+            }
+            _ => Expendable::Nothing,
+        }
     }
 
     /// The directory of a partition; where it would be if it is gone.
@@ -324,6 +364,31 @@ pub(super) fn damaged(lane: LaneName, dir: &Path, from: Position, error: StoreEr
         return BufferError::Damaged { lane, partition: dir.to_owned(), from, source: error.into() };
     }
     BufferError::Store { partition: dir.to_owned(), source: error }
+}
+
+/// Of each key the newest generation whose header can be read; without such a one the newest, whose damage is met when it is opened. The others are
+/// removed: a later generation took over what they hold, or was not made completely.
+fn newest_of_each(mut found: Vec<(Key, u16, PathBuf)>) -> Result<Vec<(Key, u16, PathBuf)>, BufferError> {
+    found.sort_by_key(|(key, generation, _)| (*key, std::cmp::Reverse(*generation)));
+    let mut kept = Vec::with_capacity(found.len());
+    for same in found.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let sound = |(_, _, path): &&(Key, u16, PathBuf)| header::read(path).is_ok();
+        let best = if let [only] = same { only } else { same.iter().find(sound).unwrap_or(&same[0]) };
+        for (_, generation, path) in same {
+            if *generation != best.1 {
+                clear(&partition::retire(path)?);
+            }
+        }
+        kept.push(best.clone());
+    }
+    Ok(kept)
+}
+
+/// Removes what is out of sight already. Where the disk refuses, it stays until the next start.
+fn clear(dead: &Path) {
+    if let Err(error) = partition::bury(dead) {
+        tracing::warn!(error = %causes::chain(&error), "what was given up takes up space still");
+    }
 }
 
 fn following(state: &State, key: Key) -> Option<Key> {

@@ -8,18 +8,21 @@ use std::{
     time::Duration,
 };
 
-use hark_protocol::topics::LaneName;
+use hark_protocol::topics::{GapReason, LaneName};
 use uuid::Uuid;
 
 use super::{
     BufferCounters, BufferError, Position, Reader, StoreWatch, Writer,
     cursor::{self, Cursor},
     gaps::{Gap, Gaps},
+    header::Key,
     incarnation::{Ended, History, Incarnation, Register},
+    inspect,
     lane::Lane,
     marks::{LaneMarks, SourceMarks},
-    partition::Key,
-    recovery::{HighWater, Owed, Recovery},
+    partition, quarantine,
+    recovery::{HighWater, Owed, Recovered, Recovery},
+    rewrite,
     small_file::sync_dir,
     space::Ballast,
 };
@@ -83,7 +86,7 @@ pub(super) struct Shared {
     pub(super) wakes: Mutex<u64>,
     pub(super) woken: Condvar,
     /// Held, not used: one process per directory. `None` where the directory is only looked at.
-    pub(super) _lock: Option<File>,
+    pub(super) lock: Option<File>,
 }
 
 impl Log {
@@ -95,15 +98,31 @@ impl Log {
     /// # Errors
     /// [`BufferError::InUse`] if another process has it, and what the disk refuses.
     pub fn open(dir: &Path, settings: LogSettings) -> Result<(Self, Writer), BufferError> {
-        match Self::try_open(dir, settings) {
-            // Opening a store writes to it. What was kept in reserve is kept for this too.
-            Err(error) if error.is_full() && Ballast::drop_in(dir) => Self::try_open(dir, settings),
-            opened => opened,
-        }
+        let lock = claim(dir)?;
+        let mut given_up = Vec::new();
+        let mut shared = loop {
+            match Self::recover(dir, settings) {
+                // Opening a store writes to it.
+                Err(error) if error.is_full() && make_room(dir, &mut given_up)? => {}
+                opened => break opened?,
+            }
+        };
+        shared.lock = Some(lock);
+        let owed = given_up.iter().flat_map(|key| shared.ranges(LaneName::Inputs, *key)).map(|(from, to)| Owed {
+            lane: LaneName::Inputs,
+            from,
+            to,
+            reason: GapReason::DiskFull,
+        });
+        let owed: Vec<_> = owed.collect();
+        shared.owed.get_mut().unwrap_or_else(PoisonError::into_inner).extend(owed);
+        let log = Self { shared: Arc::new(shared) };
+        let writer = Writer::new(log.shared.clone())?;
+        Ok((log, writer))
     }
 
-    fn try_open(dir: &Path, settings: LogSettings) -> Result<(Self, Writer), BufferError> {
-        let lock = claim(dir)?;
+    /// The log as the disk holds it, with a new incarnation.
+    fn recover(dir: &Path, settings: LogSettings) -> Result<Shared, BufferError> {
         let cursors = dir.join("cursors");
         fs::create_dir_all(&cursors).map_err(|error| BufferError::io("create", &cursors, error))?;
         sync_dir(dir)?;
@@ -120,10 +139,10 @@ impl Log {
         for Incarnation { ordinal, .. } in register.open_ended() {
             register.end(ordinal, recovery.last_seqs(ordinal, high_water.of(ordinal))?);
         }
-        let (recovered, owed) = recovery.end()?;
+        let Recovered { marks: recovered, mut owed, saved } = recovery.end()?;
         let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();
         let has_records = |ordinal| oldest.is_some_and(|oldest| ordinal >= oldest);
-        let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?, has_records)?;
+        let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?.max(high_water.ordinal()), has_records)?;
         let mut gaps = Gaps::default();
         recovered.iter().flat_map(|marks| &marks.gaps).for_each(|gap| gaps.add(*gap));
         let shared = Shared {
@@ -136,14 +155,16 @@ impl Log {
             watch,
             gaps: Mutex::new(gaps),
             recovered,
-            owed: Mutex::new(owed),
+            owed: Mutex::default(),
             wakes: Mutex::default(),
             woken: Condvar::new(),
-            _lock: Some(lock),
+            lock: None,
         };
-        let log = Self { shared: Arc::new(shared) };
-        let writer = Writer::new(log.shared.clone())?;
-        Ok((log, writer))
+        for (lane, key, found) in saved {
+            let lost = rewrite::lost(&shared.ranges(lane, key), &found);
+            owed.extend(lost.into_iter().map(|(from, to)| Owed { lane, from, to, reason: GapReason::Damaged }));
+        }
+        Ok(Shared { owed: Mutex::new(owed), ..shared })
     }
 
     /// A reader of `lane`. Each has its own place; they do not disturb each other.
@@ -156,7 +177,8 @@ impl Log {
         Position { ordinal: self.shared.incarnation.ordinal, seq: self.shared.lane(lane).committed() }
     }
 
-    /// The place before the oldest record of `lane` on disk: where a reader begins that has no cursor. Everything before it was given up on purpose.
+    /// The place before the oldest record of `lane` on disk: where a reader begins that has no cursor. What is missing before it was given up on
+    /// purpose, or is named in a gap.
     pub fn start(&self, lane: LaneName) -> Position {
         let oldest = self.shared.lane(lane).oldest();
         oldest.map_or_else(|| self.committed(lane), |key| Position { ordinal: key.ordinal, seq: key.first_seq - 1 })
@@ -323,6 +345,22 @@ impl Shared {
         let _ordered = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
         self.woken.notify_all();
     }
+}
+
+/// Frees space on a full disk before the log is open: the reserve, what lies in quarantine, then the oldest inputs, which are added to `given_up` and
+/// named once there is room for a name. The newest partition of the lane stays. False if there is nothing more.
+fn make_room(dir: &Path, given_up: &mut Vec<Key>) -> Result<bool, BufferError> {
+    if Ballast::drop_in(dir) || quarantine::remove_oldest(&dir.join(quarantine::FOLDER))? {
+        return Ok(true);
+    }
+    let inputs = inspect::partitions(&dir.join(LaneName::Inputs.as_str()))?;
+    let newest = inputs.last().map(|(key, ..)| *key);
+    let Some((key, ..)) = inputs.first().filter(|(key, ..)| Some(*key) != newest) else { return Ok(false) };
+    for (_, _, path) in inputs.iter().filter(|(of, ..)| of == key) {
+        partition::remove(path)?;
+    }
+    given_up.push(*key);
+    Ok(true)
 }
 
 /// Makes the directory and takes its lock.

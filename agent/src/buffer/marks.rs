@@ -157,6 +157,13 @@ impl LaneMarks {
         Some(marks)
     }
 
+    /// The same of those pieces that are what was written.
+    pub(super) fn of_sound_pieces(pieces: &[Vec<u8>]) -> Self {
+        let mut marks = Self::default();
+        pieces.iter().filter_map(|piece| decode(piece)).flatten().for_each(|mark| marks.apply(&mark));
+        marks
+    }
+
     pub(super) fn apply(&mut self, mark: &Mark) {
         match mark {
             Mark::Source(mark) => self.sources.apply(mark),
@@ -196,11 +203,6 @@ pub(super) fn encode(marks: &[Mark]) -> Vec<Vec<u8>> {
         }
     }
     pieces
-}
-
-/// Whether a value of the store holds marks as they were written.
-pub(super) fn is_sound(piece: &[u8]) -> bool {
-    decode(piece).is_some()
 }
 
 fn decode(piece: &[u8]) -> Option<Vec<Mark>> {

@@ -19,6 +19,7 @@ mod follow;
 mod frame;
 mod gaps;
 mod group;
+mod header;
 mod incarnation;
 mod inspect;
 mod lane;
@@ -36,6 +37,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]

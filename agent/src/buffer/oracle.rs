@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{GapReason, LaneName};
+use hark_protocol::topics::{EventKind, GapReason, LaneName};
 use proptest::prelude::*;
 
 use super::{
@@ -15,9 +15,14 @@ use super::{
     barrier::recorder,
     commit::{Append, CommitPolicy, Request, Settings},
     group::Group,
+    header::Key,
+    lane::Expendable,
     samples,
 };
-use crate::{hold::Hold, record::Entry};
+use crate::{
+    hold::Hold,
+    record::{Body, Entry},
+};
 
 /// What the log must do, in memory.
 #[derive(Default)]
@@ -196,15 +201,16 @@ impl Bench {
     fn evict(&mut self, lane: LaneName) {
         self.commit();
         let (log, group) = self.open.as_mut().unwrap();
-        let Some(key) = log.shared.lane(lane).expendable() else { return };
-        let ranges = log.shared.ranges(lane, key);
-        let events_before = log.committed(LaneName::Events).seq;
+        let Expendable::Oldest(key) = log.shared.lane(lane).expendable() else { return };
+        let end = log.shared.lane(lane).following(key).map(Key::first);
+        let events_before = log.committed(LaneName::Events);
         group.evict(lane, key, GapReason::Quota).unwrap();
         let model = &mut self.oracle.lanes[lane as usize];
-        for (from, to) in ranges {
-            model.lost.extend((from.seq..=to.seq).map(|seq| Position { seq, ..from }).filter(|at| *at > model.acknowledged));
-        }
-        for _ in events_before..log.committed(LaneName::Events).seq {
+        let committed = model.committed.iter().map(|(at, _)| *at).filter(|at| *at >= key.first() && end.is_none_or(|end| *at < end));
+        let expected: Vec<_> = committed.filter(|at| *at > model.acknowledged && !model.lost.contains(at)).collect();
+        assert_eq!(named(log, events_before, lane), expected, "what the events name");
+        model.lost.extend(expected);
+        for _ in events_before.seq..log.committed(LaneName::Events).seq {
             self.oracle.append(LaneName::Events, ITS_OWN);
         }
         self.oracle.commit();
@@ -238,6 +244,20 @@ impl Drop for Bench {
     fn drop(&mut self) {
         recorder::end(&self.dir);
     }
+}
+
+/// The positions of `lane` that the gap events after `events` name, in their order.
+fn named(log: &Log, events: Position, lane: LaneName) -> Vec<Position> {
+    let records = log.reader(LaneName::Events).unwrap().read(events, usize::MAX, usize::MAX).unwrap();
+    let mut positions = Vec::new();
+    for (_, entry) in records {
+        let Body::Event(event) = entry.body else { panic!("{:?} among the events", entry.body) };
+        assert_eq!((event.kind, event.gap_lane), (EventKind::Gap, Some(lane)));
+        let inc = event.gap_inc.as_deref().unwrap();
+        let ordinal = (1..=log.incarnation().ordinal).find(|ordinal| log.incarnation_id(*ordinal).is_some_and(|id| id.to_string() == inc)).unwrap();
+        positions.extend((event.gap_from_seq.unwrap()..=event.gap_to_seq.unwrap()).map(|seq| Position { ordinal, seq }));
+    }
+    positions
 }
 
 fn read(log: &Log, model: &mut OracleLane, lane: LaneName, max_records: usize, max_bytes: usize) {

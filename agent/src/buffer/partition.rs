@@ -12,7 +12,7 @@
 //! Keys are positions, so a partition may hold the records of several incarnations. Above all positions stand the marks of each commit.
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,74 +21,23 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BufferError, Position, barrier, small_file::sync_dir, watch::StoreWatch};
+use super::{
+    BufferError, Position, barrier,
+    header::{self, Header, Key},
+    small_file::sync_dir,
+    watch::StoreWatch,
+};
 
 /// sled's page cache per open partition. A leaf is below 110 KiB; readers go forward and rarely come back.
 const CACHE_BYTES: u64 = 512 * 1024;
 const LOCK_TRIES: u32 = 400;
 const LOCK_RETRY: Duration = Duration::from_millis(5);
-const HEADER_FILE: &str = "header";
-const HEADER_MAGIC: [u8; 4] = *b"HKP2";
+/// Before the name of a directory that is being removed.
+pub(super) const DEAD_PREFIX: &str = "dead-";
 /// Before the keys of marks: above every ordinal, none of which is that high.
 const MARKS: u32 = u32::MAX;
-
-/// Which partition of a lane: its first position, which orders them for reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Key {
-    pub(super) ordinal: u32,
-    pub(super) first_seq: u64,
-}
-
-impl Key {
-    pub(super) fn first(self) -> Position {
-        Position { ordinal: self.ordinal, seq: self.first_seq }
-    }
-
-    /// Name of its directory; a later generation replaces the earlier ones.
-    pub(super) fn directory(self, generation: u16) -> String {
-        format!("p-{:08x}-{:016x}-{generation:04x}", self.ordinal, self.first_seq)
-    }
-
-    /// The key and generation of a directory name; `None` if it names no partition.
-    pub(super) fn parse(name: &str) -> Option<(Self, u16)> {
-        let mut fields = name.strip_prefix("p-")?.split('-');
-        let key = Self { ordinal: u32::from_str_radix(fields.next()?, 16).ok()?, first_seq: u64::from_str_radix(fields.next()?, 16).ok()? };
-        let generation = u16::from_str_radix(fields.next()?, 16).ok()?;
-        (key.directory(generation) == name).then_some((key, generation))
-    }
-}
-
-/// Who made a partition; kept in it, so that a directory that strayed in from elsewhere is noticed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub(super) lane: LaneName,
-    pub(super) key: Key,
-    #[serde(with = "id")]
-    pub(super) incarnation: Uuid,
-    /// Wall clock when it was made, milliseconds since 1970: everything before it is older.
-    pub(super) created_ms: i64,
-    /// Directories whose content it took over: they go once this header stands.
-    pub(super) replaces: Vec<String>,
-    /// Incarnations of which it may hold records, should the register of incarnations be lost.
-    pub(super) holds: Vec<(u32, u128)>,
-}
-
-/// UUIDs as numbers.
-mod id {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use uuid::Uuid;
-
-    pub(super) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-        id.as_u128().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
-        u128::deserialize(deserializer).map(Uuid::from_u128)
-    }
-}
 
 /// What the store did instead of obeying.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +54,9 @@ pub enum StoreError {
     /// The header file is not sound, or belongs to another partition.
     #[error("partition header is wrong")]
     Header,
+    /// Frames are not what was written.
+    #[error("{0} frames are not what was written")]
+    Frames(usize),
 }
 
 impl StoreError {
@@ -112,13 +64,11 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header => true,
+            Self::Panicked(_) | Self::Header | Self::Frames(_) => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
-}
 
-impl StoreError {
     /// What a file call said, if that was it.
     pub(super) fn io(&self) -> Option<&io::Error> {
         match self {
@@ -146,21 +96,19 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Begins a new partition in `dir`, whose parent exists. It counts, with all that was inserted, from [`Self::complete`] on.
+    /// Begins a new partition in `dir`, which is empty. It counts, with all that was inserted, from [`Self::complete`] on.
     pub(super) fn begin(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
-        fs::create_dir(dir)?;
         Self::open_database(dir, watch)
     }
 
     /// Makes it durable, down to the entry in the parent directory.
     pub(super) fn complete(&self, dir: &Path, header: &Header) -> Result<(), StoreError> {
         self.flush()?;
+        let _watched = self.watch.enter();
         for made in ["conf", "db", "blobs"] {
             barrier::sync_all(&dir.join(made))?;
         }
-        let mut file = File::create(dir.join(HEADER_FILE))?;
-        file.write_all(&encode_header(header))?;
-        file.sync_all()?;
+        header.write(dir)?;
         barrier::sync_all(dir)?;
         if let Some(parent) = dir.parent() {
             barrier::sync_all(parent)?;
@@ -170,7 +118,7 @@ impl Partition {
 
     /// Opens an existing partition, after checking that it is the one that is expected there.
     pub(super) fn open(dir: &Path, lane: LaneName, key: Key, incarnation: Uuid, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
-        let header = read_header(dir)?;
+        let header = header::read(dir)?;
         if (header.lane, header.key, header.incarnation) != (lane, key, incarnation) {
             return Err(StoreError::Header);
         }
@@ -180,7 +128,11 @@ impl Partition {
                 fs::remove_file(entry.path())?;
             }
         }
-        Self::open_database(dir, watch)
+        match Self::open_database(dir, watch.clone()) {
+            // A snapshot only spares sled a scan of its log: without it what a damaged one hides is found.
+            Err(error) if error.is_damage() && remove_snapshots(dir)? => Self::open_database(dir, watch),
+            opened => opened,
+        }
     }
 
     fn open_database(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
@@ -263,24 +215,35 @@ impl Partition {
 
     /// All marks, in the order of their commits. Reads the whole partition.
     pub(super) fn marks(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut found = guarded(&self.watch, || {
-            let mut found = Vec::new();
-            for item in self.db().iter() {
-                let (key, value) = item?;
-                match position_of(&key) {
-                    Some(Position { ordinal: MARKS, seq }) => found.push((u32::try_from(seq).unwrap_or(u32::MAX), value.to_vec())),
-                    Some(_) if key.len() == FRAME_KEY_BYTES => {
-                        let (marks, _) = without_marks(&value)?;
-                        found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
+        let (found, error) = self.readable_marks();
+        error.map_or(Ok(found), Err)
+    }
+
+    /// The marks that can be read, in the order of their commits, and why not all of them could be.
+    pub(super) fn readable_marks(&self) -> (Vec<Vec<u8>>, Option<StoreError>) {
+        let mut found = Vec::new();
+        // Those that stand alone first: among them are all that the partition begins with.
+        let alone = frame_key(Position { ordinal: MARKS, seq: 0 });
+        let error = [self.db().range(alone..), self.db().range(..alone)].into_iter().find_map(|items| {
+            let look = || {
+                for item in items {
+                    let (key, value) = item?;
+                    match position_of(&key) {
+                        Some(Position { ordinal: MARKS, seq }) => found.push((u32::try_from(seq).unwrap_or(u32::MAX), value.to_vec())),
+                        Some(_) if key.len() == FRAME_KEY_BYTES => {
+                            let (marks, _) = without_marks(&value)?;
+                            found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
-            }
-            Ok(found)
-        })?;
+                Ok(())
+            };
+            guarded(&self.watch, look).err()
+        });
         // Stable: pieces of one commit stay in their order.
         found.sort_by_key(|(at, _)| *at);
-        Ok(found.into_iter().map(|(_, piece)| piece).collect())
+        (found.into_iter().map(|(_, piece)| piece).collect(), error)
     }
 
     fn db(&self) -> &sled::Db {
@@ -291,6 +254,7 @@ impl Partition {
 impl Drop for Partition {
     fn drop(&mut self) {
         // sled syncs when it is dropped and panics if the disk refuses; what was committed is durable already.
+        let _watched = self.watch.enter();
         let db = self.db.take();
         if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
             tracing::warn!("a partition did not close cleanly");
@@ -298,24 +262,36 @@ impl Drop for Partition {
     }
 }
 
-/// The header of the partition in `dir`.
-pub(super) fn read_header(dir: &Path) -> Result<Header, StoreError> {
-    let bytes = fs::read(dir.join(HEADER_FILE))?;
-    decode_header(&bytes).ok_or(StoreError::Header)
-}
-
-/// Whether the partition in `dir` was made completely. If not, nothing was ever committed to it.
-pub(super) fn is_complete(dir: &Path) -> bool {
-    dir.join(HEADER_FILE).exists()
-}
-
-/// Removes the partition in `dir` for good: first out of sight in one durable step, then file by file.
-pub(super) fn remove(dir: &Path) -> Result<(), BufferError> {
-    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
-    let dead: PathBuf = parent.join(format!("dead-{}", name.to_string_lossy()));
+/// Puts the partition in `dir` out of sight in one durable step, and gives where it lies now. It counts no more, whatever becomes of the rest.
+pub(super) fn retire(dir: &Path) -> Result<PathBuf, BufferError> {
+    let (parent, name) = (dir.parent().unwrap_or(dir), dir.file_name().unwrap_or_default());
+    let dead = parent.join(format!("{DEAD_PREFIX}{}", name.to_string_lossy()));
     fs::rename(dir, &dead).map_err(|error| BufferError::io("retire", dir, error))?;
     sync_dir(parent)?;
-    fs::remove_dir_all(&dead).map_err(|error| BufferError::io("remove", &dead, error))
+    Ok(dead)
+}
+
+/// Removes what [`retire`] put out of sight, file by file.
+pub(super) fn bury(dead: &Path) -> Result<(), BufferError> {
+    fs::remove_dir_all(dead).map_err(|error| BufferError::io("remove", dead, error))
+}
+
+/// Removes the partition in `dir` for good.
+pub(super) fn remove(dir: &Path) -> Result<(), BufferError> {
+    bury(&retire(dir)?)
+}
+
+/// Removes the snapshots of the store in `dir`; false if there are none.
+fn remove_snapshots(dir: &Path) -> Result<bool, StoreError> {
+    let mut removed = false;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    Ok(removed)
 }
 
 fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
@@ -394,19 +370,6 @@ fn position_of(key: &[u8]) -> Option<Position> {
     Some(Position { ordinal: u32::from_be_bytes(*ordinal), seq: u64::from_be_bytes(*rest.first_chunk::<8>()?) })
 }
 
-fn encode_header(header: &Header) -> Vec<u8> {
-    let mut bytes = HEADER_MAGIC.to_vec();
-    bytes.extend(postcard::to_stdvec(header).expect("plain data into growing memory cannot fail"));
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    bytes
-}
-
-fn decode_header(bytes: &[u8]) -> Option<Header> {
-    let (fields, crc) = bytes.split_last_chunk::<4>()?;
-    let sound = crc32c::crc32c(fields).to_le_bytes() == *crc;
-    postcard::from_bytes(fields.strip_prefix(&HEADER_MAGIC)?).ok().filter(|_| sound)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,6 +386,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join(KEY.directory(0));
         let header = Header { lane: LANE, key: KEY, incarnation: ID, created_ms: 5, replaces: Vec::new(), holds: Vec::new() };
+        fs::create_dir(&dir).unwrap();
         let partition = Partition::begin(&dir, watch()).unwrap();
         partition.complete(&dir, &header).unwrap();
         (root, dir, partition)
@@ -438,16 +402,6 @@ mod tests {
 
     fn insert(partition: &Partition, first: Position, parts: &[&[u8]]) {
         partition.insert(vec![stored(first, parts)], first.seq as u32, vec![vec![first.seq as u8]]).unwrap();
-    }
-
-    #[test]
-    fn directory_names_and_keys_are_the_same() {
-        let key = Key { ordinal: 0x1f, first_seq: 0xabc };
-        assert_eq!(key.directory(3), "p-0000001f-0000000000000abc-0003");
-        assert_eq!(Key::parse(&key.directory(3)), Some((key, 3)));
-        for name in ["p-1f-abc-0", "dead-p-0000001f-0000000000000abc-0000", "p-0000001f-0000000000000ABC-0000", "p-", "lock"] {
-            assert_eq!(Key::parse(name), None, "{name}");
-        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
 use super::{
     BufferError, Position,
     frame::Decoder,
+    header::{self, Header, Key},
     lane::Lane,
-    marks,
-    partition::{self, Header, Key},
+    marks::{self, LaneMarks},
     rewrite::{self, Found},
     small_file::sync_dir,
 };
@@ -28,14 +28,14 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
         Ok(Some(source)) => source,
         Ok(None) => return Ok(Found::default()),
         Err(BufferError::Damaged { .. }) => {
-            let Some(dir) = lane.forget(key) else { return Ok(Found::default()) };
-            put_aside(lane, &dir, folder)?;
+            put_aside(lane, &lane.path(key), folder)?;
+            lane.forget(key);
             return Ok(Found::default());
         }
         Err(error) => return Err(error),
     };
     // Its own header says when it was made and what it may hold; without one it would not have opened.
-    let header = partition::read_header(&lane.path(key)).unwrap_or_else(|_| Header {
+    let header = header::read(&lane.path(key)).unwrap_or_else(|_| Header {
         lane: lane.name,
         key,
         incarnation: lane.incarnation_of(key).unwrap_or_default(),
@@ -46,8 +46,9 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
     let mut found = Found::default();
     let (_, replaced) = lane.create(header, &[key], false, |target| {
         found = rewrite::copy(lane.name, &source, after, decoder, target)?;
-        let sound = source.marks().unwrap_or_default().into_iter().filter(|piece| marks::is_sound(piece)).collect();
-        target.insert(Vec::new(), 0, sound)
+        // What can be read of them, joined: all pieces of a partition together may be too many for one batch.
+        let (pieces, _) = source.readable_marks();
+        target.insert(Vec::new(), 0, marks::encode(&LaneMarks::of_sound_pieces(&pieces).repeated()))
     })?;
     drop(source);
     replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;

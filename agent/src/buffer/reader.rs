@@ -6,9 +6,10 @@ use hark_protocol::topics::LaneName;
 use super::{
     BufferError, Position,
     frame::{Decoder, Frame},
+    header::Key,
     lane::{self, Place},
     log::Shared,
-    partition::{Key, Stored},
+    partition::Stored,
 };
 use crate::record::Entry;
 

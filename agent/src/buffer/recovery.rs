@@ -8,11 +8,13 @@ use tracing::error;
 use super::{
     BufferError, Position, SmallFile,
     frame::Decoder,
+    header::Key,
     lane::{self, Lane},
     marks::LaneMarks,
-    partition::Key,
     quarantine,
+    rewrite::Found,
 };
+use crate::causes;
 
 /// A loss that no event names yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,11 @@ impl HighWater {
         Ok(Self { file, stored: content.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default() })
     }
 
+    /// The newest incarnation that stored it.
+    pub(super) fn ordinal(&self) -> u32 {
+        self.stored.ordinal
+    }
+
     /// What was committed of `ordinal` at least.
     pub(super) fn of(&self, ordinal: u32) -> [u64; LaneName::ALL.len()] {
         if self.stored.ordinal == ordinal { self.stored.last_seq } else { Default::default() }
@@ -64,13 +71,23 @@ pub(super) struct Recovery<'a> {
     lanes: &'a [Lane; LaneName::ALL.len()],
     quarantine: PathBuf,
     decoder: Decoder,
-    owed: Vec<Owed>,
+    end: Recovered,
+}
+
+/// What the newest partitions said.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) marks: [LaneMarks; LaneName::ALL.len()],
+    /// Losses that are known already.
+    pub(super) owed: Vec<Owed>,
+    /// Damaged partitions and what was found in them: the rest of each is lost.
+    pub(super) saved: Vec<(LaneName, Key, Found)>,
 }
 
 impl<'a> Recovery<'a> {
     pub(super) fn new(lanes: &'a [Lane; LaneName::ALL.len()], dir: &Path) -> Result<Self, BufferError> {
         let decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
-        Ok(Self { lanes, quarantine: dir.join(quarantine::FOLDER), decoder, owed: Vec::new() })
+        Ok(Self { lanes, quarantine: dir.join(quarantine::FOLDER), decoder, end: Recovered::default() })
     }
 
     /// The last seq of `ordinal` in each lane, made durable: what a reader sees now must not vanish later. Where `at_least` is more, the rest is lost.
@@ -80,7 +97,7 @@ impl<'a> Recovery<'a> {
             *last_seq = self.sound(lane, |recovery, lane| recovery.last_seq(lane, ordinal))?;
             if at_least > *last_seq {
                 let at = |seq| Position { ordinal, seq };
-                self.owed.push(Owed { lane: lane.name, from: at(*last_seq + 1), to: at(at_least), reason: GapReason::TornTail });
+                self.end.owed.push(Owed { lane: lane.name, from: at(*last_seq + 1), to: at(at_least), reason: GapReason::TornTail });
                 *last_seq = at_least;
             }
         }
@@ -88,21 +105,21 @@ impl<'a> Recovery<'a> {
     }
 
     /// The marks of each lane, and what is lost.
-    pub(super) fn end(mut self) -> Result<([LaneMarks; LaneName::ALL.len()], Vec<Owed>), BufferError> {
-        let mut marks: [LaneMarks; LaneName::ALL.len()] = Default::default();
-        for (lane, marks) in self.lanes.iter().zip(&mut marks) {
-            *marks = self.sound(lane, |_, lane| marks_of(lane))?;
+    pub(super) fn end(mut self) -> Result<Recovered, BufferError> {
+        for lane in self.lanes {
+            self.end.marks[lane.name as usize] = self.sound(lane, |_, lane| marks_of(lane))?;
         }
-        Ok((marks, self.owed))
+        Ok(self.end)
     }
 
     /// Asks `question`; where the newest partition turns out to be damaged, once more of what could be saved of it.
     fn sound<T>(&mut self, lane: &Lane, question: impl Fn(&mut Self, &Lane) -> Result<T, BufferError>) -> Result<T, BufferError> {
         match question(self, lane) {
             Err(BufferError::Damaged { partition, source, .. }) => {
-                error!(lane = lane.name.as_str(), partition = %partition.display(), %source, "the newest partition of a lane is damaged, saving what can be read");
+                error!(lane = lane.name.as_str(), partition = %partition.display(), error = %causes::chain(&source), "the newest partition of a lane is damaged, saving what can be read");
                 let Some(key) = partition.file_name().and_then(|name| Key::parse(&name.to_string_lossy())) else { return question(self, lane) };
-                quarantine::save(lane, key.0, Position::default(), &self.quarantine, &mut self.decoder)?;
+                let found = quarantine::save(lane, key.0, Position::default(), &self.quarantine, &mut self.decoder)?;
+                self.end.saved.push((lane.name, key.0, found));
                 question(self, lane)
             }
             answer => answer,

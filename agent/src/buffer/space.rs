@@ -9,8 +9,9 @@ use hark_protocol::topics::LaneName;
 use tracing::{info, warn};
 
 use super::{
+    header::{self, Key},
+    lane::Expendable,
     log::Shared,
-    partition::{self, Key},
 };
 
 /// Lanes that may lose records, lowest first. Events never do: they say what was lost.
@@ -27,6 +28,17 @@ pub(super) struct Space {
     pub(super) headroom_bytes: u64,
 }
 
+/// What [`Space::victim`] found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Victim {
+    /// This one.
+    Partition(LaneName, Key),
+    /// One that is being read: soon.
+    InUse,
+    /// No lane has one to spare.
+    Nothing,
+}
+
 impl Space {
     /// Whether what is written until the next look may go beyond the quota.
     pub(super) fn is_over(&self, disk_bytes: u64) -> bool {
@@ -38,9 +50,15 @@ impl Space {
         disk_bytes.saturating_add(self.headroom_bytes / 2) > self.quota_bytes
     }
 
-    /// What to give up next: the oldest partition of the lowest lane that has one to spare.
-    pub(super) fn victim(&self, shared: &Shared) -> Option<(LaneName, Key)> {
-        EXPENDABLE.into_iter().find_map(|lane| Some((lane, shared.lane(lane).expendable()?)))
+    /// What to give up next: the oldest partition of the lowest lane that has one to spare. One that is being read is waited for: a higher lane
+    /// does not go in its place.
+    pub(super) fn victim(&self, shared: &Shared) -> Victim {
+        let expendable = EXPENDABLE.into_iter().map(|lane| (lane, shared.lane(lane).expendable()));
+        match expendable.into_iter().find(|(_, expendable)| *expendable != Expendable::Nothing) {
+            Some((lane, Expendable::Oldest(key))) => Victim::Partition(lane, key),
+            Some(_) => Victim::InUse,
+            None => Victim::Nothing,
+        }
     }
 
     /// An oldest partition whose records are all older than allowed at `now_ms`. Its age is that of the one after it: everything in it is older.
@@ -50,9 +68,9 @@ impl Space {
             return None;
         }
         EXPENDABLE.into_iter().find_map(|lane| {
-            let key = shared.lane(lane).expendable()?;
+            let Expendable::Oldest(key) = shared.lane(lane).expendable() else { return None };
             let next = shared.lane(lane).following(key)?;
-            let made_ms = partition::read_header(&shared.lane(lane).path(next)).ok()?.created_ms;
+            let made_ms = header::read(&shared.lane(lane).path(next)).ok()?.created_ms;
             (made_ms >= CLOCK_SET_MS && made_ms < now_ms - max_age_ms).then_some((lane, key))
         })
     }
@@ -81,7 +99,8 @@ impl Ballast {
             let stat = self.path.parent().and_then(|dir| rustix::fs::statvfs(dir).ok());
             stat.is_some_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= 4 * self.bytes)
         };
-        if self.path.exists() || !plenty() {
+        // One that is too short is left of a crash while it was made.
+        if fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= self.bytes) || !plenty() {
             return;
         }
         let filled = File::create(&self.path).and_then(|file| {

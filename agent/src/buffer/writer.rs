@@ -6,13 +6,14 @@ use hark_protocol::topics::LaneName;
 use super::{
     BufferCounters, BufferError, Gap, Position,
     frame::{Decoder, ENTRY_MAX_BYTES, Encoder, Records},
-    lane::Lane,
+    header::{self, Header, Key},
+    lane::{Expendable, Lane},
     log::{Shared, tree_bytes},
     marks::{self, LaneMarks, Mark, SourceMark},
-    partition::{self, Header, Key, Stored},
+    partition::{self, Stored},
     rewrite,
 };
-use crate::record::Entry;
+use crate::{causes, record::Entry};
 
 /// Appends to all lanes. There is one per open log; it blocks on the disk, so it lives on a thread of its own.
 pub struct Writer {
@@ -23,6 +24,8 @@ pub struct Writer {
     now_ms: i64,
     /// Bytes of frames stored since the space was looked at.
     pub(super) stored_bytes: u64,
+    /// Something that was given up could not be removed yet.
+    unburied: bool,
 }
 
 /// The end of a lane as the writer sees it.
@@ -57,7 +60,7 @@ impl Writer {
         let encoder = Encoder::new().map_err(|error| BufferError::io("compress", &shared.dir, error))?;
         let mut lanes: [Tail; LaneName::ALL.len()] = Default::default();
         lanes.iter_mut().zip(&shared.recovered).for_each(|(tail, marks)| tail.marks = marks.clone());
-        Ok(Self { shared, encoder, lanes, now_ms: 0, stored_bytes: 0 })
+        Ok(Self { shared, encoder, lanes, now_ms: 0, stored_bytes: 0, unburied: false })
     }
 
     /// Tells the time, for the age of partitions: milliseconds since 1970.
@@ -125,7 +128,7 @@ impl Writer {
     pub fn reclaim(&mut self, lane: LaneName, upto: Position) -> Result<u64, BufferError> {
         let shared = self.shared.clone();
         let mut bytes = 0;
-        while let Some(key) = shared.lane(lane).expendable() {
+        while let Expendable::Oldest(key) = shared.lane(lane).expendable() {
             if shared.ranges(lane, key).last().is_some_and(|(_, last)| *last > upto) {
                 break;
             }
@@ -137,11 +140,26 @@ impl Writer {
     }
 
     /// Removes a partition, whatever is in it, and gives its bytes on disk.
+    ///
+    /// # Errors
+    /// When the disk refuses; the partition then stays.
     pub(super) fn remove(&mut self, lane: LaneName, key: Key) -> Result<u64, BufferError> {
-        let Some(dir) = self.shared.lane(lane).forget(key) else { return Ok(0) };
-        let bytes = tree_bytes(&dir)?;
-        partition::remove(&dir).inspect_err(|_| BufferCounters::add(&self.shared.counters.errors, 1))?;
+        let shared = self.shared.clone();
+        let counted = |_: &BufferError| BufferCounters::add(&shared.counters.errors, 1);
+        let Some(dead) = shared.lane(lane).retire(key).inspect_err(counted)? else { return Ok(0) };
+        let bytes = tree_bytes(&dead).unwrap_or(0);
+        if let Err(error) = partition::bury(&dead).inspect_err(counted) {
+            self.unburied = true;
+            tracing::warn!(error = %causes::chain(&error), "what was given up takes up space still");
+        }
         Ok(bytes)
+    }
+
+    /// Removes what [`Self::remove`] could not.
+    pub(super) fn bury(&mut self) {
+        if std::mem::take(&mut self.unburied) {
+            self.unburied = self.shared.lanes.iter().any(|lane| lane.bury().is_err());
+        }
     }
 
     /// Writes to the partition `key` no more: it is damaged, or was put aside.
@@ -215,11 +233,11 @@ impl Writer {
         let shared = self.shared.clone();
         let lane = shared.lane(name);
         let key = Key { ordinal: first.ordinal, first_seq: first.seq };
-        // Left by a failed commit: nothing in it was ever committed.
+        // Left by a failed commit: no record in it was ever committed, and the marks in it are repeated below.
         if lane.newest(first.ordinal) == Some(key) && !self.lanes[name as usize].begun_at(key) {
             self.remove(name, key)?;
         }
-        let header = |key, incarnation, holds| Header { lane: name, key, incarnation, created_ms: self.now_ms, replaces: Vec::new(), holds };
+        let header = |key, incarnation, created_ms, holds| Header { lane: name, key, incarnation, created_ms, replaces: Vec::new(), holds };
         let sources = if self.lanes[name as usize].begun { Vec::new() } else { small_ones(&shared, lane) };
         // A partition begins with all that earlier ones say, before it counts: a crash at any moment finds it in the newest one.
         let repeated = marks::encode(&repeated(&shared, name, &self.lanes[name as usize].marks));
@@ -228,13 +246,15 @@ impl Writer {
         if let Some((oldest, _)) = sources.first() {
             let merged_key = *oldest;
             let id = lane.incarnation_of(merged_key).unwrap_or_default();
-            match merge(&shared, lane, header(merged_key, id, holds(&shared, merged_key)), &sources, &repeated) {
+            // As old as its oldest part, or a storm of restarts would keep what is before it for ever.
+            let created_ms = header::read(&lane.path(merged_key)).map_or(self.now_ms, |header| header.created_ms);
+            match merge(&shared, lane, header(merged_key, id, created_ms, holds(&shared, merged_key)), &sources, &repeated) {
                 Ok((payload, paths)) => (written, replaced) = (Written { key: merged_key, payload, marks_at: 1 }, paths),
-                Err(error) => tracing::warn!(lane = name.as_str(), %error, "small partitions are not merged"),
+                Err(error) => tracing::warn!(lane = name.as_str(), error = %causes::chain(&error), "small partitions are not merged"),
             }
         }
         if written.key == key {
-            lane.create(header(key, shared.incarnation.id, Vec::new()), &[], true, |made| made.insert(Vec::new(), 0, repeated))?;
+            lane.create(header(key, shared.incarnation.id, self.now_ms, Vec::new()), &[], true, |made| made.insert(Vec::new(), 0, repeated))?;
         }
         self.lanes[name as usize].begun = true;
         self.lanes[name as usize].partition = Some(written);
@@ -278,7 +298,8 @@ fn small_ones(shared: &Shared, lane: &Lane) -> Vec<(Key, u64)> {
 
 /// Incarnations that a partition which begins at `key` may hold.
 fn holds(shared: &Shared, key: Key) -> Vec<(u32, u128)> {
-    shared.history.from(key.ordinal).iter().map(|ended| (ended.incarnation.ordinal, ended.incarnation.id.as_u128())).collect()
+    let ended = shared.history.from(key.ordinal).iter().map(|ended| ended.incarnation);
+    ended.chain([shared.incarnation]).map(|incarnation| (incarnation.ordinal, incarnation.id.as_u128())).collect()
 }
 
 /// Makes one partition of several. Gives its payload and the directories to remove.
@@ -297,7 +318,7 @@ fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)], m
                 return Err(error);
             }
             if found.unsound > 0 {
-                return Err(partition::StoreError::Header);
+                return Err(partition::StoreError::Frames(found.unsound));
             }
         }
         target.insert(Vec::new(), 0, marks.to_vec())

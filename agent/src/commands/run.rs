@@ -1,12 +1,12 @@
 //! `hark run`: the agent itself.
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, EXIT_CONFIG, terminated};
-use crate::{config, pipeline};
+use crate::{causes, config, pipeline};
 
 /// Arguments of `hark run`.
 #[derive(Debug, clap::Args)]
@@ -49,13 +49,7 @@ pub fn main(args: &RunArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let mut causes = String::new();
-            let mut cause: Option<&dyn Error> = failure.source();
-            while let Some(inner) = cause {
-                causes = format!("{causes}: {inner}");
-                cause = inner.source();
-            }
-            error!("{failure}{causes}");
+            error!("{}", causes::chain(&failure));
             ExitCode::FAILURE
         }
     }

@@ -45,6 +45,11 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
                 more = false;
                 break;
             }
+            // Kafka has all of it: it was given back.
+            Err(BufferError::Hole { named: Some(gap), .. }) if !gap.is_named() => {
+                after = gap.to;
+                continue;
+            }
             Err(BufferError::Hole { named: Some(gap), .. }) => {
                 lines.push(gap_line(log, lane, gap.from, gap.to, Some(gap.reason), Some(gap.event)));
                 after = gap.to;
@@ -91,7 +96,7 @@ fn begin(log: &Log, lane: LaneName, from: Option<Position>, last: Position, line
     if after >= start {
         return after;
     }
-    let passed = |gap: &Gap| gap.lane == lane && gap.to > after && gap.to <= start && gap.from <= last;
+    let passed = |gap: &Gap| gap.lane == lane && gap.is_named() && gap.to > after && gap.to <= start && gap.from <= last;
     for gap in log.gaps().into_iter().filter(passed) {
         lines.push(gap_line(log, lane, gap.from, gap.to, Some(gap.reason), Some(gap.event)));
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::as_text;
 use crate::{
-    buffer::{BufferError, Log, LogSettings, Position, stored_cursors},
+    buffer::{BufferError, Gap, Log, LogSettings, Position, stored_cursors},
     clock::Clock,
     forward::stored_mark,
     inference::stage::checkpoint_position,
@@ -143,7 +143,7 @@ impl BufferReport {
         let acked = stored_mark(dir)?;
         let place = Place { log, settings, acked, status, clock, checkpoint: checkpoint_position(dir) };
         let lanes = LaneName::ALL.into_iter().map(|lane| place.lane(lane)).collect::<Result<_, _>>()?;
-        let gaps = log.gaps().into_iter().map(|gap| GapReport {
+        let gaps = log.gaps().into_iter().filter(Gap::is_named).map(|gap| GapReport {
             lane: gap.lane,
             from: Some(gap.from),
             to: Some(gap.to),

@@ -14,6 +14,7 @@ pub use self::{export::ExportArgs, status::StatusArgs};
 use super::{ConfigArgs, EXIT_CONFIG};
 use crate::{
     buffer::{BufferError, Log, LogSettings},
+    causes,
     config::{self, Config},
     local::client::{Client, ClientError},
 };
@@ -95,13 +96,7 @@ pub fn main(args: &BufferArgs) -> ExitCode {
         // Who reads has enough, as with `| head`.
         Err(Failure::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            let mut text = failure.to_string();
-            let mut cause = std::error::Error::source(&failure);
-            while let Some(inner) = cause {
-                text.push_str(&format!(": {inner}"));
-                cause = inner.source();
-            }
-            super::complain(&text);
+            super::complain(&causes::chain(&failure));
             if matches!(failure, Failure::Config(_)) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }

@@ -1,0 +1,315 @@
+//! The log on a disk that lost or changed something.
+use std::{fs, path::Path};
+
+use hark_protocol::topics::{GapReason, LaneName};
+
+use super::{
+    BufferError, Gap, Position, header,
+    lane::{Expendable, Place},
+    log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, open, partition_dirs},
+    partition, samples,
+    space::{Space, Victim},
+};
+
+#[test]
+fn a_lost_partition_is_a_hole_with_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    drop((log, writer));
+    let dirs = partition_dirs(dir.path());
+    assert!(dirs.len() > 3);
+    fs::remove_dir_all(&dirs[1]).unwrap();
+    let (log, _writer) = open(dir.path());
+    let mut reader = log.reader(INPUTS).unwrap();
+    let before = reader.read(Position::default(), 1_000, usize::MAX).unwrap();
+    let last = before.last().unwrap().0;
+    let Err(BufferError::Hole { lane: INPUTS, from, to, .. }) = reader.read(last, 1_000, usize::MAX) else { panic!("no hole") };
+    assert_eq!(from, at(1, last.seq + 1));
+    let rest = reader.read(to, 1_000, usize::MAX).unwrap();
+    assert_eq!((rest[0].0, rest.last().unwrap().0), (at(1, to.seq + 1), at(1, 300)));
+}
+
+#[test]
+fn a_damaged_partition_is_named_and_its_neighbours_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    drop((log, writer));
+    let dirs = partition_dirs(dir.path());
+    let db = dirs[1].join("db");
+    let mut bytes = fs::read(&db).unwrap();
+    for block in bytes.chunks_mut(4096).skip(1).step_by(2) {
+        block.fill(0);
+    }
+    fs::write(&db, bytes).unwrap();
+    let (log, _writer) = open(dir.path());
+    let mut reader = log.reader(INPUTS).unwrap();
+    let last = reader.read(Position::default(), 1_000, usize::MAX).unwrap().last().unwrap().0;
+    match reader.read(last, 1_000, usize::MAX) {
+        Err(BufferError::Damaged { partition, from, .. }) => assert_eq!((partition, from), (dirs[1].clone(), at(1, last.seq + 1))),
+        // The store may also cut what it cannot read: then it is a hole.
+        Err(BufferError::Hole { from, .. }) => assert_eq!(from, at(1, last.seq + 1)),
+        other => panic!("{other:?}"),
+    }
+    let third = u64::from_str_radix(dirs[2].to_str().unwrap().rsplit('-').nth(1).unwrap(), 16).unwrap();
+    assert_eq!(reader.read(at(1, third - 1), 1, usize::MAX).unwrap()[0].0, at(1, third));
+}
+
+/// A flipped byte in the middle: what can be read of the partition is kept, the rest is named once.
+#[test]
+fn of_a_damaged_partition_the_sound_part_is_kept_and_the_rest_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    drop((log, writer));
+    let dirs = partition_dirs(dir.path());
+    let db = dirs[1].join("db");
+    let mut bytes = fs::read(&db).unwrap();
+    let middle = bytes.len() / 16;
+    bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte ^= 0x55);
+    fs::write(&db, bytes).unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_accounted(1, 300, &records, &gaps);
+    // The store may also cut what it cannot read, and then says nothing of damage.
+    let damaged = gaps.iter().any(|gap| gap.reason == GapReason::Damaged);
+    assert!(!gaps.is_empty() && damaged == dir.path().join("quarantine").exists(), "{gaps:?}");
+    assert_eq!(follow(&looped, INPUTS, Position::default()), (records, gaps), "and again the same");
+}
+
+/// One frame that is not what was written: it alone is lost, in the middle and in the newest partition.
+#[test]
+fn a_frame_that_is_not_what_was_written_is_lost_alone() {
+    for at_end in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut writer) = open(dir.path());
+        fill(&mut writer, 0..300);
+        let id = log.incarnation().id;
+        drop((log, writer));
+        let dirs = partition_dirs(dir.path());
+        let path = if at_end { dirs.last().unwrap() } else { &dirs[1] };
+        let (key, _) = header::Key::parse(path.file_name().unwrap().to_str().unwrap()).unwrap();
+        let damaged = partition::Partition::open(path, INPUTS, key, id, Default::default()).unwrap();
+        let mut stored = damaged.frame_at(at(1, if at_end { 300 } else { key.first_seq + 12 })).unwrap().unwrap();
+        *stored.parts[0].last_mut().unwrap() ^= 1;
+        damaged.insert(vec![stored], 77, Vec::new()).unwrap();
+        damaged.flush().unwrap();
+        drop(damaged);
+        let looped = looped(dir.path(), u64::MAX);
+        let (records, gaps) = follow(&looped, INPUTS, Position::default());
+        let kept = fs::read_dir(dir.path().join("quarantine")).unwrap().count();
+        assert_eq!(kept, 1);
+        if at_end {
+            // Nobody can know how far it went: the records are gone, the positions too.
+            assert_accounted(1, records.last().unwrap().seq, &records, &gaps);
+            assert!(records.len() >= 290 && gaps.is_empty(), "{} {gaps:?}", records.len());
+        } else {
+            assert_accounted(1, 300, &records, &gaps);
+            assert!(gaps.len() == 1 && gaps[0].records() <= 10 && gaps[0].reason == GapReason::Damaged, "{gaps:?}");
+        }
+    }
+}
+
+#[test]
+fn leftovers_of_a_crash_are_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..10);
+    drop((log, writer));
+    let lane = dir.path().join("inputs");
+    fs::create_dir(lane.join("dead-p-00000001-0000000000000001")).unwrap();
+    let unfinished = lane.join("p-00000001-00000000000000ff-0000");
+    fs::create_dir(&unfinished).unwrap();
+    fs::write(unfinished.join("conf"), [0; 64]).unwrap();
+    let (log, _writer) = open(dir.path());
+    assert_eq!(partition_dirs(dir.path()).len(), 1);
+    assert_eq!(log.depth(INPUTS, Position::default()), 10);
+}
+
+#[test]
+fn a_lost_history_is_learned_from_the_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    let id = log.incarnation().id;
+    fill(&mut writer, 0..10);
+    drop((log, writer));
+    for slot in 0..2 {
+        fs::write(dir.path().join(format!("incarnations.{slot}")), b"lost").unwrap();
+    }
+    let (log, _writer) = open(dir.path());
+    assert_eq!((log.incarnation().ordinal, log.incarnation_id(1)), (2, Some(id)));
+    assert_eq!(log.predecessor().unwrap().last_seq, [10, 0, 0, 0]);
+}
+
+/// The names of the gaps, by lane.
+fn named(gaps: &[Gap], lane: LaneName) -> Vec<(Position, Position)> {
+    gaps.iter().filter(|gap| gap.lane == lane && gap.is_named()).map(|gap| (gap.from, gap.to)).collect()
+}
+
+/// A partition that was being replaced when the power went: its successor counts once its header stands, and not before.
+#[test]
+fn a_half_made_successor_costs_its_predecessor_nothing() {
+    for header in [None, Some(&b""[..]), Some(b"HKP2 and then nothing")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut writer) = open(dir.path());
+        fill(&mut writer, 0..300);
+        drop((log, writer));
+        let successor = partition_dirs(dir.path())[1].to_str().unwrap().replace("-0000", "-0001");
+        fs::create_dir(&successor).unwrap();
+        if let Some(header) = header {
+            fs::write(Path::new(&successor).join("header"), header).unwrap();
+        }
+        let looped = looped(dir.path(), u64::MAX);
+        let (records, gaps) = follow(&looped, INPUTS, Position::default());
+        assert_eq!((records.len(), gaps.len()), (300, 0), "{header:?}");
+    }
+}
+
+/// A reader in the oldest inputs is waited for: predictions do not go in their place.
+#[test]
+fn a_higher_lane_does_not_go_while_a_lower_one_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    for n in 0..300 {
+        writer.append(LaneName::Predictions, &samples::noise(n, 1_000)).unwrap();
+        writer.commit().unwrap();
+    }
+    let space = Space { quota_bytes: 0, max_age: None, headroom_bytes: 0 };
+    let Place::In(oldest, being_read) = log.shared.lane(INPUTS).place(at(1, 1)).unwrap() else { panic!("missing") };
+    assert!(matches!(space.victim(&log.shared), Victim::InUse));
+    drop(being_read);
+    assert!(matches!(space.victim(&log.shared), Victim::Partition(INPUTS, key) if key == oldest));
+    while let Expendable::Oldest(key) = log.shared.lane(INPUTS).expendable() {
+        writer.remove(INPUTS, key).unwrap();
+    }
+    assert!(matches!(space.victim(&log.shared), Victim::Partition(LaneName::Predictions, _)));
+}
+
+/// A short life whose records were merged into an older partition: without the register that partition tells of it.
+#[test]
+fn an_ordinal_is_not_given_twice_when_the_register_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..2 {
+        let (_log, mut writer) = open(dir.path());
+        fill(&mut writer, n..n + 1);
+    }
+    for slot in 0..2 {
+        fs::write(dir.path().join(format!("incarnations.{slot}")), b"lost").unwrap();
+    }
+    let (log, _writer) = open(dir.path());
+    assert_eq!((log.incarnation().ordinal, log.predecessor().unwrap().incarnation.ordinal), (3, 2));
+    assert_eq!(log.reader(INPUTS).unwrap().read(Position::default(), 10, usize::MAX).unwrap().last().unwrap().0, at(2, 1));
+}
+
+/// A life that stored nothing leaves its ordinal in the high water.
+#[test]
+fn a_life_without_records_keeps_its_ordinal() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = looped(dir.path(), u64::MAX);
+    drop(first.appender);
+    first.thread.join().unwrap().unwrap();
+    drop(first.log);
+    for slot in 0..2 {
+        fs::write(dir.path().join(format!("incarnations.{slot}")), b"lost").unwrap();
+    }
+    assert_eq!(open(dir.path()).0.incarnation().ordinal, 2);
+}
+
+/// What an earlier life stored in the only partition of a lane is lost with it, and has a name, though nobody has read the lane yet.
+#[test]
+fn what_is_lost_with_the_newest_partition_has_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    for n in 0..20 {
+        writer.append(LaneName::Alarms, &samples::reading(n)).unwrap();
+    }
+    writer.commit().unwrap();
+    drop((log, writer));
+    drop(open(dir.path()));
+    fs::write(dir.path().join("alarms/p-00000001-0000000000000001-0000/header"), b"").unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
+    assert_eq!(named(&looped.log.gaps(), LaneName::Alarms), [(at(1, 1), at(1, 20))]);
+    assert_eq!(looped.log.gaps()[0].reason, GapReason::Damaged);
+}
+
+/// Two readers meet the same damage and both ask: what the first one had saved is not put aside again.
+#[test]
+fn damage_is_put_aside_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    drop((log, writer));
+    let damaged = &partition_dirs(dir.path())[1];
+    fs::write(damaged.join("header"), b"").unwrap();
+    let first = header::Key::parse(damaged.file_name().unwrap().to_str().unwrap()).unwrap().0.first();
+    let looped = looped(dir.path(), u64::MAX);
+    for _ in 0..2 {
+        looped.appender.blocking_quarantine(INPUTS, first).unwrap();
+    }
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_accounted(1, 300, &records, &gaps);
+    assert_eq!((gaps.len(), fs::read_dir(dir.path().join("quarantine")).unwrap().count()), (1, 1));
+    assert_eq!(looped.log.counters().quarantined.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+/// sled finds without its snapshot what it finds with it.
+#[test]
+fn a_damaged_snapshot_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    drop((log, writer));
+    // sled makes one when it opens what it has not made itself.
+    let (log, writer) = open(dir.path());
+    let (mut reader, mut after) = (log.reader(INPUTS).unwrap(), Position::default());
+    while let Some((last, _)) = reader.read(after, 1_000, usize::MAX).unwrap().last() {
+        after = *last;
+    }
+    drop((reader, log, writer));
+    let mut damaged = 0;
+    for partition in partition_dirs(dir.path()) {
+        for entry in fs::read_dir(&partition).unwrap().map(Result::unwrap).filter(|entry| entry.file_name().to_string_lossy().starts_with("snap.")) {
+            let mut bytes = fs::read(entry.path()).unwrap();
+            bytes.iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+            fs::write(entry.path(), bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "there is no snapshot to damage");
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!((records.len(), gaps.len()), (300, 0));
+}
+
+/// Damage among the events does not forget the gaps that stand there: a range is never named twice.
+#[test]
+fn damage_among_the_events_forgets_no_gap() {
+    for part in 2..14 {
+        let dir = tempfile::tempdir().unwrap();
+        let first = looped(dir.path(), u64::MAX);
+        first.appender.blocking_append_durably(INPUTS, (0..20).map(samples::reading).collect(), true).unwrap();
+        first.appender.blocking_name_gap(INPUTS, at(1, 5), at(1, 9), GapReason::Quota).unwrap();
+        drop(first.appender);
+        first.thread.join().unwrap().unwrap();
+        drop(first.log);
+        // The second life begins with what the first one named.
+        let (log, mut writer) = open(dir.path());
+        for n in 0..60 {
+            writer.append(LaneName::Events, &samples::noise(n, 1_000)).unwrap();
+            writer.commit().unwrap();
+        }
+        drop((log, writer));
+        let mut partitions: Vec<_> = fs::read_dir(dir.path().join("events")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        partitions.sort();
+        let db = partitions.pop().unwrap().join("db");
+        let mut bytes = fs::read(&db).unwrap();
+        let middle = bytes.len() * part / 64;
+        bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&db, bytes).unwrap();
+        let (log, _writer) = open(dir.path());
+        assert_eq!(named(&log.gaps(), INPUTS), [(at(1, 5), at(1, 9))], "damaged at {part} of 64");
+    }
+}
