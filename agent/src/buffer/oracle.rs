@@ -90,6 +90,7 @@ enum Step {
     Acknowledge { lane: LaneName, percent: usize },
     Reclaim { lane: LaneName },
     Evict { lane: LaneName },
+    Name { lane: LaneName, percent: usize },
     CloseIdle,
     Restart,
     Kill,
@@ -107,6 +108,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (lane(), 0..=100_usize).prop_map(|(lane, percent)| Step::Acknowledge { lane, percent }),
         2 => lane().prop_map(|lane| Step::Reclaim { lane }),
         2 => evictable.prop_map(|lane| Step::Evict { lane }),
+        2 => (lane(), 0..=100_usize).prop_map(|(lane, percent)| Step::Name { lane, percent }),
         1 => Just(Step::CloseIdle),
         1 => Just(Step::Restart),
         1 => Just(Step::Kill),
@@ -185,6 +187,7 @@ impl Bench {
             }
             Step::Reclaim { lane } => group.reclaim(lane),
             Step::Evict { lane } => self.evict(lane),
+            Step::Name { lane, percent } => self.name(lane, percent),
             Step::CloseIdle => drop(log.close_idle()),
             Step::Restart => self.reopen(),
             Step::Kill => self.crash(copy_tree),
@@ -205,14 +208,35 @@ impl Bench {
         let end = log.shared.lane(lane).following(key).map(Key::first);
         let events_before = log.committed(LaneName::Events);
         group.evict(lane, key, GapReason::Quota).unwrap();
-        let model = &mut self.oracle.lanes[lane as usize];
-        let committed = model.committed.iter().map(|(at, _)| *at).filter(|at| *at >= key.first() && end.is_none_or(|end| *at < end));
-        let expected: Vec<_> = committed.filter(|at| *at > model.acknowledged && !model.lost.contains(at)).collect();
-        assert_eq!(named(log, events_before, lane), expected, "what the events name");
-        model.lost.extend(expected);
-        for _ in events_before.seq..log.committed(LaneName::Events).seq {
-            self.oracle.append(LaneName::Events, ITS_OWN);
+        self.take_named(lane, events_before, |at| at >= key.first() && end.is_none_or(|end| at < end));
+    }
+
+    /// Names a committed record, and then all up to it: as forward does with what Kafka refuses.
+    fn name(&mut self, lane: LaneName, percent: usize) {
+        self.commit();
+        let to = self.oracle.lanes[lane as usize].share(percent);
+        let (log, group) = self.open.as_mut().unwrap();
+        let events_before = log.committed(LaneName::Events);
+        for from in [to, Position { seq: 1, ..to }].into_iter().filter(|_| to.seq > 0) {
+            let (done, _) = tokio::sync::oneshot::channel();
+            group.take(Request::NameGap { lane, from, to, reason: GapReason::Refused, done }).unwrap();
         }
+        self.take_named(lane, events_before, |at| at.ordinal == to.ordinal && at <= to);
+    }
+
+    /// Of the committed records of `lane` that are `meant` the events after `events_before` name those, once each, that Kafka does not have and that
+    /// were not named before.
+    fn take_named(&mut self, lane: LaneName, events_before: Position, meant: impl Fn(Position) -> bool) {
+        let (log, _) = self.open.as_ref().unwrap();
+        let model = &mut self.oracle.lanes[lane as usize];
+        let committed = model.committed.iter().map(|(at, _)| *at).filter(|at| meant(*at));
+        let expected: BTreeSet<_> = committed.filter(|at| *at > model.acknowledged && !model.lost.contains(at)).collect();
+        let mut named = named(log, events_before, lane);
+        named.sort_unstable();
+        assert_eq!(named, expected.iter().copied().collect::<Vec<_>>(), "what the events name");
+        model.lost.extend(expected);
+        let own = log.committed(LaneName::Events).seq - events_before.seq;
+        (0..own).for_each(|_| self.oracle.append(LaneName::Events, ITS_OWN));
         self.oracle.commit();
     }
 
