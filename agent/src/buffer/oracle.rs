@@ -295,7 +295,8 @@ fn read(log: &Log, model: &mut OracleLane, lane: LaneName, max_records: usize, m
             assert!(records.len() <= max_records);
             for ((position, found), (at, tag)) in records.iter().zip(expected) {
                 assert_eq!(position, at);
-                assert!(!model.lost.contains(at), "{at} is in a gap");
+                // Behind Kafka's place a gap is forgotten, and the disk may hold what it named.
+                assert!(!model.lost.contains(at) || *at <= model.acknowledged, "{at} is in a gap");
                 assert!(*tag == ITS_OWN || *found == entry(tag >> 20, (tag & 0xf_ffff) as usize), "{at}");
             }
             assert!(records.len() <= expected.len(), "more than was committed");
