@@ -139,7 +139,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let _ = configured.record(&appender).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
-        Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| Ok(forward.run(stop)?))?),
+        Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| {
+            forward.run(stop);
+            Ok(())
+        })?),
         None => None,
     };
 

@@ -16,6 +16,7 @@ use super::{
     cursor::KafkaCursor,
     fake::{FakeKafka, Fault},
     message::gateway_stamp,
+    stored_mark,
 };
 use crate::{
     buffer::{
@@ -73,7 +74,7 @@ impl Gateway {
 
     /// One connection. True if everything was delivered.
     fn connect(&mut self) -> bool {
-        let ended = self.forward.connection(&self.stop).unwrap();
+        let ended = self.forward.connection(&self.stop);
         self.check_conservation();
         matches!(ended, Ended::Stopped)
     }
@@ -374,7 +375,7 @@ fn expired_cursors_are_replaced_by_the_mark() {
     let mut life = Life::new(dir.path(), &kafka);
     append_some(&mut life);
     life.connect([]);
-    life.gateway().forward.store().unwrap();
+    life.gateway().forward.store();
     life.end();
     kafka.expire();
     append_some(&mut life);
@@ -382,6 +383,36 @@ fn expired_cursors_are_replaced_by_the_mark() {
     assert_eq!(life.gateway().status.forward_numbers().cursor_expired, 1);
     life.finish();
     check(&kafka, &[&life]);
+}
+
+#[test]
+fn a_disk_that_takes_no_mark_does_not_stop_delivery() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let mut before = Life::new(&a, &kafka);
+    for _ in 0..3 {
+        append_some(&mut before);
+        before.finish();
+    }
+    let mut life = Life::new(&b, &kafka);
+    append_some(&mut life);
+    // As a full disk: what is written aside before it replaces the older generation finds no place.
+    let in_the_way = [b.join("forward.aside"), b.join("cursors/kafka.aside")];
+    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let delivered = kafka.broker().committed.len();
+    life.connect([]);
+    life.gateway().forward.store();
+    assert!(kafka.broker().committed.len() > delivered, "delivered without a mark");
+    assert_eq!((stored_mark(&b).unwrap(), life.gateway().forward.seen.position()), (None, None));
+    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    let forward = &mut life.gateway().forward;
+    forward.store_if_due();
+    assert_eq!(forward.seen.position(), None, "not at once");
+    forward.store_again_at = forward.clock.monotonic();
+    forward.store_if_due();
+    assert_eq!((forward.seen.position(), forward.mark.lanes()), (Some(Position { ordinal: 3, seq: 0 }), Some(forward.lanes.at())));
+    life.finish();
+    check(&kafka, &[&before, &life]);
 }
 
 #[derive(Clone, Debug)]
