@@ -16,7 +16,6 @@ use super::{
     cursor::KafkaCursor,
     fake::{FakeKafka, Fault},
     message::gateway_stamp,
-    stored_mark,
 };
 use crate::{
     buffer::{
@@ -32,13 +31,13 @@ use crate::{
 };
 
 /// A running agent: log, commit loop and forward.
-struct Gateway {
-    log: Log,
-    appender: Appender,
+pub(super) struct Gateway {
+    pub(super) log: Log,
+    pub(super) appender: Appender,
     commit: JoinHandle<Result<(), BufferError>>,
-    forward: Forward<FakeKafka>,
-    status: Arc<Status>,
-    stop: Stop,
+    pub(super) forward: Forward<FakeKafka>,
+    pub(super) status: Arc<Status>,
+    pub(super) stop: Stop,
 }
 
 impl Gateway {
@@ -62,7 +61,7 @@ impl Gateway {
         Self { log, appender, commit, forward, status, stop }
     }
 
-    fn append(&self, lane: LaneName, count: u64) {
+    pub(super) fn append(&self, lane: LaneName, count: u64) {
         let clock = Clock::new().now();
         let entry = Entry {
             stamp: gateway_stamp(clock.ts, ClockState::Synced, Origin::Live),
@@ -79,7 +78,7 @@ impl Gateway {
         matches!(ended, Ended::Stopped)
     }
 
-    fn deliver_all(&mut self) {
+    pub(super) fn deliver_all(&mut self) {
         for _ in 0..100 {
             if self.connect() {
                 return;
@@ -104,7 +103,7 @@ impl Gateway {
 }
 
 /// A gateway over its restarts.
-struct Life {
+pub(super) struct Life {
     dir: PathBuf,
     kafka: FakeKafka,
     gateway: Option<Gateway>,
@@ -113,15 +112,15 @@ struct Life {
 }
 
 impl Life {
-    fn new(dir: &Path, kafka: &FakeKafka) -> Self {
+    pub(super) fn new(dir: &Path, kafka: &FakeKafka) -> Self {
         Self { dir: dir.to_owned(), kafka: kafka.clone(), gateway: None, accepted: BTreeMap::new() }
     }
 
-    fn gateway(&mut self) -> &mut Gateway {
+    pub(super) fn gateway(&mut self) -> &mut Gateway {
         self.gateway.get_or_insert_with(|| Gateway::start(&self.dir, &self.kafka))
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(gateway) = self.gateway.take() {
             let (incarnation, last) = gateway.kill();
             self.accepted.insert(incarnation.id.to_string(), last);
@@ -130,7 +129,7 @@ impl Life {
     }
 
     /// Connects once with these faults; starts again if the agent died of them.
-    fn connect(&mut self, faults: impl IntoIterator<Item = Fault>) {
+    pub(super) fn connect(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.kafka.broker().faults = faults.into_iter().collect();
         self.gateway().connect();
         self.kafka.broker().faults.clear();
@@ -140,7 +139,7 @@ impl Life {
         }
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.gateway().deliver_all();
         self.end();
     }
@@ -187,7 +186,7 @@ fn check_moment(kafka: &FakeKafka, count: usize, cursors: &[Option<(u64, String)
 }
 
 /// Each record that was accepted is committed exactly once or inside exactly one gap, in order within its lane and incarnation.
-fn check(kafka: &FakeKafka, lives: &[&Life]) {
+pub(super) fn check(kafka: &FakeKafka, lives: &[&Life]) {
     let (mut seqs, gaps) = committed(kafka);
     let accepted: BTreeMap<&String, &[u64; 4]> = lives.iter().flat_map(|life| &life.accepted).collect();
     for (inc, last) in accepted {
@@ -204,7 +203,7 @@ fn check(kafka: &FakeKafka, lives: &[&Life]) {
     assert!(seqs.is_empty(), "records that nobody accepted: {seqs:?}");
 }
 
-fn temporary() -> TempDir {
+pub(super) fn temporary() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -221,7 +220,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn append_some(life: &mut Life) {
+pub(super) fn append_some(life: &mut Life) {
     for (lane, count) in LaneName::ALL.into_iter().zip([12, 5, 3, 2]) {
         life.gateway().append(lane, count);
     }
@@ -383,36 +382,6 @@ fn expired_cursors_are_replaced_by_the_mark() {
     assert_eq!(life.gateway().status.forward_numbers().cursor_expired, 1);
     life.finish();
     check(&kafka, &[&life]);
-}
-
-#[test]
-fn a_disk_that_takes_no_mark_does_not_stop_delivery() {
-    let (dir, kafka) = (temporary(), FakeKafka::default());
-    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-    let mut before = Life::new(&a, &kafka);
-    for _ in 0..3 {
-        append_some(&mut before);
-        before.finish();
-    }
-    let mut life = Life::new(&b, &kafka);
-    append_some(&mut life);
-    // As a full disk: what is written aside before it replaces the older generation finds no place.
-    let in_the_way = [b.join("forward.aside"), b.join("cursors/kafka.aside")];
-    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
-    let delivered = kafka.broker().committed.len();
-    life.connect([]);
-    life.gateway().forward.store();
-    assert!(kafka.broker().committed.len() > delivered, "delivered without a mark");
-    assert_eq!((stored_mark(&b).unwrap(), life.gateway().forward.seen.position()), (None, None));
-    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
-    let forward = &mut life.gateway().forward;
-    forward.store_if_due();
-    assert_eq!(forward.seen.position(), None, "not at once");
-    forward.store_again_at = forward.clock.monotonic();
-    forward.store_if_due();
-    assert_eq!((forward.seen.position(), forward.mark.lanes()), (Some(Position { ordinal: 3, seq: 0 }), Some(forward.lanes.at())));
-    life.finish();
-    check(&kafka, &[&before, &life]);
 }
 
 #[derive(Clone, Debug)]

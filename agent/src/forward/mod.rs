@@ -28,6 +28,8 @@ mod send;
 mod crash_tests;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod stage_tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,6 +82,8 @@ pub struct Forward<D = Kafka> {
     clock: Clock,
     lanes: Lanes,
     latest: Latest,
+    /// They failed when they were tried last.
+    latest_failed: bool,
     mark: Mark,
     /// Holds the highest ordinal that Kafka named, so that the next start goes above it.
     seen: Cursor,
@@ -179,6 +183,7 @@ impl<D: Destination> Forward<D> {
         Ok(Self {
             lanes: Lanes::new(log.clone(), &appender, sender.clone(), at)?,
             latest: Latest::new(config.gateway.clone(), sender, inc, status.clone(), clock.clone()),
+            latest_failed: false,
             seen: log.cursor("kafka")?,
             highest_ordinal: 0,
             store_again_at: now,
@@ -281,7 +286,9 @@ impl<D: Destination> Forward<D> {
 
     /// Sends what there is: latest values, then what is urgent, then the rest, one transaction each.
     fn turn(&mut self, session: &mut D::Session, stop: &Stop) -> Result<Turn, Ended> {
-        self.send_latest(session, stop)?;
+        // What failed last goes last: neither they nor the lanes are held up for ever.
+        let go_last = self.latest_failed;
+        let mut more_latest = if go_last { false } else { self.send_latest(session, stop)? };
         let mut turn = self.send_group(Group::Urgent, session, stop)?;
         if stop.requested() || self.pace.wait(self.clock.monotonic()).is_zero() {
             let bulk = self.send_group(Group::Bulk, session, stop)?;
@@ -293,7 +300,10 @@ impl<D: Destination> Forward<D> {
             self.lineage_due = true;
             self.recommit(session, stop)?;
         }
-        Ok(turn)
+        if go_last {
+            more_latest = self.send_latest(session, stop)?;
+        }
+        Ok(Turn { full: turn.full || more_latest, ..turn })
     }
 
     /// Waits: after a transaction until the next one may begin, else until there is something to send.
@@ -343,9 +353,10 @@ impl<D: Destination> Forward<D> {
                 return stop.requested();
             }
             if matches!(next.link, Link::Blocked | Link::DuplicateGateway) {
-                let messages = self.latest.take();
+                let messages = self.next_latest();
                 if !messages.is_empty() {
                     self.destination.send_aside(&messages, stop);
+                    self.latest.sent(messages.len(), false);
                 }
                 wait = wait.min(self.latest.wait().max(IDLE));
             }
