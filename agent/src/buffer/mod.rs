@@ -37,6 +37,8 @@ mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod gap_tests;
+#[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 mod oracle;
