@@ -23,7 +23,7 @@ impl<D: Destination> Forward<D> {
             Group::Urgent => (URGENT_RECORDS, &self.searches.urgent),
             Group::Bulk => (self.config.batch_records, &self.searches.bulk),
         };
-        let limits = Limits { records: most.min(search.limit()), bytes: self.batch_bytes.get() };
+        let limits = Limits { records: most.min(search.limit()), bytes: self.batch_bytes.get(), may_grow: search.limit() == usize::MAX };
         let batch = self.lanes.gather(group, limits)?;
         if batch.reached == self.lanes.at() {
             return Ok(Turn::default());
