@@ -139,7 +139,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let _ = configured.record(&appender).await;
     let inference_stop = stages.spawn_stoppable("inference", move |stop| Ok(inference.run(stop)?))?;
     let forward_stop = match forward {
-        Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| Ok(forward.run(stop)?))?),
+        Some(forward) => Some(stages.spawn_stoppable("forward", move |stop| {
+            forward.run(stop);
+            Ok(())
+        })?),
         None => None,
     };
 
@@ -154,11 +157,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     }
 
     // From here on: the order of stopping. Sources and the local socket first, then what follows from their last readings, then the rest of the way.
-    stop.cancelled().await;
-    info!("stopping");
-    tasks.join_all().await;
+    let (mut first_failure, ()) = tokio::join!(join_tasks(&mut tasks, &stop), async {
+        stop.cancelled().await;
+        info!("stopping");
+    });
     let join = move || {
-        let mut first_failure = None;
         stages.join("decode", &mut first_failure);
         inference_stop.request();
         log.wake();
@@ -248,6 +251,19 @@ fn serve_local(tasks: &mut JoinSet<()>, local: Local, stop: &CancellationToken) 
     }
 }
 
+/// Waits for all tasks, which end when `stop` is cancelled. One that panics cancels it, and is the failure.
+async fn join_tasks(tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Option<RunError> {
+    let mut failure = None;
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            error!(stage = "source", "stage failed");
+            failure.get_or_insert(RunError::Panicked("source"));
+            stop.cancel();
+        }
+    }
+    failure
+}
+
 /// Tells of what sources met, until `stop`, and then once more.
 async fn log_causes(counters: Vec<Arc<SourceCounters>>, stop: CancellationToken) {
     while tokio::time::timeout(LOG_CAUSES_EVERY, stop.cancelled()).await.is_err() {
@@ -319,5 +335,21 @@ impl Stages {
                 first_failure.get_or_insert(failure);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_that_panics_stops_the_others_and_is_the_failure() {
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.cancelled().await });
+        tasks.spawn(async { panic!("as a mistake of ours would") });
+        let joined = tokio::time::timeout(Duration::from_secs(30), join_tasks(&mut tasks, &stop)).await;
+        assert!(matches!(joined, Ok(Some(RunError::Panicked("source")))), "{joined:?}");
+        assert!(stop.is_cancelled());
     }
 }

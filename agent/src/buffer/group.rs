@@ -267,23 +267,21 @@ impl Group {
             if lost_from == seqs.end {
                 continue;
             }
-            let to = at(seqs.end - 1);
-            let inc = self.log.incarnation_id(from.ordinal).unwrap_or_default().to_string();
-            let text = format!("records {lost_from} to {} of lane {lane} are lost: {}", to.seq, gaps::reason_text(reason));
-            let now = self.settings.clock.now();
-            let stamp = Stamp { asset: None, ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.settings.origin };
-            let event = gaps::event(lane, &inc, lost_from, to.seq, reason, &text);
-            let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
-            let gap = self.writer.append_gap(&entry, |event| Gap { lane, from: at(lost_from), to, reason, event })?;
+            let gap = Gap { lane, from: at(lost_from), to: at(seqs.end - 1), reason, event: Position::default() };
+            let inc = self.append_gap(gap)?;
             shared.counters.add_lost(lane, gap.records());
             error!(
                 lane = lane.as_str(),
                 inc,
                 from = lost_from,
-                to = to.seq,
+                to = gap.to.seq,
                 reason = gaps::reason_text(reason),
                 "records are lost and named in a gap"
             );
+            // An event that is lost may itself have named a gap, which must not be passed for the sake of an event that nobody can read.
+            let named = shared.gaps().named();
+            let is_lost = |named: &Gap| lane == LaneName::Events && (gap.from..=gap.to).contains(&named.event);
+            named.into_iter().filter(is_lost).try_for_each(|gap| self.append_gap(gap, None).map(drop))?;
         }
         self.commit()
     }
@@ -296,6 +294,19 @@ impl Group {
                 result => return result,
             }
         }
+    }
+
+    /// Appends the event that names `gap`; gives the id of the incarnation.
+    fn append_gap(&mut self, gap: Gap) -> Result<String, BufferError> {
+        let Gap { lane, from, to, reason, .. } = gap;
+        let inc = self.log.incarnation_id(from.ordinal).unwrap_or_default().to_string();
+        let text = format!("records {} to {} of lane {lane} are lost: {}", from.seq, to.seq, gaps::reason_text(reason));
+        let now = self.settings.clock.now();
+        let stamp = Stamp { asset: None, ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin: self.settings.origin };
+        let event = gaps::event(lane, &inc, from.seq, to.seq, reason, &text);
+        let entry = Entry { stamp, cause: None, body: Body::Event(event.into()) };
+        self.writer.append_gap(&entry, |event| Gap { event, ..gap })?;
+        Ok(inc)
     }
 
     /// Puts the partition that holds `from` aside, saves what can be read of it, and names the rest.

@@ -40,6 +40,8 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod gap_tests;
+#[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 mod oracle;

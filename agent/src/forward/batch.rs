@@ -1,6 +1,7 @@
 //! What goes into the next transaction, read from the lanes in their order and wholly in memory before the transaction begins.
 //!
-//! A cursor passes a gap only in the transaction that carries the event which names it, or later.
+//! A cursor passes a gap only in the transaction that carries the event which names it, or later. In the lane of the events alone it may be earlier:
+//! there the event stands behind the gap, and where both do not fit into one transaction the lane must go on all the same.
 use hark_protocol::topics::{EventKind, LaneName, Name};
 
 use super::{
@@ -37,6 +38,8 @@ pub struct Limits {
     pub records: usize,
     /// About so many bytes of JSON.
     pub bytes: usize,
+    /// More records may go if an event is to be reached. Not while small batches are needed to find a record that Kafka refuses.
+    pub may_grow: bool,
 }
 
 /// Messages, and where the lanes stand when Kafka has them.
@@ -121,9 +124,9 @@ impl Lanes {
                     if !event_on_its_way && lane != LaneName::Events {
                         return Ok(());
                     }
-                    // The event that names a gap in the events themselves stands behind it: the batch goes on until it has the event, if that fits
-                    // into any batch. It follows in the next one else.
-                    if !event_on_its_way {
+                    // The event that names a gap in the events themselves stands behind it: the batch goes on until it has the event, if the link takes
+                    // that much at once. It follows in a later one else.
+                    if !event_on_its_way && limits.may_grow {
                         limits = Limits { records: limits.records.max(MANY_EVENTS), ..limits };
                     }
                     batch.reached[lane as usize] = gap.to;

@@ -10,17 +10,15 @@ use super::{
     of,
 };
 use crate::{
-    buffer::{BufferError, Gap, Position},
+    buffer::{Gap, Position},
     record::{Body, Entry},
 };
 
 impl<D: Destination> Forward<D> {
-    /// Goes on behind what Kafka has. The inner error: the log has ended.
-    pub(super) fn reconcile(&mut self, cursors: &Cursors) -> Result<Result<(), Ended>, BufferError> {
-        let highest = cursors.highest_ordinal();
-        if highest > self.seen.position().map_or(self.log.incarnation().ordinal, |seen| seen.ordinal) {
-            self.seen.store(Position { ordinal: highest, seq: 0 })?;
-        }
+    /// Goes on behind what Kafka has. The error: the log has ended.
+    pub(super) fn reconcile(&mut self, cursors: &Cursors) -> Result<(), Ended> {
+        self.highest_ordinal = self.highest_ordinal.max(cursors.highest_ordinal());
+        self.store_if_due();
         if cursors.lanes.iter().all(Option::is_none) && self.mark.lanes().is_some() {
             self.status.forward(|numbers| numbers.cursor_expired += 1);
             warn!("Kafka has no cursors of this gateway any more; going on from the mark on this disk");
@@ -37,8 +35,8 @@ impl<D: Destination> Forward<D> {
         self.advance(reached, None, 0);
         let (_, found) = self.lanes.disk().place(LaneName::Events, cursors);
         match &cursors.lanes[LaneName::Events as usize] {
-            Some(cursor) if matches!(found, Found::Copy | Found::Foreign) => Ok(self.take_over(cursor, found)),
-            _ => Ok(Ok(())),
+            Some(cursor) if matches!(found, Found::Copy | Found::Foreign) => self.take_over(cursor, found),
+            _ => Ok(()),
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Broker {
     pub died: bool,
     /// Records that are refused: lane and seq.
     pub refused: BTreeSet<(LaneName, u64)>,
+    /// More bytes do not go together, as with a slow link or a small queue.
+    pub most_bytes: Option<usize>,
 }
 
 /// One producer.
@@ -132,6 +134,10 @@ impl Destination for FakeKafka {
 
 impl Session for FakeSession {
     fn send(&mut self, messages: &[Message], progress: Option<&Progress>, _stop: &Stop) -> Result<(), Failed> {
+        let bytes: usize = messages.iter().map(|message| message.value.len()).sum();
+        if self.broker.broker().most_bytes.is_some_and(|most| bytes > most) {
+            return Err(Failed::new(Failure::Again, "too slow"));
+        }
         let step = |act: &mut dyn FnMut(&mut Broker)| self.broker.step(self.epoch, act);
         step(&mut |broker| broker.open = Some(Default::default()))?;
         let (first, second) = messages.split_at(messages.len() / 2);

@@ -22,7 +22,7 @@ use super::{
     delivery::{Failed, Failure},
     destination::{Destination, Progress, Session},
     message::Message,
-    reports::{Reports, classify, failed},
+    reports::{Reports, classify, failed, weightier},
 };
 use crate::{
     config::{self, Delivery},
@@ -265,6 +265,15 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The failure, or the one that made the client useless before, where that says more.
+    fn with_cause(&self, told: Failed) -> Failed {
+        let Some((code, text)) = self.producer.client().fatal_error() else { return told };
+        let cause = Failed::new(classify(&KafkaError::MessageProduction(code)), format!("{}: {text}", told.text));
+        weightier(told, cause)
+    }
+}
+
 impl Session for Connection {
     fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop) -> Result<(), Failed> {
         let reports = self.producer.context();
@@ -277,11 +286,16 @@ impl Session for Connection {
         // While the records are on their way.
         let cursors = progress.map_or(Ok(()), |progress| self.send_cursors(group, progress));
         let cursors = cursors.map_err(|error| failed("send the cursors", &error));
-        // The reports come first: they say why, while later calls only say that the transaction has failed.
-        let sent = reports.wait(stop).and(cursors);
+        // The reports say why, while later calls mostly say only that the transaction has failed. But a client that is shut out throws its records away,
+        // and reports no more than that.
+        let sent = match (reports.wait(stop), cursors) {
+            (Err(reported), Err(said)) => Err(weightier(reported, said)),
+            (reported, cursors) => reported.and(cursors),
+        };
         // Everything is reported, so this does not wait for a flush, which takes a tenth of a second at least.
         let committed = sent.and_then(|()| self.producer.commit_transaction(SOCKET_TIMEOUT).map_err(|error| failed("commit a transaction", &error)));
         committed.map_err(|failed| {
+            let failed = self.with_cause(failed);
             // Only so that other readers need not wait for the time-out; the connection is dropped in any case.
             if let Err(error) = self.producer.abort_transaction(CALL_TIMEOUT) {
                 debug!(%error, "transaction not aborted");

@@ -9,6 +9,7 @@ use rdkafka::{
 };
 
 use super::*;
+use crate::buffer::Incarnation;
 
 #[track_caller]
 fn check(code: Code, expected: fn(&Failure) -> bool) {
@@ -50,8 +51,12 @@ fn messages(sizes: &[usize]) -> Vec<Message> {
     sizes.iter().map(message).collect()
 }
 
-/// What becomes of three messages when the first request of this kind is answered so.
+/// What becomes of messages when the first request of this kind is answered so.
 fn send(requests: Option<(Api, Answer)>, sizes: &[usize]) -> Result<(), Failed> {
+    send_with(None, requests, sizes)
+}
+
+fn send_with(progress: Option<&Progress>, requests: Option<(Api, Answer)>, sizes: &[usize]) -> Result<(), Failed> {
     let (mock, mut kafka) = mock();
     let stop = Stop::default();
     let (mut connection, cursors) = kafka.connect(&stop).unwrap();
@@ -59,7 +64,7 @@ fn send(requests: Option<(Api, Answer)>, sizes: &[usize]) -> Result<(), Failed> 
     if let Some((api, answer)) = requests {
         mock.request_errors(api, &[answer; 1]);
     }
-    connection.send(&messages(sizes), None, &stop)
+    connection.send(&messages(sizes), progress, &stop)
 }
 
 #[test]
@@ -88,6 +93,17 @@ fn fencing_and_missing_rights_are_told_apart() {
     assert_eq!(fenced.failure, Failure::Fenced, "{fenced:?}");
     let blocked = send(Some((Api::Produce, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)), &[10; 3]).unwrap_err();
     assert!(matches!(&blocked.failure, Failure::Blocked(advice) if advice.contains("topics")), "{blocked:?}");
+}
+
+#[test]
+fn a_rival_that_began_between_two_transactions_is_no_mere_failure() {
+    let cursor = KafkaCursor { incarnation: Incarnation { ordinal: 1, id: Default::default() }, seq: 7, others: Vec::new() };
+    let progress = Progress { lanes: LaneName::ALL.map(|_| cursor.clone()), lineage: None };
+    for progress in [None, Some(&progress)] {
+        // The client then throws its records away and reports only that.
+        let fenced = send_with(progress, Some((Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED)), &[10; 3]).unwrap_err();
+        assert_eq!(fenced.failure, Failure::Fenced, "{fenced:?}");
+    }
 }
 
 #[test]

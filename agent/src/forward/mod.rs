@@ -28,6 +28,8 @@ mod send;
 mod crash_tests;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod stage_tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,6 +65,8 @@ const LIVE_EVERY: Duration = Duration::from_millis(200);
 const METERED_EVERY: Duration = Duration::from_secs(1);
 /// Without new inputs the loop looks after its other duties so often.
 const IDLE: Duration = Duration::from_millis(200);
+/// A disk that did not take the marks is asked again after so long.
+const STORE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Brokers forget cursors some days after their last commit.
 const RECOMMIT_EVERY: Duration = Duration::from_secs(86_400);
 
@@ -78,9 +82,16 @@ pub struct Forward<D = Kafka> {
     clock: Clock,
     lanes: Lanes,
     latest: Latest,
+    /// They failed when they were tried last.
+    latest_failed: bool,
     mark: Mark,
     /// Holds the highest ordinal that Kafka named, so that the next start goes above it.
     seen: Cursor,
+    /// What it shall hold.
+    highest_ordinal: u32,
+    /// The disk took neither: the next try.
+    store_again_at: Duration,
+    store_problem_logged: bool,
     refused: Refused,
     /// Places of other disks under this gateway id, by lane.
     others: PerLane<Vec<(cursor::Short, u64)>>,
@@ -172,7 +183,11 @@ impl<D: Destination> Forward<D> {
         Ok(Self {
             lanes: Lanes::new(log.clone(), &appender, sender.clone(), at)?,
             latest: Latest::new(config.gateway.clone(), sender, inc, status.clone(), clock.clone()),
+            latest_failed: false,
             seen: log.cursor("kafka")?,
+            highest_ordinal: 0,
+            store_again_at: now,
+            store_problem_logged: false,
             refused: Refused::new(&config.buffer.dir),
             recovery: Recovery::new(kafka.duplicate_wait),
             pace: Pace::new(every, kafka.backlog_bytes_per_s),
@@ -197,12 +212,9 @@ impl<D: Destination> Forward<D> {
     }
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
-    ///
-    /// # Errors
-    /// [`BufferError`] if the mark cannot be stored.
-    pub fn run(mut self, stop: &Stop) -> Result<(), BufferError> {
+    pub fn run(mut self, stop: &Stop) {
         loop {
-            let ended = self.connection(stop)?;
+            let ended = self.connection(stop);
             let next = match ended {
                 Ended::Stopped => break,
                 Ended::Suspicious => {
@@ -215,26 +227,26 @@ impl<D: Destination> Forward<D> {
                     Next { link: Link::Reconnecting, wait: Follower::RETRY_AFTER, duplicate: false }
                 }
             };
-            if self.wait_out(next, stop)? {
+            if self.wait_out(next, stop) {
                 break;
             }
         }
-        self.store()
+        self.store();
     }
 
     /// One connection, from its begin to its end.
-    fn connection(&mut self, stop: &Stop) -> Result<Ended, BufferError> {
+    fn connection(&mut self, stop: &Stop) -> Ended {
         let (mut session, cursors) = match self.destination.connect(stop) {
             Ok(connected) => connected,
-            Err(failed) => return Ok(Ended::Failed(failed)),
+            Err(failed) => return Ended::Failed(failed),
         };
         self.recovery.connected();
         self.suspicion.new_client();
         (self.suspicious, self.lineage_due) = (false, true);
         if let Some(cursors) = cursors
-            && let Err(ended) = self.reconcile(&cursors)?
+            && let Err(ended) = self.reconcile(&cursors)
         {
-            return Ok(ended);
+            return ended;
         }
         if self.status.link() != Link::Connected {
             info!(brokers = %self.config.brokers, delivery = self.config.delivery.as_str(), "Kafka connected");
@@ -246,7 +258,7 @@ impl<D: Destination> Forward<D> {
     }
 
     /// Sends until it is stopped or something fails.
-    fn deliver(&mut self, session: &mut D::Session, stop: &Stop) -> Result<Ended, BufferError> {
+    fn deliver(&mut self, session: &mut D::Session, stop: &Stop) -> Ended {
         let mut deadline = None;
         loop {
             let began = self.clock.monotonic();
@@ -255,16 +267,16 @@ impl<D: Destination> Forward<D> {
             }
             let turn = match self.turn(session, stop) {
                 Ok(turn) => turn,
-                Err(ended) => return Ok(ended),
+                Err(ended) => return ended,
             };
             self.last_problem.clear();
-            self.store_if_due()?;
+            self.store_if_due();
             if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
                 warn!("stopping with records in the buffer; they are sent after the next start");
-                return Ok(Ended::Stopped);
+                return Ended::Stopped;
             }
             if deadline.is_some() && !turn.moved {
-                return Ok(Ended::Stopped);
+                return Ended::Stopped;
             }
             if deadline.is_none() && !turn.full {
                 self.pause(began, turn.moved, stop);
@@ -274,7 +286,9 @@ impl<D: Destination> Forward<D> {
 
     /// Sends what there is: latest values, then what is urgent, then the rest, one transaction each.
     fn turn(&mut self, session: &mut D::Session, stop: &Stop) -> Result<Turn, Ended> {
-        self.send_latest(session, stop)?;
+        // What failed last goes last: neither they nor the lanes are held up for ever.
+        let go_last = self.latest_failed;
+        let mut more_latest = if go_last { false } else { self.send_latest(session, stop)? };
         let mut turn = self.send_group(Group::Urgent, session, stop)?;
         if stop.requested() || self.pace.wait(self.clock.monotonic()).is_zero() {
             let bulk = self.send_group(Group::Bulk, session, stop)?;
@@ -286,7 +300,10 @@ impl<D: Destination> Forward<D> {
             self.lineage_due = true;
             self.recommit(session, stop)?;
         }
-        Ok(turn)
+        if go_last {
+            more_latest = self.send_latest(session, stop)?;
+        }
+        Ok(Turn { full: turn.full || more_latest, ..turn })
     }
 
     /// Waits: after a transaction until the next one may begin, else until there is something to send.
@@ -327,38 +344,56 @@ impl<D: Destination> Forward<D> {
     }
 
     /// Waits before the next try. Where that is long, latest values are sent aside, so that the fleet sees what this gateway waits for. True if stopped.
-    fn wait_out(&mut self, next: Next, stop: &Stop) -> Result<bool, BufferError> {
+    fn wait_out(&mut self, next: Next, stop: &Stop) -> bool {
         let until = self.clock.monotonic() + next.wait;
         loop {
-            self.store_if_due()?;
+            self.store_if_due();
             let mut wait = until.saturating_sub(self.clock.monotonic());
             if wait.is_zero() {
-                return Ok(stop.requested());
+                return stop.requested();
             }
             if matches!(next.link, Link::Blocked | Link::DuplicateGateway) {
-                let messages = self.latest.take();
+                let messages = self.next_latest();
                 if !messages.is_empty() {
                     self.destination.send_aside(&messages, stop);
+                    self.latest.sent(messages.len(), false);
                 }
                 wait = wait.min(self.latest.wait().max(IDLE));
             }
             if stop.wait(wait.min(METERED_EVERY)) {
-                return Ok(true);
+                return true;
             }
         }
     }
 
-    fn store_if_due(&mut self) -> Result<(), BufferError> {
-        if self.mark.is_due(self.clock.monotonic()) { self.store() } else { Ok(()) }
+    fn store_if_due(&mut self) {
+        let now = self.clock.monotonic();
+        if now >= self.store_again_at && (self.mark.is_due(now) || self.has_seen_more()) {
+            self.store();
+        }
     }
 
-    /// Stores the mark and gives back what nobody needs any more.
-    fn store(&mut self) -> Result<(), BufferError> {
-        self.mark.store(self.clock.monotonic())?;
+    /// Stores the mark and what was seen, and gives back what nobody needs any more. A disk that takes nothing costs space, and after a start a question
+    /// to Kafka; the marks before still stand.
+    fn store(&mut self) {
+        let now = self.clock.monotonic();
+        let seen = if self.has_seen_more() { self.seen.store(Position { ordinal: self.highest_ordinal, seq: 0 }) } else { Ok(()) };
+        if let Err(problem) = self.mark.store(now).and(seen) {
+            self.store_again_at = now + STORE_AGAIN_AFTER;
+            if !std::mem::replace(&mut self.store_problem_logged, true) {
+                error!(error = &problem as &dyn std::error::Error, "how far Kafka has the records cannot be stored, trying again; delivery goes on");
+            }
+        } else if std::mem::take(&mut self.store_problem_logged) {
+            info!("how far Kafka has the records is stored again");
+        }
         if let Some(stored) = self.mark.lanes() {
             LaneName::ALL.iter().for_each(|&lane| self.hold.forward_stored(lane, stored[lane as usize]));
         }
-        Ok(())
+    }
+
+    /// Kafka named an ordinal above ours and above what is stored.
+    fn has_seen_more(&self) -> bool {
+        self.highest_ordinal > self.seen.position().map_or(self.log.incarnation().ordinal, |seen| seen.ordinal)
     }
 }
 

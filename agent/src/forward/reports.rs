@@ -59,6 +59,11 @@ fn weight(failure: &Failure) -> u8 {
     }
 }
 
+/// Of two failures of one batch the one that says more, else the first.
+pub(super) fn weightier(first: Failed, second: Failed) -> Failed {
+    if weight(&second.failure) > weight(&first.failure) { Failed { taken: first.taken, ..second } } else { first }
+}
+
 /// Collects the delivery reports of the batch under way.
 pub(super) struct Reports {
     batch: Mutex<Batch>,

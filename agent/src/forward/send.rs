@@ -5,12 +5,13 @@ use tracing::{error, warn};
 use super::{
     Ended, Forward, Turn,
     batch::{Batch, Group, Limits},
+    cursor::PerLane,
     delivery::{Failed, Failure},
     destination::{Destination, Progress, Session},
     kafka::TRANSACTION_TIMEOUT,
     message::Message,
 };
-use crate::{config::Delivery, stop::Stop};
+use crate::{buffer::Position, config::Delivery, stop::Stop};
 
 /// Most events and alarms in a transaction of their own.
 const URGENT_RECORDS: usize = 100;
@@ -22,13 +23,13 @@ impl<D: Destination> Forward<D> {
             Group::Urgent => (URGENT_RECORDS, &self.searches.urgent),
             Group::Bulk => (self.config.batch_records, &self.searches.bulk),
         };
-        let limits = Limits { records: most.min(search.limit()), bytes: self.batch_bytes.get() };
+        let limits = Limits { records: most.min(search.limit()), bytes: self.batch_bytes.get(), may_grow: search.limit() == usize::MAX };
         let batch = self.lanes.gather(group, limits)?;
         if batch.reached == self.lanes.at() {
             return Ok(Turn::default());
         }
         let began = self.clock.monotonic();
-        if let Err(failed) = self.transact(session, &batch, stop)? {
+        if let Err(failed) = self.transact(session, &batch.messages, batch.bytes, Some(batch.reached), stop)? {
             return Err(self.settle_failure(group, &batch, failed));
         }
         self.advance(batch.reached, Some(batch.messages.len() as u64), batch.bytes);
@@ -47,48 +48,69 @@ impl<D: Destination> Forward<D> {
 
     /// Commits the cursors alone.
     pub(super) fn recommit(&mut self, session: &mut D::Session, stop: &Stop) -> Result<(), Ended> {
-        let batch = Batch { reached: self.lanes.at(), ..Batch::default() };
-        self.transact(session, &batch, stop)?.map_err(Ended::Failed)
+        self.transact(session, &[], 0, Some(self.lanes.at()), stop)?.map_err(Ended::Failed)
     }
 
-    /// Sends what is due of the latest values. They move no cursor.
-    pub(super) fn send_latest(&mut self, session: &mut D::Session, stop: &Stop) -> Result<(), Ended> {
-        let messages = self.latest.take();
-        for messages in messages.chunks(self.searches.latest.limit()) {
-            if let Err(failed) = session.send(messages, None, stop) {
-                if let Failure::Refused(candidates) = &failed.failure {
-                    self.refuse_latest(messages, candidates, &failed.text);
-                }
-                self.latest.again();
-                return Err(Ended::Failed(failed));
-            }
+    /// Sends the next of the latest values that are due; true if more are. They move no cursor.
+    pub(super) fn send_latest(&mut self, session: &mut D::Session, stop: &Stop) -> Result<bool, Ended> {
+        let messages = self.next_latest();
+        if messages.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let bytes = messages.iter().map(|message| message.value.len()).sum();
+        if let Err(failed) = self.transact(session, &messages, bytes, None, stop)? {
+            self.latest_failed = true;
+            if let Failure::Refused(candidates) = &failed.failure {
+                self.refuse_latest(&messages, candidates, &failed.text);
+            }
+            return Err(Ended::Failed(failed));
+        }
+        self.latest_failed = false;
+        self.latest.sent(messages.len(), true);
+        Ok(self.latest.has_more())
     }
 
-    /// One transaction, timed. The outer error: a new connection is wanted first.
-    fn transact(&mut self, session: &mut D::Session, batch: &Batch, stop: &Stop) -> Result<Result<(), Failed>, Ended> {
+    /// As many of the latest values that are due as go together.
+    pub(super) fn next_latest(&mut self) -> Vec<Message> {
+        self.latest.next(self.config.batch_records.min(self.searches.latest.limit()), self.batch_bytes.get())
+    }
+
+    /// One transaction, timed, after which the lanes have `reached` their places; without them it moves no cursor. The outer error: a new connection is
+    /// wanted first.
+    fn transact(
+        &mut self,
+        session: &mut D::Session,
+        messages: &[Message],
+        bytes: usize,
+        reached: Option<PerLane<Position>>,
+        stop: &Stop,
+    ) -> Result<Result<(), Failed>, Ended> {
         if self.suspicious || self.suspicion.disturbed(session.disturbances()) {
             return Err(Ended::Suspicious);
         }
-        let progress = (self.config.delivery == Delivery::ExactlyOnce).then(|| Progress {
-            lanes: LaneName::ALL.map(|lane| self.cursor(lane, batch.reached[lane as usize])),
+        let exactly_once = self.config.delivery == Delivery::ExactlyOnce;
+        let progress = reached.filter(|_| exactly_once).map(|reached| Progress {
+            lanes: LaneName::ALL.map(|lane| self.cursor(lane, reached[lane as usize])),
             lineage: self.lineage_due.then(|| (self.log.incarnation(), self.lanes.disk().lineage())),
         });
         let began = self.clock.monotonic();
-        let sent = session.send(&batch.messages, progress.as_ref(), stop);
+        let sent = session.send(messages, progress.as_ref(), stop);
         let took = self.clock.monotonic().saturating_sub(began);
         match sent {
             Ok(()) => {
-                self.recovery.delivered();
-                self.status.forward(|numbers| numbers.transactions += 1);
-                (self.lineage_due, self.committed_at) = (false, began);
-                self.batch_bytes.took(batch.bytes, took);
-                self.suspicious = self.suspicion.took(batch.bytes, took) && progress.is_some();
+                if reached.is_some() {
+                    self.recovery.delivered();
+                    self.status.forward(|numbers| numbers.transactions += 1);
+                    (self.lineage_due, self.committed_at) = (false, began);
+                }
+                self.batch_bytes.took(bytes, took);
+                self.suspicious = self.suspicion.took(bytes, took) && exactly_once;
                 Ok(Ok(()))
             }
             Err(mut failed) => {
-                self.status.forward(|numbers| numbers.aborted += 1);
+                if reached.is_some() {
+                    self.status.forward(|numbers| numbers.aborted += 1);
+                }
                 if !matches!(failed.failure, Failure::Refused(_)) {
                     self.batch_bytes.failed();
                 }

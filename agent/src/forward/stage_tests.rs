@@ -1,0 +1,94 @@
+//! The stage against the Kafka of `fake`: what a failure of one thing does to the others.
+use std::sync::Arc;
+
+use hark_protocol::topics::{Baseline, Name};
+
+use super::{
+    Ended,
+    crash_tests::{Life, append_some, check, temporary},
+    delivery::BatchBytes,
+    destination::Destination,
+    fake::FakeKafka,
+    stored_mark,
+};
+use crate::{buffer::Position, stop::Stop};
+
+#[test]
+fn a_disk_that_takes_no_mark_does_not_stop_delivery() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let mut before = Life::new(&a, &kafka);
+    for _ in 0..3 {
+        append_some(&mut before);
+        before.finish();
+    }
+    let mut life = Life::new(&b, &kafka);
+    append_some(&mut life);
+    // As a full disk: what is written aside before it replaces the older generation finds no place.
+    let in_the_way = [b.join("forward.aside"), b.join("cursors/kafka.aside")];
+    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let delivered = kafka.broker().committed.len();
+    life.connect([]);
+    life.gateway().forward.store();
+    assert!(kafka.broker().committed.len() > delivered, "delivered without a mark");
+    assert_eq!((stored_mark(&b).unwrap(), life.gateway().forward.seen.position()), (None, None));
+    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    let forward = &mut life.gateway().forward;
+    forward.store_if_due();
+    assert_eq!(forward.seen.position(), None, "not at once");
+    forward.store_again_at = forward.clock.monotonic();
+    forward.store_if_due();
+    assert_eq!((forward.seen.position(), forward.mark.lanes()), (Some(Position { ordinal: 3, seq: 0 }), Some(forward.lanes.at())));
+    life.finish();
+    check(&kafka, &[&before, &life]);
+}
+
+/// Baselines of some 3 kB each.
+fn baselines(count: usize) -> Vec<(Name, Arc<Baseline>)> {
+    let one = |n: usize| {
+        let json = serde_json::json!({
+            "baseline_id": format!("b{n}"), "model": "m", "model_version": "1", "model_hash": "h", "config_hash": "h", "verdict": "accepted",
+            "rows": 9, "rows_held_back": 1, "input_from": "i/1", "input_to": "i/9", "limit": 1.0, "score_median": 0.5,
+            "points_json": "[]", "weights_json": "7".repeat(3_000), "range_json": "{}",
+        });
+        ("pump-1".into(), Arc::new(serde_json::from_value(json).unwrap()))
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn latest_values_too_many_for_the_link_pass_in_parts_and_hold_up_no_lane() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    append_some(&mut life);
+    kafka.broker().most_bytes = Some(100_000);
+    let gateway = life.gateway();
+    gateway.status.set_baselines(baselines(100));
+    (gateway.forward.config.batch_records, gateway.forward.batch_bytes) = (1_000, BatchBytes::new(1 << 20));
+    gateway.deliver_all();
+    let (mut session, _) = kafka.clone().connect(&Stop::default()).unwrap();
+    while gateway.forward.send_latest(&mut session, &gateway.stop).unwrap() {}
+    let mut keys: Vec<String> =
+        kafka.broker().committed.iter().filter(|message| message.topic.contains("baselines")).map(|message| message.key.to_string()).collect();
+    let sent = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((keys.len(), sent), (100, 100), "each, and what was delivered not again");
+    life.finish();
+    check(&kafka, &[&life]);
+}
+
+#[test]
+fn after_a_suspicious_transaction_latest_values_wait_for_a_new_epoch_too() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    let (mut session, _) = kafka.clone().connect(&Stop::default()).unwrap();
+    let (gateway, steps) = (life.gateway(), kafka.broker().steps);
+    gateway.forward.suspicious = true;
+    assert!(matches!(gateway.forward.send_latest(&mut session, &gateway.stop), Err(Ended::Suspicious)));
+    assert_eq!(kafka.broker().steps, steps, "nothing was begun");
+    gateway.forward.suspicious = false;
+    assert!(!gateway.forward.send_latest(&mut session, &gateway.stop).unwrap());
+    assert!(kafka.broker().steps > steps);
+    life.end();
+}
