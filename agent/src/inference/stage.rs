@@ -34,6 +34,10 @@ const BATCH_BYTES: usize = 1 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// Flash that checkpoints may use: a large state, as during commissioning, is stored less often.
 const CHECKPOINT_BYTES_PER_SECOND: u64 = 1_000;
+/// Most bytes of a checkpoint.
+const CHECKPOINT_MAX_BYTES: usize = 64 << 20;
+/// Most bytes of rows that all machines together may collect for commissioning: a checkpoint holds them, beside all else.
+pub const COLLECTED_MAX_BYTES: usize = 56 << 20;
 /// What a store costs beyond its content: the file system writes whole blocks, an inode, a directory and its journal.
 const BLOCK_BYTES: u64 = 4_096;
 const STORE_OVERHEAD_BYTES: u64 = 2 * BLOCK_BYTES;
@@ -125,7 +129,7 @@ impl Inference {
     /// # Errors
     /// [`StageError`] if the bundle is unusable or the log cannot be read.
     pub fn new(config: &Config, bundles: Bundles, links: Links) -> Result<Self, StageError> {
-        let (file, content) = SmallFile::open(&config.buffer.dir, "checkpoint")?;
+        let (file, content) = open_checkpoint(&config.buffer.dir)?;
         let start = links.log.start(LaneName::Inputs);
         let Beginning { mut engine, restored, lost } = begin(content.as_deref(), config, bundles, &links.configured, start)?;
         engine.check(&config.assets)?;
@@ -336,8 +340,12 @@ fn is_change(entry: &Entry) -> bool {
 
 /// The last input that the checkpoint in `dir` holds; `None` without a checkpoint that can be read.
 pub fn checkpoint_position(dir: &Path) -> Option<Position> {
-    let (_, content) = SmallFile::open(dir, "checkpoint").ok()?;
+    let (_, content) = open_checkpoint(dir).ok()?;
     postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
+}
+
+fn open_checkpoint(dir: &Path) -> Result<(SmallFile, Option<Vec<u8>>), BufferError> {
+    SmallFile::open_up_to(dir, "checkpoint", CHECKPOINT_MAX_BYTES)
 }
 
 /// What a start begins with.
