@@ -14,7 +14,7 @@ const MAGIC: [u8; 4] = *b"HKS1";
 /// Magic, generation, length, CRC-32C of all the rest.
 const HEADER_BYTES: usize = 4 + 8 + 4 + 4;
 
-/// Most bytes a small file may hold.
+/// Most bytes a small file may hold where nothing else is said.
 pub const SMALL_FILE_MAX_BYTES: usize = 16 << 20;
 
 /// A small file under a directory that exists.
@@ -22,6 +22,7 @@ pub const SMALL_FILE_MAX_BYTES: usize = 16 << 20;
 pub struct SmallFile {
     dir: PathBuf,
     name: String,
+    max_bytes: usize,
     generation: u64,
 }
 
@@ -29,10 +30,18 @@ impl SmallFile {
     /// Opens `<dir>/<name>` and gives its newest sound content, `None` if there is none (never stored, or both generations damaged).
     /// Fails only if the disk cannot be read.
     pub fn open(dir: &Path, name: &str) -> Result<(Self, Option<Vec<u8>>), BufferError> {
-        let mut file = Self { dir: dir.to_owned(), name: name.to_owned(), generation: 0 };
+        Self::open_up_to(dir, name, SMALL_FILE_MAX_BYTES)
+    }
+
+    /// The same for a file of up to `max_bytes`; whoever opens it later must allow as many.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_up_to(dir: &Path, name: &str, max_bytes: usize) -> Result<(Self, Option<Vec<u8>>), BufferError> {
+        let mut file = Self { dir: dir.to_owned(), name: name.to_owned(), max_bytes, generation: 0 };
         let mut newest = None;
         for slot in 0..2 {
-            let Some((generation, content)) = read_generation(&file.slot(slot))? else { continue };
+            let Some((generation, content)) = read_generation(&file.slot(slot), max_bytes)? else { continue };
             if generation >= file.generation {
                 file.generation = generation;
                 newest = Some(content);
@@ -44,10 +53,10 @@ impl SmallFile {
     /// Replaces the content; when this returns it survives a power cut.
     ///
     /// # Errors
-    /// The disk refused, or `content` is longer than [`SMALL_FILE_MAX_BYTES`]; the previous content then still stands.
+    /// The disk refused, or `content` is longer than the file may be; the previous content then still stands.
     pub fn store(&mut self, content: &[u8]) -> Result<(), BufferError> {
         let path = self.slot((self.generation + 1) % 2);
-        if content.len() > SMALL_FILE_MAX_BYTES {
+        if content.len() > self.max_bytes {
             return Err(BufferError::io("store", &path, io::Error::new(io::ErrorKind::FileTooLarge, "content exceeds the limit of a small file")));
         }
         let aside = self.dir.join(format!("{}.aside", self.name));
@@ -71,7 +80,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), BufferError> {
 }
 
 fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).expect("checked against SMALL_FILE_MAX_BYTES");
+    let length = u32::try_from(content.len()).expect("checked against the limit of the file, which is below 4 GiB");
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&generation.to_le_bytes());
@@ -83,9 +92,8 @@ fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
 }
 
 /// The generation and content of one slot; `None` if it is absent or not sound.
-fn read_generation(path: &Path) -> Result<Option<(u64, Vec<u8>)>, BufferError> {
-    let bytes = match fs::metadata(path)
-        .and_then(|meta| if meta.len() > (SMALL_FILE_MAX_BYTES + HEADER_BYTES) as u64 { Ok(Vec::new()) } else { fs::read(path) })
+fn read_generation(path: &Path, max_bytes: usize) -> Result<Option<(u64, Vec<u8>)>, BufferError> {
+    let bytes = match fs::metadata(path).and_then(|meta| if meta.len() > (max_bytes + HEADER_BYTES) as u64 { Ok(Vec::new()) } else { fs::read(path) })
     {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -157,6 +165,15 @@ mod tests {
         assert_eq!(content, Some(b"2".to_vec()));
         file.store(b"4").unwrap();
         assert_eq!(load(dir.path()), Some(b"4".to_vec()));
+    }
+
+    #[test]
+    fn what_a_file_may_hold_is_said_by_who_opens_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = SmallFile::open_up_to(dir.path(), "cursor", 5).unwrap();
+        file.store(b"12345").unwrap();
+        assert!(file.store(b"123456").is_err());
+        assert_eq!(SmallFile::open_up_to(dir.path(), "cursor", 5).unwrap().1, Some(b"12345".to_vec()));
     }
 
     #[test]

@@ -23,9 +23,11 @@ use crate::{
 };
 
 const FILE: &str = "configured";
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// Bundles of which copies are kept: no backlog reaches further back than so many updates.
 const BUNDLES_MAX: usize = 4;
+/// Removed assets that are remembered: no backlog tells of more.
+const REMOVED_MAX: usize = 256;
 
 /// The last records of each subject.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,8 +35,25 @@ struct Recorded {
     program: Option<Name>,
     /// Hashes and places, the one in force last.
     bundles: Vec<(Name, Position)>,
-    /// Hash and place by asset.
-    assets: BTreeMap<Name, (Name, Position)>,
+    /// What was said of each asset, and where.
+    assets: BTreeMap<Name, (Told, Position)>,
+}
+
+/// What the log was told of an asset last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Told {
+    /// The configuration with this hash.
+    Configured(Name),
+    /// It is configured no longer. Remembered, for the record that says so may be lost before inference has read it.
+    Removed,
+    /// Nobody knows: a change is on its way, or the record is lost.
+    Unsure,
+}
+
+impl Told {
+    fn hash(&self) -> Option<&Name> {
+        if let Self::Configured(hash) = self { Some(hash) } else { None }
+    }
 }
 
 /// What is configured, and what of it is recorded.
@@ -105,19 +124,17 @@ impl Configured {
         Ok(differences.len())
     }
 
+    /// Whether a configuration stands at or before `position` of the inputs lane: who begins to read behind it finds it nowhere.
+    pub fn told_before(&self, position: Position) -> bool {
+        self.stored().1.assets.values().any(|(told, at)| *told != Told::Removed && *at <= position)
+    }
+
     /// Records `from` to `to` of the inputs lane are lost: what they said is said again. From a thread outside the runtime.
     ///
     /// # Errors
     /// [`AppendError`] if the log does not take it.
     pub fn blocking_repair(&self, from: Position, to: Position, appender: &Appender) -> Result<(), AppendError> {
-        let lost = |at: &Position| (from..=to).contains(at);
-        {
-            let mut stored = self.stored();
-            let recorded = &mut stored.1;
-            recorded.assets.retain(|_, (_, at)| !lost(at));
-            recorded.bundles.retain(|(_, at)| !lost(at));
-        }
-        let differences = self.differences();
+        let differences = self.lost_differences(from, to);
         if differences.is_empty() {
             return Ok(());
         }
@@ -127,19 +144,29 @@ impl Configured {
         Ok(())
     }
 
+    fn lost_differences(&self, from: Position, to: Position) -> Vec<Difference> {
+        let lost = self.stored().1.lose(from, to);
+        let mut differences = self.differences();
+        // What a person changed while the agent runs differs from the files, and stays.
+        differences.retain(|difference| lost.contains(&difference.subject));
+        differences
+    }
+
     /// A change of `asset` is about to be appended: until [`Self::changed`], nobody knows what is recorded.
     pub fn announce(&self, asset: &Name) {
         let mut stored = self.stored();
-        if stored.1.assets.remove(asset).is_some() {
-            store(&mut stored);
-        }
+        stored.1.assets.entry(asset.clone()).or_insert((Told::Unsure, Position::default())).0 = Told::Unsure;
+        store(&mut stored);
     }
 
-    /// The announced change is durable at `position`. The file of the asset wins again at the next start.
+    /// The announced change is durable at `position`. The file of the asset wins again at the next start. Of two changes at once the one that stands
+    /// later in the log is in force, whichever is told of first.
     pub fn changed(&self, asset: Name, hash: Name, position: Position) {
         let mut stored = self.stored();
-        stored.1.assets.insert(asset, (hash, position));
-        store(&mut stored);
+        if stored.1.assets.get(&asset).is_none_or(|(_, at)| *at <= position) {
+            stored.1.assets.insert(asset, (Told::Configured(hash), position));
+            store(&mut stored);
+        }
     }
 
     fn stored(&self) -> MutexGuard<'_, (SmallFile, Recorded)> {
@@ -158,11 +185,12 @@ impl Configured {
         if bundle != Some(&self.bundle) {
             differences.push(Difference { subject: Subject::Bundle, event: change(BUNDLE, bundle, Some(&self.bundle)) });
         }
-        for (id, (hash, _)) in recorded.assets.iter().filter(|(id, _)| !self.assets.contains_key(*id)) {
-            differences.push(Difference { subject: Subject::Asset(id.clone()), event: change(CONFIGURATION, Some(hash), None) });
+        let gone = recorded.assets.iter().filter(|(id, (told, _))| *told != Told::Removed && !self.assets.contains_key(*id));
+        for (id, (told, _)) in gone {
+            differences.push(Difference { subject: Subject::Asset(id.clone()), event: change(CONFIGURATION, told.hash(), None) });
         }
         for (id, asset) in &self.assets {
-            let before = recorded.assets.get(id).map(|(hash, _)| hash);
+            let before = recorded.assets.get(id).and_then(|(told, _)| told.hash());
             if before == Some(&asset.hash) {
                 continue;
             }
@@ -197,11 +225,40 @@ impl Configured {
                     let superfluous = recorded.bundles.len().saturating_sub(BUNDLES_MAX);
                     recorded.bundles.drain(..superfluous);
                 }
-                (Subject::Asset(id), Some(hash)) => drop(recorded.assets.insert(id.clone(), (hash.clone(), at))),
-                (Subject::Asset(id), None) => drop(recorded.assets.remove(id)),
+                (Subject::Asset(id), hash) => {
+                    let told = hash.clone().map_or(Told::Removed, Told::Configured);
+                    recorded.assets.insert(id.clone(), (told, at));
+                }
             }
         }
+        stored.1.forget_removed();
         store(&mut stored);
+    }
+}
+
+impl Recorded {
+    /// Takes note that what stands `from` to `to` is lost; gives what it was about.
+    fn lose(&mut self, from: Position, to: Position) -> Vec<Subject> {
+        let is_lost = |at: &Position| (from..=to).contains(at);
+        let mut lost = Vec::new();
+        for (id, (told, _)) in self.assets.iter_mut().filter(|(_, (_, at))| is_lost(at)) {
+            *told = Told::Unsure;
+            lost.push(Subject::Asset(id.clone()));
+        }
+        if self.bundles.iter().any(|(_, at)| is_lost(at)) {
+            self.bundles.retain(|(_, at)| !is_lost(at));
+            lost.push(Subject::Bundle);
+        }
+        lost
+    }
+
+    /// Of the removed assets the newest [`REMOVED_MAX`] stay.
+    fn forget_removed(&mut self) {
+        let mut removed: Vec<Position> = self.assets.values().filter(|(told, _)| *told == Told::Removed).map(|(_, at)| *at).collect();
+        removed.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(&newest_forgotten) = removed.get(REMOVED_MAX) {
+            self.assets.retain(|_, (told, at)| *told != Told::Removed || *at > newest_forgotten);
+        }
     }
 }
 
@@ -289,6 +346,58 @@ mod tests {
         assert_eq!(told(&unsure.differences()), [("configuration".to_owned(), Some("pump-1".to_owned()), true)]);
         unsure.changed("pump-1".into(), "other".into(), Position { ordinal: 1, seq: 9 });
         assert_eq!(configured(dir.path(), |_| {}).differences().len(), 1, "the file wins at the next start");
+    }
+
+    /// Otherwise it, and an alarm of it, would stay in the engine for ever.
+    #[test]
+    fn a_removal_is_recorded_whatever_is_lost() {
+        let removal = [("configuration".to_owned(), Some("pump-1".to_owned()), false)];
+        let at = |seq| Position { ordinal: 1, seq };
+        let without = |dir: &Path| configured(dir, |config| drop(config.assets.remove("pump-1")));
+        let lost = |configured: &Configured, from, to| told(&configured.lost_differences(at(from), at(to)));
+
+        // The record of the removal falls into a gap.
+        let dir = tempfile::tempdir().unwrap();
+        let first = configured(dir.path(), |_| {});
+        first.note(&first.differences(), at(1));
+        let removed = without(dir.path());
+        removed.note(&removed.differences(), at(20));
+        assert_eq!(lost(&removed, 10, 19), []);
+        assert_eq!(lost(&without(dir.path()), 20, 20), removal);
+        assert_eq!(lost(&without(dir.path()), 1, 4).len(), 2, "what was said of it before the removal is not said again");
+
+        // A change of the asset was cut off, and then its file went.
+        let dir = tempfile::tempdir().unwrap();
+        let first = configured(dir.path(), |_| {});
+        first.note(&first.differences(), at(1));
+        first.announce(&"pump-1".into());
+        assert_eq!(told(&without(dir.path()).differences()), removal);
+    }
+
+    #[test]
+    fn only_what_is_lost_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let configured = configured(dir.path(), |_| {});
+        configured.note(&configured.differences(), Position { ordinal: 1, seq: 1 });
+        configured.announce(&"pump-1".into());
+        let changed = |hash: &str, seq| configured.changed("pump-1".into(), hash.into(), Position { ordinal: 1, seq });
+        changed("later", 11);
+        changed("earlier", 10);
+        assert_eq!(configured.stored().1.assets["pump-1"], (Told::Configured("later".into()), Position { ordinal: 1, seq: 11 }));
+        let lost = configured.lost_differences(Position::default(), Position { ordinal: 1, seq: 4 });
+        assert_eq!(told(&lost).iter().filter(|(_, asset, _)| asset.as_deref() == Some("pump-1")).count(), 0, "{:?}", told(&lost));
+    }
+
+    #[test]
+    fn removed_assets_are_forgotten_in_the_end() {
+        let mut recorded = Recorded::default();
+        recorded.assets.insert("here".into(), (Told::Configured("hash".into()), Position::default()));
+        for seq in 1..=REMOVED_MAX as u64 + 9 {
+            recorded.assets.insert(format!("gone-{seq}").into(), (Told::Removed, Position { ordinal: 1, seq }));
+        }
+        recorded.forget_removed();
+        assert_eq!((recorded.assets.len(), recorded.assets.contains_key("gone-9")), (1 + REMOVED_MAX, false));
+        assert!(recorded.assets.contains_key("gone-10") && recorded.assets.contains_key("here"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Promise 5 without brokers: killed anywhere, any number of times, the outputs in the log are those of a run that nothing disturbed.
 //!
-//! The log is played by vectors. A kill loses the engine, the outputs that were not durable yet (lane by lane another part of them), and nothing
-//! else; a start restores the newest checkpoint or the one before it, and reads on.
+//! The log is played by vectors. A kill loses the engine, the outputs that were not durable yet (lane by lane another part of them), and now and then
+//! inputs that nobody has read yet, which a gap then names; a start restores the newest checkpoint or the one before it, and reads on.
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{Clock, Quality, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Clock, Quality, Reading, ScoreReason, Timestamp, TsSource};
 use proptest::prelude::*;
 
 use super::*;
@@ -184,11 +184,14 @@ struct Kill {
     durable: [u8; OUTPUTS.len()],
     /// The newer generation of the checkpoint is damaged.
     damaged: bool,
+    /// So many inputs beyond the last one that was ever read begins a gap, so long.
+    gap: Option<(usize, usize)>,
 }
 
 fn kill() -> impl Strategy<Value = Kill> {
-    (1_usize..200, 1_usize..80, prop::array::uniform3(0_u8..=100), prop::bool::weighted(0.2))
-        .prop_map(|(after, checkpoint_every, durable, damaged)| Kill { after, checkpoint_every, durable, damaged })
+    let gap = prop::option::weighted(0.4, (0_usize..60, 1_usize..40));
+    (1_usize..200, 1_usize..80, prop::array::uniform3(0_u8..=100), prop::bool::weighted(0.2), gap)
+        .prop_map(|(after, checkpoint_every, durable, damaged, gap)| Kill { after, checkpoint_every, durable, damaged, gap })
 }
 
 type Lanes = [Vec<Entry>; OUTPUTS.len()];
@@ -198,30 +201,53 @@ fn incarnation(at: usize) -> Position {
     Position { ordinal: 1 + (at / 97) as u32, seq: 1 + (at % 97) as u64 }
 }
 
-fn feed(engine: &mut Engine, at: usize, entry: &Entry, emitted: Emitted, lanes: &mut Lanes) {
-    let mut produced = Vec::new();
-    let position = incarnation(at);
-    engine.process(position, &format!("inc-{}", position.ordinal), entry, &mut produced);
-    for (lane, entry) in produced {
-        if !emitted.has(lane, entry.cause) {
-            lanes[OUTPUTS.iter().position(|output| *output == lane).unwrap()].push(entry);
+/// The inputs lane, and of each record whether a gap names it.
+struct Inputs<'a> {
+    entries: &'a [Entry],
+    lost: Vec<bool>,
+}
+
+impl Inputs<'_> {
+    /// Takes what follows the first `at` records, one record or a whole gap; gives how many are behind it then.
+    fn feed(&self, engine: &mut Engine, at: usize, emitted: Emitted, lanes: &mut Lanes) -> usize {
+        if self.lost[at] {
+            engine.pass_gap();
+            return at + self.lost[at..].iter().take_while(|lost| **lost).count();
         }
+        let mut produced = Vec::new();
+        let position = incarnation(at);
+        engine.process(position, &format!("inc-{}", position.ordinal), &self.entries[at], &mut produced);
+        for (lane, entry) in produced {
+            if !emitted.has(lane, entry.cause) {
+                lanes[OUTPUTS.iter().position(|output| *output == lane).unwrap()].push(entry);
+            }
+        }
+        at + 1
+    }
+
+    fn lose(&mut self, from: usize, length: usize) {
+        self.lost.iter_mut().skip(from).take(length).for_each(|lost| *lost = true);
     }
 }
 
-fn undisturbed(entries: &[Entry]) -> Lanes {
+fn undisturbed(inputs: &Inputs<'_>) -> Lanes {
     let mut engine = Engine::empty(Bundles::offered_in(&models())).unwrap();
-    let mut lanes = Lanes::default();
-    entries.iter().enumerate().for_each(|(at, entry)| feed(&mut engine, at, entry, Emitted::default(), &mut lanes));
+    let (mut lanes, mut at) = (Lanes::default(), 0);
+    while at < inputs.entries.len() {
+        at = inputs.feed(&mut engine, at, Emitted::default(), &mut lanes);
+    }
     lanes
 }
 
-fn killed(entries: &[Entry], kills: &[Kill]) -> Lanes {
+/// What is in the log in the end: the outputs, and the inputs with the gaps that came.
+fn killed<'a>(entries: &'a [Entry], kills: &[Kill]) -> (Lanes, Inputs<'a>) {
     let bundles = Bundles::offered_in(&models());
+    let mut inputs = without_gaps(entries);
     let mut lanes = Lanes::default();
     // Two generations: how many inputs they hold, and the state.
     let mut checkpoints: [Option<(usize, Vec<u8>)>; 2] = [None, None];
-    let forever = Kill { after: usize::MAX, checkpoint_every: 50, durable: [100; 3], damaged: false };
+    let forever = Kill { after: usize::MAX, checkpoint_every: 50, durable: [100; 3], damaged: false, gap: None };
+    let mut furthest = 0;
     for kill in kills.iter().copied().chain([forever]) {
         let newest = checkpoints[1].clone().filter(|_| !kill.damaged).or_else(|| checkpoints[0].clone());
         let (mut at, mut engine) = match &newest {
@@ -232,8 +258,7 @@ fn killed(entries: &[Entry], kills: &[Kill]) -> Lanes {
         let mut durable: [usize; OUTPUTS.len()] = std::array::from_fn(|index| lanes[index].len());
         let mut lived = 0;
         while at < entries.len() && lived < kill.after {
-            feed(&mut engine, at, &entries[at], emitted, &mut lanes);
-            (at, lived) = (at + 1, lived + 1);
+            (at, lived) = (inputs.feed(&mut engine, at, emitted, &mut lanes), lived + 1);
             if lived % kill.checkpoint_every == 0 {
                 // Outputs first: a checkpoint says that they are there.
                 durable = std::array::from_fn(|index| lanes[index].len());
@@ -246,8 +271,16 @@ fn killed(entries: &[Entry], kills: &[Kill]) -> Lanes {
                 lane.truncate(durable[index] + since * usize::from(kill.durable[index]) / 100);
             }
         }
+        furthest = furthest.max(at);
+        if let Some((ahead, length)) = kill.gap {
+            inputs.lose(furthest + ahead, length);
+        }
     }
-    lanes
+    (lanes, inputs)
+}
+
+fn without_gaps(entries: &[Entry]) -> Inputs<'_> {
+    Inputs { entries, lost: vec![false; entries.len()] }
 }
 
 proptest! {
@@ -259,7 +292,8 @@ proptest! {
         kills in prop::collection::vec(kill(), 0..12),
     ) {
         let entries = Lane::of(&steps);
-        let (expected, found) = (undisturbed(&entries), killed(&entries, &kills));
+        let (found, inputs) = killed(&entries, &kills);
+        let expected = undisturbed(&inputs);
         for ((lane, expected), found) in OUTPUTS.iter().zip(&expected).zip(&found) {
             prop_assert_eq!(expected.len(), found.len(), "outputs in lane {}", lane);
             for (expected, found) in expected.iter().zip(found) {
@@ -269,12 +303,27 @@ proptest! {
     }
 }
 
+/// Killed before the gap, in the windows behind it, and long after: what follows it is said to follow a gap, and is the same each time.
+#[test]
+fn a_gap_between_two_kills_costs_a_window_and_is_said() {
+    let entries = Lane::of(&[Step::Run(80)]);
+    let kill = |after, gap| Kill { after, checkpoint_every: 7, durable: [50; 3], damaged: false, gap };
+    // The machine is scored from input 181 on; inputs 311 to 322 are lost: four rows.
+    let (found, inputs) = killed(&entries, &[kill(300, Some((10, 12))), kill(12, None), kill(5, None), kill(8, None), kill(9, None), kill(40, None)]);
+    assert_eq!(found, undisturbed(&inputs));
+    let behind_gap = |lanes: &Lanes| {
+        let predictions = lanes[2].iter().filter_map(|entry| if let Body::Prediction(prediction) = &entry.body { Some(prediction) } else { None });
+        predictions.filter(|p| p.reason == Some(ScoreReason::InputGap) && p.quality == Quality::Uncertain && p.score.is_none()).count()
+    };
+    assert_eq!((behind_gap(&found), behind_gap(&undisturbed(&without_gaps(&entries)))), (2, 0));
+}
+
 /// The steps must reach what is to be compared.
 #[test]
 fn the_steps_reach_scores_alarms_silence_and_answers() {
     let steps =
         [Step::Run(60), Step::Fault(20), Step::Command(0), Step::Silent(10), Step::Configure(1), Step::Run(20), Step::Configure(2), Step::Run(70)];
-    let [events, alarms, predictions] = undisturbed(&Lane::of(&steps));
+    let [events, alarms, predictions] = undisturbed(&without_gaps(&Lane::of(&steps)));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
     assert!(events.len() >= 4 && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());
 }

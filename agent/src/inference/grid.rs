@@ -124,12 +124,6 @@ impl Grid {
         (!self.closed && self.slot_of(ts) > open).then(|| self.close(open))
     }
 
-    /// End of the open slot, if its row is not closed yet: at this time [`Self::pass`] closes it.
-    pub(super) fn due(&self) -> Option<Timestamp> {
-        let open = self.slot?;
-        (!self.closed).then(|| Timestamp(open.saturating_add(1).saturating_mul(self.grid_us)))
-    }
-
     /// Forgets everything, as after a gap in the log.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
@@ -223,7 +217,7 @@ mod tests {
         let row = grid.offer(sample(1, 10.4, 2.0, 8)).complete.unwrap();
         assert_eq!((row.ts, row.values, row.quality), (Timestamp(10 * SECOND), Some(vec![1.0, 2.0]), Quality::Good));
         assert_eq!(row.range, Some((Position { ordinal: 1, seq: 7 }, Position { ordinal: 1, seq: 8 })));
-        assert_eq!(grid.due(), None);
+        assert_eq!(grid.pass(Timestamp(11 * SECOND)), None, "closed already");
     }
 
     #[test]
@@ -263,7 +257,7 @@ mod tests {
         grid.offer(sample(1, 10.0, 2.0, 2));
         grid.offer(sample(0, 11.0, f64::NAN, 3));
         assert_eq!(grid.offer(sample(1, 11.0, 3.0, 4)).complete, None);
-        assert_eq!(grid.due(), Some(Timestamp(12 * SECOND)));
+        assert_eq!(grid.pass(Timestamp(12 * SECOND - 1)), None, "the slot is not over");
         let row = grid.pass(Timestamp(12 * SECOND)).unwrap();
         assert_eq!((row.values, row.quality), (Some(vec![1.0, 3.0]), Quality::Uncertain));
         assert_eq!(grid.bad_points().collect::<Vec<_>>(), [0]);

@@ -127,19 +127,27 @@ struct EngineState {
 }
 
 impl Engine {
-    /// Opens the Stage A bundle under `models_dir` and starts all assets in commissioning. Fails where the bundle is refused, or an asset has more
-    /// scored points than [`POINTS_MAX`].
+    /// Opens the Stage A bundle under `models_dir` and starts all assets in commissioning.
+    ///
+    /// # Errors
+    /// [`InferenceError::Bundle`] where the bundle is refused, or an asset has more scored points than [`POINTS_MAX`].
     pub fn new(assets: &BTreeMap<Name, config::Asset>, models_dir: &Path) -> Result<Self, InferenceError> {
         Self::with_assets(assets, Bundles::offered_in(models_dir))
     }
 
     /// No asset yet: change records in the inputs bring them.
+    ///
+    /// # Errors
+    /// [`InferenceError::Bundle`] where the bundle offered is refused.
     pub fn empty(bundles: Bundles) -> Result<Self, InferenceError> {
         let offered = bundles.offered()?;
         Self::with_bundle(bundles, offered)
     }
 
     /// [`Self::new`] with copies of earlier bundles at hand.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn with_assets(assets: &BTreeMap<Name, config::Asset>, bundles: Bundles) -> Result<Self, InferenceError> {
         let mut engine = Self::empty(bundles)?;
         for (id, config) in assets {
@@ -150,6 +158,10 @@ impl Engine {
     }
 
     /// Goes on where [`Self::snapshot`] was taken, with the configuration and the bundle that were in force there.
+    ///
+    /// # Errors
+    /// [`InferenceError::Snapshot`] where `snapshot` is none of this version's; [`InferenceError::Bundle`] where neither the bundle in force nor the
+    /// one offered can be used.
     pub fn restore(bundles: Bundles, snapshot: &[u8]) -> Result<Self, InferenceError> {
         let unreadable = |error: postcard::Error| InferenceError::Snapshot(error.to_string());
         let (form, rest) = postcard::take_from_bytes::<u32>(snapshot).map_err(unreadable)?;
@@ -270,7 +282,10 @@ impl Engine {
         }
     }
 
-    /// Whether the bundle in force can serve all of `assets`.
+    /// Makes sure that the bundle in force can serve all of `assets`.
+    ///
+    /// # Errors
+    /// [`InferenceError::Bundle`] where one of them has more scored points than [`POINTS_MAX`].
     pub fn check(&mut self, assets: &BTreeMap<Name, config::Asset>) -> Result<(), InferenceError> {
         assets.values().try_for_each(|config| self.plan_for(config))
     }
@@ -307,19 +322,9 @@ impl Engine {
         self.assets.get(asset).map(|run| AssetView::of(&run.config, &run.state))
     }
 
-    /// What is known of all assets, by id.
-    pub fn views(&self) -> Vec<AssetView> {
-        self.assets.values().map(|run| AssetView::of(&run.config, &run.state)).collect()
-    }
-
     /// Bodies of `hark.assets.v1` by id. `now` serves only for the seconds of silence.
     pub fn asset_records(&self, now: Timestamp) -> Vec<(Name, topics::Asset)> {
         self.assets.iter().map(|(id, run)| (id.clone(), report::asset(&run.state, &run.config, &self.shared.model, now))).collect()
-    }
-
-    /// End of the open slot of `asset` while its row is not closed: a tick at this time closes it.
-    pub fn row_due(&self, asset: &str) -> Option<Timestamp> {
-        self.assets.get(asset)?.state.grid.due()
     }
 }
 
@@ -373,5 +378,4 @@ fn refused_bundle(model: &ModelNames, source: BundleError) -> InferenceError {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! what the log already holds, by the cause that each output carries.
 use std::{path::Path, sync::Arc, time::Duration};
 
-use hark_protocol::topics::{Event, EventKind, LaneName, Origin};
+use hark_protocol::topics::{Event, EventKind, LaneName, Name, Origin};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
@@ -17,7 +17,7 @@ use crate::{
     clock::{Clock, STEP},
     config::Config,
     hold::Hold,
-    record::{Body, Cause, Entry},
+    record::{Body, Cause, Entry, Stamp},
     source::{
         clock_watch,
         silence::{self, Rhythms},
@@ -34,6 +34,10 @@ const BATCH_BYTES: usize = 1 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// Flash that checkpoints may use: a large state, as during commissioning, is stored less often.
 const CHECKPOINT_BYTES_PER_SECOND: u64 = 1_000;
+/// Most bytes of a checkpoint.
+const CHECKPOINT_MAX_BYTES: usize = 64 << 20;
+/// Most bytes of rows that all machines together may collect for commissioning: a checkpoint holds them, beside all else.
+pub const COLLECTED_MAX_BYTES: usize = 56 << 20;
 /// What a store costs beyond its content: the file system writes whole blocks, an inode, a directory and its journal.
 const BLOCK_BYTES: u64 = 4_096;
 const STORE_OVERHEAD_BYTES: u64 = 2 * BLOCK_BYTES;
@@ -80,6 +84,8 @@ pub struct Inference {
     origin: Origin,
     processed: Position,
     checkpoint: Checkpoints,
+    /// There was a state before this start, and it is gone.
+    lost: bool,
     /// The log was read to where it ended at the start.
     caught_up: bool,
     read_problem_logged: bool,
@@ -123,23 +129,11 @@ impl Inference {
     /// # Errors
     /// [`StageError`] if the bundle is unusable or the log cannot be read.
     pub fn new(config: &Config, bundles: Bundles, links: Links) -> Result<Self, StageError> {
-        let (file, content) = SmallFile::open(&config.buffer.dir, "checkpoint")?;
-        let mut restored = None;
-        let mut engine = match content.as_deref().map(|bytes| restore(&bundles, bytes)) {
-            Some(Ok((engine, position))) => {
-                info!(%position, "inference goes on from its checkpoint");
-                restored = Some(position);
-                engine
-            }
-            // What was configured before the log begins is not known any more; what is configured now comes nearest.
-            Some(Err(problem)) => {
-                warn!(problem, "checkpoint cannot be used, inference begins with what is in the buffer");
-                Engine::with_assets(&config.assets, bundles)?
-            }
-            None => Engine::empty(bundles)?,
-        };
+        let (file, content) = open_checkpoint(&config.buffer.dir)?;
+        let start = links.log.start(LaneName::Inputs);
+        let Beginning { mut engine, restored, lost } = begin(content.as_deref(), config, bundles, &links.configured, start)?;
         engine.check(&config.assets)?;
-        let processed = restored.unwrap_or_else(|| links.log.start(LaneName::Inputs));
+        let processed = restored.unwrap_or(start);
         let emitted = Emitted(OUTPUTS.map(|lane| links.log.last_cause(lane)));
         let checkpoint = Checkpoints {
             file,
@@ -148,12 +142,13 @@ impl Inference {
             stored_at: links.clock.monotonic(),
             newest: restored,
             reported: None,
-            wanted: false,
+            // Until one is stored, a start would lose the state again and say so again.
+            wanted: lost,
             problem_logged: false,
         };
         let follower = Follower::new(&links.log, LaneName::Inputs, links.appender.clone())?;
         let origin = config.gateway.origin;
-        Ok(Self { engine, links, follower, emitted, origin, processed, checkpoint, caught_up: false, read_problem_logged: false })
+        Ok(Self { engine, links, follower, emitted, origin, processed, checkpoint, lost, caught_up: false, read_problem_logged: false })
     }
 
     /// Runs until `stop`, and then until the lane is read to its end.
@@ -162,6 +157,9 @@ impl Inference {
     /// [`StageError`] if the log is closed.
     pub fn run(mut self, stop: &Stop) -> Result<(), StageError> {
         self.publish();
+        if self.lost {
+            self.tell_of_loss()?;
+        }
         loop {
             match self.follower.read(self.processed, BATCH_RECORDS, BATCH_BYTES) {
                 Ok(Followed::Records(records)) if records.is_empty() => {
@@ -222,6 +220,22 @@ impl Inference {
         }
         self.read_problem_logged = false;
         self.publish();
+        Ok(())
+    }
+
+    /// Each machine is learned anew, which its people should know.
+    fn tell_of_loss(&self) -> Result<(), StageError> {
+        let scored = self.engine.configurations().filter(|(_, asset)| asset.points.iter().any(|point| point.scored));
+        let text = "the checkpoint of inference cannot be read: what was learned of the machine is lost";
+        let entry = |id: &Name| {
+            let event = Event { what: Some("started".into()), text: Some(text.into()), ..Event::new(EventKind::Commissioning) };
+            let entry = clock_watch::entry(event, &self.links.clock, self.origin);
+            Entry { stamp: Stamp { asset: Some(id.clone()), ..entry.stamp }, ..entry }
+        };
+        let entries: Vec<Entry> = scored.map(|(id, _)| entry(id)).collect();
+        if !entries.is_empty() {
+            self.links.appender.blocking_append(Append { lane: LaneName::Events, entries, marks: Vec::new(), urgent: false, done: None })?;
+        }
         Ok(())
     }
 
@@ -326,8 +340,35 @@ fn is_change(entry: &Entry) -> bool {
 
 /// The last input that the checkpoint in `dir` holds; `None` without a checkpoint that can be read.
 pub fn checkpoint_position(dir: &Path) -> Option<Position> {
-    let (_, content) = SmallFile::open(dir, "checkpoint").ok()?;
+    let (_, content) = open_checkpoint(dir).ok()?;
     postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
+}
+
+fn open_checkpoint(dir: &Path) -> Result<(SmallFile, Option<Vec<u8>>), BufferError> {
+    SmallFile::open_up_to(dir, "checkpoint", CHECKPOINT_MAX_BYTES)
+}
+
+/// What a start begins with.
+struct Beginning {
+    engine: Engine,
+    /// Where the checkpoint was taken.
+    restored: Option<Position>,
+    lost: bool,
+}
+
+/// Goes on from the checkpoint's `content`, or begins before the log's first record, `start`. Where records before it told of the configuration, they
+/// are not read again, and without a state it is not known any more; what is configured now comes nearest.
+fn begin(content: Option<&[u8]>, config: &Config, bundles: Bundles, configured: &Configured, start: Position) -> Result<Beginning, InferenceError> {
+    match content.map(|bytes| restore(&bundles, bytes)) {
+        Some(Ok((engine, position))) => {
+            info!(%position, "inference goes on from its checkpoint");
+            return Ok(Beginning { engine, restored: Some(position), lost: false });
+        }
+        Some(Err(problem)) => error!(problem, "the checkpoint cannot be used, inference begins with what is in the buffer"),
+        None if configured.told_before(start) => error!("the checkpoint is gone, inference begins with what is in the buffer"),
+        None => return Ok(Beginning { engine: Engine::empty(bundles)?, restored: None, lost: false }),
+    }
+    Ok(Beginning { engine: Engine::with_assets(&config.assets, bundles)?, restored: None, lost: true })
 }
 
 fn restore(bundles: &Bundles, bytes: &[u8]) -> Result<(Engine, Position), String> {
@@ -339,3 +380,31 @@ fn restore(bundles: &Bundles, bytes: &[u8]) -> Result<(Engine, Position), String
 #[cfg(test)]
 #[path = "crash_tests.rs"]
 mod crash_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readings of a machine that nobody told it of would be counted as unknown, for ever.
+    #[test]
+    fn without_its_checkpoint_inference_knows_the_machines() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut config = crate::config::load(&repository.join("config")).unwrap();
+        config.buffer.dir = dir.path().to_owned();
+        let bundles = Bundles::offered_in(&repository.join("models"));
+        let configured = Configured::open(&config, "bundle".into(), Clock::new()).unwrap();
+        let at = |seq| Position { ordinal: 1, seq };
+        let known = |content: Option<&[u8]>, start| {
+            let Beginning { engine, restored, lost } = begin(content, &config, bundles.clone(), &configured, start).unwrap();
+            (engine.configurations().count(), restored, lost)
+        };
+        assert_eq!(known(None, at(0)), (0, None, false), "a new box: all stands in the log");
+        configured.changed("pump-1".into(), "hash".into(), at(5));
+        assert_eq!(known(None, at(4)), (0, None, false), "killed before its first checkpoint");
+        assert_eq!(known(None, at(5)), (2, None, true));
+        assert_eq!(known(Some(b"junk"), at(5)), (2, None, true));
+        let checkpoint = Checkpoint { position: at(7), engine: Engine::empty(bundles.clone()).unwrap().snapshot() };
+        assert_eq!(known(Some(&postcard::to_stdvec(&checkpoint).unwrap()), at(5)), (0, Some(at(7)), false));
+    }
+}

@@ -63,6 +63,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512;
 /// Between two pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// A connection that ends earlier counts as a try that failed.
+const LASTS: Duration = Duration::from_secs(10);
 /// So long the window may keep the connection from being served. Then we leave by ourselves: a broker that hears nothing for one and a half
 /// [`KEEP_ALIVE`] breaks the connection, and until then it fills buffers that nobody reads.
 const HELD_UP_MAX: Duration = Duration::from_secs(10);
@@ -110,6 +112,8 @@ pub struct Poll {
     generation: u64,
     /// Whether that connection is up. Events of a lost one may still come before the next one is told of: the client keeps them.
     up: bool,
+    /// Since when it is.
+    connected_at: Duration,
     /// `None` when leaving.
     received: Option<mpsc::Sender<Received>>,
     acks: Acks,
@@ -165,6 +169,7 @@ pub fn open(
         window_bytes: in_flight_bytes,
         generation: 0,
         up: false,
+        connected_at: Duration::ZERO,
         received: Some(received_tx),
         acks: Acks { durable, waiting: VecDeque::new(), complete: false, farewell_said: false },
         absence_logged: false,
@@ -188,7 +193,7 @@ impl Poll {
                 () = stop.cancelled() => break,
                 event = self.next() => event,
             };
-            if let Ok(Event::Incoming(Packet::ConnAck(_))) = event {
+            if event.is_err() && self.lasted() {
                 backoff.reset();
             }
             let taken = tokio::select! {
@@ -205,6 +210,12 @@ impl Poll {
         let counters = self.counters.clone();
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, self.leave()).await;
         counters.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the connection lasted. An answer to the greeting alone is no success: where two agents share a client id, or the broker sends what ends
+    /// the connection, each of them is lost again at once, and with each the broker sends its whole window.
+    fn lasted(&self) -> bool {
+        self.up && self.clock.monotonic().saturating_sub(self.connected_at) >= LASTS
     }
 
     /// Goes on long enough to tell the broker what became durable, then disconnects; the session stays. What arrives meanwhile is not
@@ -270,7 +281,7 @@ impl Poll {
 
     async fn connected(&mut self, session_present: bool) -> Result<(), Stopping> {
         self.generation += 1;
-        self.up = true;
+        (self.up, self.connected_at) = (true, self.clock.monotonic());
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         self.absence_logged = false;
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");

@@ -309,6 +309,19 @@ async fn a_full_window_ends_the_connection_and_not_the_session() {
     source.polling.await.unwrap();
 }
 
+/// Two agents under one client id throw each other out for ever, and with each connection the broker sends all that is unacknowledged.
+#[tokio::test]
+async fn connections_that_do_not_last_come_ever_more_slowly() {
+    let (mut source, clock) = (source(&[], 1 << 20, SOON).await, Clock::new());
+    drop(source.accept(true).await);
+    let begun = clock.monotonic();
+    for _ in 0..4 {
+        drop(source.accept(true).await);
+    }
+    // Half of 0.2, 0.4, 0.8 and 1.6 s at least.
+    assert!(clock.monotonic() - begun >= Duration::from_millis(1_500), "{:?}", clock.monotonic() - begun);
+}
+
 impl Peer {
     async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();

@@ -107,6 +107,15 @@ impl NodeSession {
         begins
     }
 
+    /// The first frame of a kind of which nothing came while the session's frames waited: they wait again, for one before it may be lost on the line,
+    /// and the acknowledgement of this one would stand for it.
+    pub fn hold_for_first(&mut self, frame: &Frame, now_ms: u64) {
+        let unheard = frame.kind().needs_ack() && self.last[frame.kind().index()].is_none();
+        if unheard && frame.seq > 1 && !self.holds() {
+            self.held_until_ms = Some(now_ms + HOLD_MS);
+        }
+    }
+
     /// Whether the log knew this start of the node.
     pub fn resumed(&self) -> bool {
         self.resumed

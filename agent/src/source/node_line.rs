@@ -151,6 +151,7 @@ impl NodeLine {
             taken.events.entries.push(dropped_earlier(earlier).entry(node, &counters.name, now, intake.origin()));
             taken.events.marks.insert(frame.node, session.mark(LaneName::Events));
         }
+        session.hold_for_first(frame, now.log_ms);
         if !session.holds() {
             return self.judged(frame, now, intake, counters, taken);
         }
@@ -404,6 +405,39 @@ mod tests {
             assert_eq!((seqs(&after.inputs), seqs(&after.events)), (vec![1], vec![1]), "both are acknowledged");
             let stored = (after.inputs.entries.len(), after.events.entries.len());
             assert_eq!(stored, (usize::from(!inputs_kept), usize::from(!events_kept)), "{inputs_kept} {events_kept}");
+        }
+    }
+
+    /// Its acknowledgement would stand for the ones before it, which the node then forgets.
+    #[test]
+    fn the_first_frame_of_a_kind_waits_for_those_before_it_whenever_it_comes() {
+        let clipped = |seq| frame(seq, 0, 0, Body::Event(NodeEvent::Clipped { channel: 0, samples: seq }));
+        let mut fresh = line();
+        fresh.take(&frame(1, 0, 0, features()), 0);
+        let before = fresh.take(&frame(2, 0, 0, features()), HOLD_MS);
+        let mut resumed = resumed(&marks(&[(&before.inputs, true)]));
+        resumed.take(&comparison(4_000), 4_000);
+        assert_eq!(seqs(&resumed.take(&frame(3, 0, 0, features()), 4_000).inputs), [3]);
+        for (mut line, next) in [(fresh, 3), (resumed, 4)] {
+            // The first report was corrupted on the line.
+            assert!(line.take(&clipped(2), 5_000).events.is_empty());
+            assert!(line.take(&frame(next, 0, 0, features()), 5_100).inputs.is_empty(), "readings wait with it");
+            line.take(&clipped(1), 6_000);
+            let taken = line.take(&clipped(2), 5_000 + HOLD_MS);
+            assert_eq!((seqs(&taken.events), seqs(&taken.inputs), line.counted("clipped")), (vec![1, 2], vec![next], 2));
+            assert_eq!(seqs(&line.take(&clipped(3), 8_000).events), [3], "known from now on");
+        }
+    }
+
+    /// What comes before was acknowledged to an agent before this one: it is not waited for for ever.
+    #[test]
+    fn the_first_frame_of_a_kind_is_taken_after_its_wait() {
+        let mut line = line();
+        line.take(&frame(30, 0, 0, features()), 0);
+        line.take(&frame(31, 0, 0, features()), HOLD_MS);
+        let overrun = frame(5, 0, 0, Body::Event(NodeEvent::Overrun { channel: 0, samples: 40 }));
+        for (log_ms, expected) in [(5_000, vec![]), (6_000, vec![]), (5_000 + HOLD_MS, vec![5])] {
+            assert_eq!(seqs(&line.take(&overrun, log_ms).events), expected, "{log_ms}");
         }
     }
 

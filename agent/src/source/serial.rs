@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use hark_protocol::{
-    node::{Body, TimeSync},
+    node::{Ack, Body, TimeSync},
     topics::LaneName,
 };
 use tokio::{
@@ -135,12 +135,7 @@ impl SerialSource {
                     Err(error) => return Ended::Port(error),
                 },
                 Some(durable) = acks.recv() => {
-                    // Acknowledgements are cumulative: of those that wait, the last of each kind says all.
-                    let mut latest = BTreeMap::from([((durable.node, durable.ack.kind), durable)]);
-                    while let Ok(durable) = acks.try_recv() {
-                        latest.insert((durable.node, durable.ack.kind), durable);
-                    }
-                    for Durable { node, ack } in latest.into_values() {
+                    for Durable { node, ack } in furthest(std::iter::once(durable).chain(std::iter::from_fn(|| acks.try_recv().ok()))) {
                         match self.send(port, speech, node, Body::Ack(ack)).await {
                             Ok(sent) => self.counters.acknowledged.fetch_add(u64::from(sent), Ordering::Relaxed),
                             Err(error) => return Ended::Port(error),
@@ -216,6 +211,18 @@ impl SerialSource {
         let marks = marks.into_iter().map(mark).collect();
         self.appender.append(Append { lane, entries, marks, urgent: false, done: Some(Box::new(done)) }).await.map_err(|_| ())
     }
+}
+
+/// Acknowledgements are cumulative: of those that wait, the furthest of each kind says all. It need not be the last: a repeated frame is acknowledged
+/// again in its turn.
+fn furthest(acks: impl Iterator<Item = Durable>) -> impl Iterator<Item = Durable> {
+    let mut furthest: BTreeMap<_, Durable> = BTreeMap::new();
+    for durable in acks {
+        let Durable { node, ack: Ack { boot, kind, seq } } = durable;
+        let of_kind = furthest.entry((node, kind, boot)).or_insert(durable);
+        of_kind.ack.seq = of_kind.ack.seq.max(seq);
+    }
+    furthest.into_values()
 }
 
 /// Tells the nodes what became durable last, so that they do not send it again to the next start.
@@ -328,5 +335,29 @@ impl Lines {
                 Err(error) => counters.rejected(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hark_protocol::node::Kind;
+
+    use super::*;
+
+    #[test]
+    fn of_acknowledgements_that_wait_the_furthest_goes_out() {
+        let ack = |node, boot, kind, seq| Durable { node, ack: Ack { boot, kind, seq } };
+        let waiting = [
+            ack(7, 1, Kind::Features, 9),
+            ack(7, 1, Kind::Features, 3), // repeated
+            ack(7, 1, Kind::Event, 2),
+            ack(7, 2, Kind::Features, 1), // the node started anew
+            ack(8, 1, Kind::Features, 4),
+        ];
+        let mut sent: Vec<_> = furthest(waiting.into_iter()).map(|Durable { node, ack }| (node, ack.boot, ack.kind, ack.seq)).collect();
+        sent.sort();
+        let mut expected = [(7, 1, Kind::Features, 9), (7, 1, Kind::Event, 2), (7, 2, Kind::Features, 1), (8, 1, Kind::Features, 4)];
+        expected.sort();
+        assert_eq!(sent, expected);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         AlarmSettings, Asset, Bearing, Commissioning, Point, Waveform,
         file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
+    inference::stage::COLLECTED_MAX_BYTES,
     signal::{FEATURES, feature_unit},
     source::decode::lines::TIME_COLUMNS,
 };
@@ -61,6 +62,29 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         waveforms,
         hash,
     }
+}
+
+/// While machines are commissioned, all their rows are kept, and a checkpoint must hold them.
+pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, faults: &mut Faults) {
+    let bytes = |asset: &Asset| {
+        let scored = asset.points.iter().filter(|point| point.scored).count();
+        asset.commissioning.rows.saturating_mul(scored * size_of::<f64>())
+    };
+    let of_each: Vec<(usize, &Asset)> = assets.map(|asset| (bytes(asset), asset)).collect();
+    let found = of_each.iter().fold(0_usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
+    let Some((most, largest)) = of_each.iter().max_by_key(|(bytes, _)| *bytes).filter(|_| found > COLLECTED_MAX_BYTES) else { return };
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    faults.add(
+        "commissioning.rows",
+        format!(
+            "of all machines take {} MiB while they are collected (rows × scored points × 8 bytes; most of all `{}` with {} MiB); expected {} MiB at most: \
+             fewer rows, such as those of a coarser `grid`",
+            mib(found),
+            largest.id,
+            mib(*most),
+            mib(COLLECTED_MAX_BYTES)
+        ),
+    );
 }
 
 fn check_point(raw: PointTable, faults: &mut Faults) -> Point {

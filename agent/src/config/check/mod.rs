@@ -17,7 +17,11 @@ use std::{
 use hark_protocol::topics::Name;
 
 pub use self::faults::ConfigError;
-use self::{asset::check_asset, faults::Faults, gateway::check_gateway};
+use self::{
+    asset::{check_asset, refuse_too_many_rows},
+    faults::Faults,
+    gateway::check_gateway,
+};
 use super::{
     Asset, Config,
     file::{AssetFile, HarkFile},
@@ -45,6 +49,8 @@ pub fn load_to_run(dir: &Path) -> Result<Config, ConfigError> {
             faults.file = dir.join("assets").display().to_string();
             faults.add("*.toml", "there is none; expected one file per machine, at least one");
         }
+        faults.file = dir.join("assets").display().to_string();
+        refuse_too_many_rows(config.assets.values(), &mut faults);
         if config.mqtt.is_empty() && config.serial.is_empty() {
             faults.file = dir.join("hark.toml").display().to_string();
             faults.add("mqtt, serial", "there is no source; expected at least one `[[mqtt]]` or `[[serial]]`");
@@ -62,6 +68,7 @@ pub fn check_asset_text(file: &str, text: &str) -> Result<Asset, ConfigError> {
     faults.file = file.to_owned();
     let raw: Option<AssetFile> = parse_text(file.as_ref(), text, &mut faults);
     let asset = raw.map(|raw| check_asset(raw, &mut faults));
+    refuse_too_many_rows(asset.iter(), &mut faults);
     faults.into_result(asset)
 }
 

@@ -218,6 +218,23 @@ fn running_needs_a_machine_and_a_source_and_replaying_does_not() {
     assert!(faults[1].contains("hark.toml: mqtt, serial: there is no source; expected at least one"), "{faults:?}");
 }
 
+/// Six scored points: those of the vibration sensor too.
+#[test]
+fn rows_that_no_checkpoint_can_hold_are_refused() {
+    let source = format!("{GATEWAY}{}", mqtt("a", &topic(PLANT, VALUE)));
+    let asset = |id: &str, rows: u32| ASSET.replacen("id = \"pump\"\n", &format!("id = \"{id}\"\ncommissioning.rows = {rows}\n"), 1);
+    // 56 MiB are 1 223 338 rows of six values.
+    assert_eq!(load_texts(load_to_run, &source, &[&asset("a", 1_136_938), &asset("b", 86_400)]), [""; 0]);
+    let files = [asset("a", 1_136_939), asset("b", 86_400)];
+    let faults = load_texts(load_to_run, &source, &[&files[0], &files[1]]);
+    let [fault] = &faults[..] else { panic!("{faults:?}") };
+    for part in ["assets: commissioning.rows: of all machines take 57 MiB", "most of all `a` with 53 MiB", "expected 56 MiB at most: fewer rows"] {
+        assert!(fault.contains(part), "{part} in {fault}");
+    }
+    assert_eq!(load_texts(load, &source, &[&files[0], &files[1]]), [""; 0], "a back-test has no checkpoint");
+    assert!(check_asset_text("asset", &asset("a", 2_000_000)).unwrap_err().faults[0].contains("with 92 MiB"));
+}
+
 #[test]
 fn kafka_brokers_are_hosts_with_ports() {
     const ACCEPTED: &str = "plaintext_accepted = \"own VLAN\"";

@@ -130,7 +130,7 @@ impl Case {
     /// The asset files by id.
     pub fn asset_files(&self) -> Vec<(String, String)> {
         let commissioning =
-            self.commissioning_rows.map_or_else(|| "rows = 86400".to_owned(), |rows| format!("rows = {rows}\nheld_back = {}", rows / 6));
+            self.commissioning_rows.map_or_else(|| "rows = 2000".to_owned(), |rows| format!("rows = {rows}\nheld_back = {}", rows / 6));
         let file = |asset: usize| {
             let id = format!("a{asset}");
             let mut text = format!("id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"0s\"\n\n[commissioning]\n{commissioning}\n");

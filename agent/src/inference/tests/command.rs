@@ -1,0 +1,42 @@
+//! What people ask for.
+use super::*;
+
+#[test]
+fn a_person_acknowledges_accepts_and_begins_anew() {
+    let mut engine = engine_with(|_| {});
+    // Accepted early: 20 % fewer rows than configured.
+    feed(&mut engine, 1, &machine(120, usize::MAX));
+    let out = feed(&mut engine, 500, &[event(1120.0, EventKind::Command, Some("commissioning_accepted"))]);
+    assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
+    assert_eq!(engine.baselines().next().unwrap().1.accepted_by.as_deref(), Some("mw"));
+    let mut faulty = machine(250, 120);
+    feed(&mut engine, 600, &faulty.split_off(240));
+    assert_eq!(engine.view("pump").unwrap().alarm_state, AlarmState::ActiveUnacknowledged);
+    let out = feed(&mut engine, 1000, &[event(1250.0, EventKind::Command, Some("acknowledge"))]);
+    assert_eq!((alarms(&out)[0].state, alarms(&out)[0].actor.as_deref()), (AlarmState::ActiveAcknowledged, Some("mw")));
+    feed(&mut engine, 1001, &[event(1251.0, EventKind::Command, Some("maintenance_done"))]);
+    assert_eq!(engine.view("pump").unwrap().progress, Some(0.0));
+}
+
+#[test]
+fn a_command_is_applied_once_and_answered() {
+    let mut engine = engine_with(|_| {});
+    let command = |id: &str, word: &str| {
+        let mut entry = event(1500.0, EventKind::Command, Some(word));
+        let Body::Event(event) = &mut entry.body else { panic!("it is an event") };
+        event.command_id = Some(id.into());
+        entry
+    };
+    feed(&mut engine, 1, &machine(400, 300));
+    let out =
+        feed(&mut engine, 1000, &[command("c1", "acknowledge"), command("c1", "acknowledge"), command("c2", "acknowledge"), command("c3", "sing")]);
+    assert_eq!(alarms(&out).len(), 1);
+    assert_eq!(events(&out), [("audit", "acknowledge", "success"), ("audit", "acknowledge", "refused"), ("audit", "sing", "refused")]);
+    let mut stranger = command("c4", "acknowledge");
+    stranger.stamp.asset = Some("other".into());
+    assert_eq!(events(&feed(&mut engine, 1010, &[stranger])), [("audit", "acknowledge", "refused")]);
+    assert_eq!((engine.counters().commands, engine.counters().commands_repeated, engine.counters().unknown_asset), (4, 1, 1));
+    // The memory of commands is part of the state.
+    let mut restored = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    assert!(feed(&mut restored, 1020, &[command("c1", "acknowledge")]).is_empty());
+}

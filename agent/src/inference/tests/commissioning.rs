@@ -1,0 +1,78 @@
+//! Commissioning on the engine: from normal rows to a baseline, or a refusal.
+use super::*;
+
+#[test]
+fn commissions_scores_and_raises_one_alarm_on_a_fault() {
+    let mut engine = engine_with(|_| {});
+    let out = feed(&mut engine, 1, &machine(400, 300));
+    let predictions = predictions(&out);
+    assert_eq!(predictions.len(), 400, "one per row, since predict_every is zero");
+    assert!(predictions[..ROWS].iter().all(|p| p.phase == Phase::Commissioning && p.reason == Some(ScoreReason::Commissioning) && p.score.is_none()));
+    assert!(predictions[ROWS..].iter().all(|p| p.phase == Phase::Scoring && p.reason.is_none() && p.score.is_some()));
+    assert!(predictions[ROWS..300].iter().all(|p| !p.alarm && p.health.unwrap() > 50.0), "no false alarm on the healthy machine");
+    let last = predictions[399];
+    assert!(last.above && last.alarm && last.health.unwrap() < 1.0);
+    assert_eq!(last.contrib_1_point.as_deref(), Some("b"), "the point that broke its habit");
+    assert!(last.contrib_1_share.unwrap() > 0.5 && last.contrib_3_point.is_none());
+    // Four rows of two readings: seq 793 to 800.
+    assert_eq!((last.input_from.as_deref(), last.input_to.as_deref()), (Some("inc/793"), Some("inc/800")));
+
+    let alarms = alarms(&out);
+    assert_eq!(alarms.len(), 1);
+    assert_eq!((alarms[0].state, alarms[0].previous_state), (AlarmState::ActiveUnacknowledged, AlarmState::Normal));
+    assert!(alarms[0].value > alarms[0].limit && alarms[0].advice.as_ref().unwrap().contains("`b`"));
+    let first_above = predictions.iter().position(|p| p.above).unwrap();
+    let first_alarm = predictions.iter().position(|p| p.alarm).unwrap();
+    assert_eq!(first_alarm - first_above, 5, "the on-delay in rows of one second");
+    assert_eq!(&*alarms[0].since, Timestamp((1000 + first_above as i64) * SECOND).to_string());
+}
+
+#[test]
+fn commissioning_leaves_an_event_and_a_baseline_that_recomputes_the_score() {
+    let mut engine = engine_with(|_| {});
+    let out = feed(&mut engine, 1, &machine(ROWS, ROWS));
+    let (lane, entry) = out.iter().find(|(lane, _)| *lane == LaneName::Events).unwrap();
+    let Body::Event(event) = &entry.body else { panic!("{lane} holds events") };
+    assert_eq!((event.kind, event.what.as_deref(), event.count), (EventKind::Commissioning, Some("accepted"), Some(ROWS as u64)));
+    assert_eq!(entry.cause, Some(Cause { ordinal: 2, seq: 300, n: 0 }));
+    let baselines: Vec<_> = engine.baselines().collect();
+    let [(asset, baseline)] = baselines[..] else { panic!("{baselines:?}") };
+    assert_eq!((&**asset, &*baseline.baseline_id, &*baseline.verdict), ("pump", "2-300", "accepted"));
+    assert_eq!((baseline.rows, baseline.rows_held_back, &*baseline.input_from, &*baseline.input_to), (120, 30, "inc/1", "inc/300"));
+    assert_eq!(&*baseline.points_json, r#"["a","b"]"#);
+    let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(&baseline.weights_json).unwrap();
+    assert_eq!(["mean", "inv_std", "regression", "bias", "whitening"].map(|name| weights[name].len()), [2, 2, 12, 2, 4]);
+}
+
+#[test]
+fn a_machine_that_stands_still_is_refused() {
+    let mut engine = engine_with(|_| {});
+    let still: Vec<Entry> = (0..ROWS + 5).flat_map(|i| ["a", "b"].map(|point| reading(1000.0 + i as f64, point, Some(3.0)))).collect();
+    let out = feed(&mut engine, 1, &still);
+    let refused = out.iter().filter(|(lane, _)| *lane == LaneName::Events).count();
+    let view = engine.view("pump").unwrap();
+    assert_eq!((refused, view.reason, view.phase), (1, Some(ScoreReason::CommissioningRefused), Phase::Commissioning));
+    assert_eq!(engine.baselines().count(), 0);
+}
+
+#[test]
+fn an_asset_without_scored_points_is_never_healthy() {
+    let mut engine = engine_with(|asset| asset.points.iter_mut().for_each(|point| point.scored = false));
+    assert!(feed(&mut engine, 1, &machine(10, usize::MAX)).is_empty());
+    let view = engine.view("pump").unwrap();
+    assert_eq!((view.health, &*view.health_reason, view.quality), (None, "no_scored_points", Quality::Bad));
+}
+
+/// What others build on: the example beside the schema has the weights that the agent writes, in the same numbers for two points.
+#[test]
+fn the_published_example_of_a_baseline_has_the_weights_that_are_written() {
+    let mut engine = engine_with(|_| {});
+    feed(&mut engine, 1, &machine(ROWS, ROWS));
+    let written = engine.baselines().next().unwrap().1;
+    let published: Baseline = serde_json::from_str(include_str!("../../../../config/kafka/schemas/hark.baselines.v1.example.json")).unwrap();
+    let sizes = |weights: &str| -> BTreeMap<String, usize> {
+        let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(weights).unwrap();
+        weights.into_iter().map(|(name, values)| (name, values.len())).collect()
+    };
+    assert_eq!(sizes(&published.weights_json), sizes(&written.weights_json));
+}
