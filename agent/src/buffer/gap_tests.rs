@@ -6,7 +6,7 @@ use hark_protocol::topics::{EventKind, GapReason, LaneName};
 use super::{
     BufferError, Followed, Follower, Log, LogSettings, Position,
     commit::{self, Appender, CommitPolicy, Settings},
-    partition, samples,
+    header, partition, samples,
 };
 use crate::record::{Body, Entry};
 
@@ -45,7 +45,7 @@ fn events(log: &Log, appender: &Appender) -> Vec<(Position, Entry)> {
 fn damage(dir: &Path, id: uuid::Uuid, event: Position) {
     let mut dirs: Vec<_> = fs::read_dir(dir.join("events")).unwrap().map(|entry| entry.unwrap().path()).collect();
     dirs.sort();
-    let (key, _) = partition::Key::parse(dirs[0].file_name().unwrap().to_str().unwrap()).unwrap();
+    let (key, _) = header::Key::parse(dirs[0].file_name().unwrap().to_str().unwrap()).unwrap();
     let partition = partition::Partition::open(&dirs[0], EVENTS, key, id, Default::default()).unwrap();
     let mut stored = partition.frame_at(event).unwrap().unwrap();
     *stored.parts[0].last_mut().unwrap() ^= 1;

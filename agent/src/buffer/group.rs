@@ -281,7 +281,7 @@ impl Group {
             // An event that is lost may itself have named a gap, which must not be passed for the sake of an event that nobody can read.
             let named = shared.gaps().named();
             let is_lost = |named: &Gap| lane == LaneName::Events && (gap.from..=gap.to).contains(&named.event);
-            named.into_iter().filter(is_lost).try_for_each(|gap| self.append_gap(gap, None).map(drop))?;
+            named.into_iter().filter(is_lost).try_for_each(|gap| self.append_gap(gap).map(drop))?;
         }
         self.commit()
     }

@@ -53,6 +53,7 @@ pub use self::{
 };
 use crate::{
     buffer::{BufferError, Cursor, FollowError, Follower, Log, Position, commit::Appender},
+    causes,
     clock::Clock,
     config::{self, Config, Delivery},
     hold::Hold,
@@ -223,7 +224,7 @@ impl<D: Destination> Forward<D> {
                 }
                 Ended::Failed(failed) => self.after(failed),
                 Ended::Unreadable(source) => {
-                    error!(%source, "the buffer cannot be read; trying again");
+                    error!(error = %causes::chain(&source), "the buffer cannot be read; trying again");
                     Next { link: Link::Reconnecting, wait: Follower::RETRY_AFTER, duplicate: false }
                 }
             };

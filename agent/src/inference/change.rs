@@ -8,7 +8,7 @@ use super::{
     run::{AssetRun, started},
     stage_a::StageA,
 };
-use crate::{config, record::Body};
+use crate::{causes, config, record::Body};
 
 /// Subjects of change records.
 pub(super) const CONFIGURATION: &str = "configuration";
@@ -46,7 +46,7 @@ impl Engine {
         if self.assets.get(&id).is_some_and(|run| run.config.hash == config.hash) {
             return Ok(false);
         }
-        self.plan_for(&config).map_err(|error| whole(&error))?;
+        self.plan_for(&config).map_err(|error| causes::chain(&error))?;
         let before = self.assets.remove(&id).map(|run| run.state);
         self.insert(id, config, before, event.actor.clone(), emit);
         Ok(true)
@@ -91,27 +91,17 @@ impl Engine {
         if self.shared.model.bundle == *hash {
             return Ok(false);
         }
-        let bundle = self.bundles.by_hash(hash).map_err(|error| whole(&error))?;
+        let bundle = self.bundles.by_hash(hash).map_err(|error| causes::chain(&error))?;
         let model = ModelNames::of(&bundle);
-        self.shared.stage_a = StageA::new(bundle).map_err(|error| whole(&error))?;
+        self.shared.stage_a = StageA::new(bundle).map_err(|error| causes::chain(&error))?;
         self.shared.model = model;
         for (id, AssetRun { config, state, .. }) in std::mem::take(&mut self.assets) {
             if let Err(error) = self.plan_for(&config) {
                 // Its rows then get no score, with a reason.
-                tracing::error!(asset = %id, error = whole(&error), "the new bundle cannot serve an asset");
+                tracing::error!(asset = %id, error = causes::chain(&error), "the new bundle cannot serve an asset");
             }
             self.insert(id, config, Some(state), None, emit);
         }
         Ok(true)
     }
-}
-
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

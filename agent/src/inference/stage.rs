@@ -14,6 +14,7 @@ use crate::{
         BufferError, FollowError, Followed, Follower, Gap, Log, Position, SmallFile,
         commit::{Append, AppendError, Appender},
     },
+    causes,
     clock::{Clock, STEP},
     config::Config,
     hold::Hold,
@@ -274,7 +275,7 @@ impl Inference {
     /// A problem of the disk is logged once until it is over.
     fn report(&mut self, problem: &BufferError) {
         if !std::mem::replace(&mut self.read_problem_logged, true) {
-            error!(%problem, "inputs cannot be read, trying again");
+            error!(error = %causes::chain(problem), "inputs cannot be read, trying again");
         }
     }
 
@@ -317,7 +318,7 @@ impl Checkpoints {
         if let Err(problem) = self.file.store(bytes) {
             // Nothing is lost: a start reads on from the one before.
             if !std::mem::replace(&mut self.problem_logged, true) {
-                error!(%problem, bytes = bytes.len(), "a checkpoint cannot be stored, trying again");
+                error!(error = %causes::chain(&problem), bytes = bytes.len(), "a checkpoint cannot be stored, trying again");
             }
             return None;
         }
