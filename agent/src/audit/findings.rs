@@ -93,6 +93,11 @@ impl Findings {
         self.rows.iter().map(|row| row.unsure.count).sum()
     }
 
+    /// Lanes of incarnations that are checked to the highest seq that came: had they more records, nobody would miss them.
+    pub fn open_ended(&self) -> Vec<&Row> {
+        self.rows.iter().filter(|row| row.end == End::HighestSeen && row.from <= row.to).collect()
+    }
+
     /// Records that are not there (yet).
     pub fn absent(&self) -> u64 {
         self.rows.iter().map(|row| row.missing.count + row.unsure.count).sum()

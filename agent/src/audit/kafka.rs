@@ -103,7 +103,7 @@ impl Source {
         Ok(Self { consumer, clock })
     }
 
-    /// What is committed for partition 0 of each topic: offset and metadata.
+    /// What is committed for partition 0 of each topic: offset and metadata. One that Kafka does not tell of is no answer.
     ///
     /// # Errors
     /// [`KafkaFailure::Ask`]
@@ -116,7 +116,7 @@ impl Source {
         let give_up_at = self.clock.monotonic() + SILENT_FOR;
         let answer = loop {
             // While the group's coordinator is being looked for, or still reads its log after a start, the answer is "not yet", and each question takes a while.
-            match self.consumer.committed_offsets(asked.clone(), ANSWERS_WITHIN) {
+            match self.consumer.committed_offsets(asked.clone(), ANSWERS_WITHIN).and_then(without_errors) {
                 Err(error) if is_not_yet(&error) && self.clock.monotonic() < give_up_at => drop(self.consumer.poll(POLL)),
                 answer => break answer.map_err(|source| KafkaFailure::Ask { what: what(), source })?,
             }
@@ -253,6 +253,12 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// A partition may be refused alone, such as one that this client may not see: that is not "nothing committed".
+fn without_errors(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    list.elements().iter().try_for_each(|element| element.error())?;
+    Ok(list)
+}
 
 fn is_not_yet(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;

@@ -15,7 +15,7 @@ use super::{
     words::{count, table},
 };
 use crate::{
-    audit::{self, Audited, End, Question, Row, Tally},
+    audit::{self, Audited, End, Findings, Question, Row, Tally},
     clock::Clock,
     config,
 };
@@ -36,7 +36,8 @@ Where Kafka has dropped old records the audit starts where every partition that 
   hark audit --config /etc/hark
   hark audit --brokers kafka-1:9092 --gateway gw-hall-3 --json | jq .verdict
 
-Exit codes: 0 clean, 1 a fault was found, 2 could not tell (Kafka away, no cursor, expired; wrong arguments).")]
+Exit codes: 0 clean, 1 a fault was found, 2 could not tell (Kafka away, no cursor, expired, an end that nothing
+tells; wrong arguments).")]
 pub struct AuditArgs {
     /// Directory with hark.toml, for what the options below do not say
     #[arg(long, value_name = "DIR", default_value = "/etc/hark")]
@@ -135,12 +136,27 @@ fn verdict(audited: &Audited) -> (Verdict, Vec<String>) {
         let partitions: Vec<String> = audited.blind.iter().map(|(lane, partition)| format!("{partition} for {lane}")).collect();
         reasons.push(format!("what is missing may have expired with partitions that hold nothing to tell by: {}", partitions.join(", ")));
     }
+    // The events that tell where an incarnation ended may expire before its records; without that excuse they should be there.
+    if !findings.open_ended().is_empty() && !lost_beginning(findings) {
+        reasons.push(format!("nothing tells where these ended, though no event has expired: {}", open_ended(findings)));
+    }
     let verdict = match findings.faults() {
         0 if reasons.is_empty() => Verdict::Clean,
         0 => Verdict::Unknown,
         _ => Verdict::Fault,
     };
     (verdict, reasons)
+}
+
+/// Whether a partition that holds events has lost its beginning.
+fn lost_beginning(findings: &Findings) -> bool {
+    findings.from_later.contains(&LaneName::Events) || findings.blind.iter().any(|(lane, _)| *lane == LaneName::Events)
+}
+
+/// Lanes of incarnations of which nobody tells how far they went.
+fn open_ended(findings: &Findings) -> String {
+    let one = |row: &&Row| format!("{} of {} (checked to {})", row.lane, row.inc, row.to);
+    findings.open_ended().iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 const COLUMNS: [&str; 11] =
@@ -168,8 +184,15 @@ fn page(question: &Question, audited: &Audited, verdict: Verdict, reasons: &[Str
     for reason in reasons {
         text += &format!("{reason}\n");
     }
+    let open_ended = open_ended(&audited.findings);
+    if !open_ended.is_empty() && lost_beginning(&audited.findings) {
+        text += &format!("Not known where these ended, since the events that tell it have expired: {open_ended}\n");
+    }
     text + match verdict {
-        Verdict::Clean => "Clean: each record is there exactly once or named in exactly one gap, in order\n",
+        Verdict::Clean if open_ended.is_empty() => "Clean: each record is there exactly once or named in exactly one gap, in order\n",
+        Verdict::Clean => {
+            "Clean as far as it is known how many there were: each record is there exactly once or named in exactly one gap, in order\n"
+        }
         Verdict::Fault => "FAULT\n",
         Verdict::Unknown => "Could not tell\n",
     }
@@ -247,6 +270,7 @@ fn json(question: &Question, audited: &Audited, verdict: Verdict, reasons: &[Str
         "cursors": cursors,
         "lost_beginning": audited.expired,
         "from_later": findings.from_later,
+        "end_unknown": findings.open_ended().iter().map(|row| json!({"lane": row.lane, "inc": row.inc, "to": row.to})).collect::<Vec<_>>(),
         "rows": findings.rows,
     });
     value.to_string() + "\n"
@@ -275,5 +299,53 @@ impl Progress {
         if self.shown_at.is_some() {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audited(end: End, from_later: Vec<LaneName>) -> Audited {
+        let tally = Tally::default;
+        let row = Row {
+            lane: LaneName::Inputs,
+            inc: "old".to_owned(),
+            ordinal: None,
+            from: 1,
+            to: 7,
+            end,
+            delivered: 7,
+            gaps: BTreeMap::new(),
+            missing: tally(),
+            unsure: tally(),
+            doubled: tally(),
+            disordered: tally(),
+            contradicted: tally(),
+            gapped_twice: tally(),
+            beyond: 0,
+        };
+        let findings = Findings { rows: vec![row], from_later, ..Findings::default() };
+        Audited { findings, cursors: [const { None }; 4], records: 7, own: 7, unreadable: 0, expired: Vec::new(), blind: Vec::new() }
+    }
+
+    #[track_caller]
+    fn check(audited: &Audited, expected: Verdict, says: &str) {
+        let question = Question { brokers: String::new(), topic_prefix: String::new(), gateway: "gw".to_owned(), patience: Duration::ZERO };
+        let (verdict, reasons) = verdict(audited);
+        let page = page(&question, audited, verdict, &reasons);
+        assert!(verdict == expected && page.contains(says), "{verdict:?}\n{page}");
+    }
+
+    #[test]
+    fn an_end_that_nobody_tells_is_not_called_clean_without_a_word() {
+        check(&audited(End::Successor, Vec::new()), Verdict::Clean, "Clean: each record");
+        check(
+            &audited(End::HighestSeen, Vec::new()),
+            Verdict::Unknown,
+            "nothing tells where these ended, though no event has expired: inputs of old (checked to 7)",
+        );
+        let expired = audited(End::HighestSeen, vec![LaneName::Events]);
+        check(&expired, Verdict::Clean, "have expired: inputs of old (checked to 7)\nClean as far as it is known");
     }
 }

@@ -72,15 +72,15 @@ impl Gateway {
     }
 
     /// One connection. True if everything was delivered.
-    fn connect(&mut self) -> bool {
-        let ended = self.forward.connection(&self.stop);
+    pub(super) fn connect_once(&mut self) -> bool {
+        let ended = self.forward.connection(&self.stop, &mut None);
         self.check_conservation();
         matches!(ended, Ended::Stopped)
     }
 
     pub(super) fn deliver_all(&mut self) {
         for _ in 0..100 {
-            if self.connect() {
+            if self.connect_once() {
                 return;
             }
         }
@@ -131,7 +131,7 @@ impl Life {
     /// Connects once with these faults; starts again if the agent died of them.
     pub(super) fn connect(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.kafka.broker().faults = faults.into_iter().collect();
-        self.gateway().connect();
+        self.gateway().connect_once();
         self.kafka.broker().faults.clear();
         check_cursors(&self.kafka);
         if self.kafka.broker().died {

@@ -54,6 +54,7 @@ pub struct Next {
 const LONG_ABSENCE: Duration = Duration::from_secs(300);
 /// How seldom, at least; twice as long at most.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
+/// About so long, see [`about`].
 const BLOCKED_WAIT: Duration = Duration::from_secs(300);
 /// A broker that gave up one transaction fences once. Only a rival does it again and again.
 const FENCED_WITHIN: Duration = Duration::from_secs(60);
@@ -72,7 +73,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Waits `duplicate_wait` where two gateways run under one id.
+    /// Waits about `duplicate_wait` where two gateways run under one id.
     pub fn new(duplicate_wait: Duration) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
         Self { backoff, duplicate_wait, unreachable_since: None, fenced: VecDeque::new(), told_at: None }
@@ -88,6 +89,11 @@ impl Recovery {
         self.backoff.reset();
     }
 
+    /// How long to wait before the connection that is to replace a suspicious one: ever longer, unless Kafka takes something in between.
+    pub fn suspicious(&mut self) -> Duration {
+        self.backoff.next_wait()
+    }
+
     /// What follows from `failure` at `now`.
     pub fn failed(&mut self, failure: &Failure, now: Duration) -> Next {
         let next = |link, wait| Next { link, wait, duplicate: false };
@@ -101,7 +107,7 @@ impl Recovery {
             // The next batch is another one: nothing to wait for.
             Failure::Refused(candidates) if !candidates.is_empty() => next(Link::Connected, Duration::ZERO),
             Failure::Again | Failure::Refused(_) => next(Link::Reconnecting, self.backoff.next_wait()),
-            Failure::Blocked(_) => next(Link::Blocked, BLOCKED_WAIT),
+            Failure::Blocked(_) => next(Link::Blocked, about(BLOCKED_WAIT)),
             Failure::Fenced => self.fenced(now),
         }
     }
@@ -117,8 +123,13 @@ impl Recovery {
         if duplicate {
             self.told_at = Some(now);
         }
-        Next { link: Link::DuplicateGateway, wait: self.duplicate_wait, duplicate }
+        Next { link: Link::DuplicateGateway, wait: about(self.duplicate_wait), duplicate }
     }
+}
+
+/// A wait a fifth shorter or longer, so that neither a fleet nor two rivals return in step.
+fn about(wait: Duration) -> Duration {
+    wait.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
 /// The search for the record that Kafka refuses: smaller and smaller batches.
@@ -187,7 +198,11 @@ impl BatchBytes {
 
     /// A transaction with `bytes` took so long.
     pub fn took(&mut self, bytes: usize, took: Duration) {
-        if took > SLOW_TRANSACTION && bytes > self.now / 2 {
+        // A small batch says nothing of large ones.
+        if bytes <= self.now / 2 {
+            return;
+        }
+        if took > SLOW_TRANSACTION {
             self.failed();
         } else if took < SLOW_TRANSACTION / 4 {
             self.now = self.now.saturating_mul(2).min(self.max);
@@ -264,9 +279,9 @@ impl Suspicion {
         self.disturbances.replace(disturbances).is_some_and(|before| before < disturbances)
     }
 
-    /// A new client counts from the start.
-    pub fn new_client(&mut self) {
-        self.disturbances = Some(0);
+    /// A new client, which counted so many while it connected: nothing was sent yet.
+    pub fn new_client(&mut self, disturbances: u64) {
+        self.disturbances = Some(disturbances);
     }
 }
 
@@ -287,9 +302,12 @@ mod tests {
         let mut recovery = Recovery::new(SECOND);
         let mut now = SECOND;
         check_wait(recovery.failed(&Failure::Unreachable, now), Link::Reconnecting, 0, 1);
-        for _ in 0..20 {
+        // Twice as long each time, of which the half is drawn: 0.4 s, 0.8 s …
+        for doubled in 1..20 {
             now += SECOND * 10;
-            check_wait(recovery.failed(&Failure::Unreachable, now), Link::Reconnecting, 0, 30);
+            let next = recovery.failed(&Failure::Unreachable, now);
+            let step = Duration::from_millis(200 << doubled).min(SECOND * 30);
+            assert!((step / 2..=step).contains(&next.wait), "{next:?} of {step:?}");
         }
         now += LONG_ABSENCE;
         check_wait(recovery.failed(&Failure::Unreachable, now), Link::Reconnecting, 30, 60);
@@ -310,7 +328,9 @@ mod tests {
 
     #[test]
     fn what_a_person_must_settle_is_asked_for_every_five_minutes() {
-        check_wait(Recovery::new(SECOND).failed(&Failure::Blocked("grant it".into()), SECOND), Link::Blocked, 300, 300);
+        let blocked = || Recovery::new(SECOND).failed(&Failure::Blocked("grant it".into()), SECOND);
+        (0..20).for_each(|_| check_wait(blocked(), Link::Blocked, 240, 360));
+        assert_ne!(blocked().wait, blocked().wait, "a fleet does not return in step");
     }
 
     #[test]
@@ -321,11 +341,15 @@ mod tests {
         assert_eq!(fenced(&mut recovery, 20).link, Link::Reconnecting);
         // The first one is too long ago.
         assert_eq!(fenced(&mut recovery, 71).link, Link::Reconnecting);
-        assert_eq!(fenced(&mut recovery, 72), Next { link: Link::DuplicateGateway, wait: SECOND * 600, duplicate: true });
+        let told = fenced(&mut recovery, 72);
+        check_wait(told, Link::DuplicateGateway, 480, 720);
+        assert!(told.duplicate && told.wait != SECOND * 600, "{told:?}");
         for at_s in [700, 701] {
             assert_eq!(fenced(&mut recovery, at_s).link, Link::Reconnecting);
         }
-        assert_eq!(fenced(&mut recovery, 702), Next { link: Link::DuplicateGateway, wait: SECOND * 600, duplicate: false });
+        let again = fenced(&mut recovery, 702);
+        check_wait(again, Link::DuplicateGateway, 480, 720);
+        assert!(!again.duplicate && again.wait != told.wait, "two rivals do not return in step");
         for at_s in [4_000, 4_001] {
             fenced(&mut recovery, at_s);
         }
@@ -380,7 +404,9 @@ mod tests {
         assert_eq!(bytes.get(), 3 << 20, "a small batch says nothing of large ones");
         (0..20).for_each(|_| bytes.failed());
         assert_eq!(bytes.get(), SMALLEST_BATCH);
-        (0..20).for_each(|_| bytes.took(1 << 20, SECOND / 5));
+        bytes.took(1_000, SECOND / 5);
+        assert_eq!(bytes.get(), SMALLEST_BATCH, "nor that they would go");
+        (0..20).for_each(|_| bytes.took(bytes.get(), SECOND / 5));
         assert_eq!(bytes.get(), 6 << 20);
     }
 
@@ -397,12 +423,14 @@ mod tests {
     fn strange_times_and_repeated_requests_raise_suspicion() {
         let ms = Duration::from_millis;
         let mut suspicion = Suspicion::default();
-        suspicion.new_client();
+        suspicion.new_client(0);
         assert!((0..6).all(|_| !suspicion.took(1_000, ms(10))));
         assert!(!suspicion.took(1_000, ms(279)) && suspicion.took(1_000, ms(281)));
         assert!(!suspicion.took(5 << 20, ms(900)), "of another size");
         assert!(!suspicion.disturbed(0) && suspicion.disturbed(2) && !suspicion.disturbed(2));
-        suspicion.new_client();
+        suspicion.new_client(0);
         assert!(suspicion.disturbed(1));
+        suspicion.new_client(3);
+        assert!(!suspicion.disturbed(3) && suspicion.disturbed(4), "what came while it connected says nothing");
     }
 }

@@ -56,6 +56,8 @@ pub struct Broker {
     pub refused: BTreeSet<(LaneName, u64)>,
     /// More bytes do not go together, as with a slow link or a small queue.
     pub most_bytes: Option<usize>,
+    /// What each client has counted by the time it is connected.
+    pub disturbances: u64,
 }
 
 /// One producer.
@@ -158,6 +160,6 @@ impl Session for FakeSession {
     }
 
     fn disturbances(&self) -> u64 {
-        0
+        self.broker.broker().disturbances
     }
 }

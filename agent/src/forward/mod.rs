@@ -40,7 +40,7 @@ use self::{
     batch::{Group, Lanes},
     cursor::PerLane,
     delivery::{BatchBytes, Failed, Failure, Next, Pace, Recovery, Search, Suspicion},
-    destination::Destination,
+    destination::{Destination, Session},
     kafka::Kafka,
     latest::Latest,
     mark::Mark,
@@ -214,17 +214,27 @@ impl<D: Destination> Forward<D> {
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
     pub fn run(mut self, stop: &Stop) {
+        let mut deadline = None;
         loop {
-            let ended = self.connection(stop);
+            let ended = self.connection(stop, &mut deadline);
             let next = match ended {
                 Ended::Stopped => break,
                 Ended::Suspicious => {
                     self.status.forward(|numbers| numbers.recycled += 1);
+                    // A stop does not end it: the rest may be sent within the grace.
+                    stop.wait(self.recovery.suspicious());
+                    if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
+                        break;
+                    }
                     continue;
                 }
                 Ended::Failed(failed) => self.after(failed),
                 Ended::Unreadable(source) => {
-                    error!(error = %causes::chain(&source), "the buffer cannot be read; trying again");
+                    let text = source.to_string();
+                    if text != self.last_problem {
+                        error!(error = &source as &dyn std::error::Error, "the buffer cannot be read; trying again");
+                        self.last_problem = text;
+                    }
                     Next { link: Link::Reconnecting, wait: Follower::RETRY_AFTER, duplicate: false }
                 }
             };
@@ -235,14 +245,14 @@ impl<D: Destination> Forward<D> {
         self.store();
     }
 
-    /// One connection, from its begin to its end.
-    fn connection(&mut self, stop: &Stop) -> Ended {
+    /// One connection, from its begin to its end. Once a stop was seen, it ends at `deadline`.
+    fn connection(&mut self, stop: &Stop, deadline: &mut Option<Duration>) -> Ended {
         let (mut session, cursors) = match self.destination.connect(stop) {
             Ok(connected) => connected,
             Err(failed) => return Ended::Failed(failed),
         };
         self.recovery.connected();
-        self.suspicion.new_client();
+        self.suspicion.new_client(session.disturbances());
         (self.suspicious, self.lineage_due) = (false, true);
         if let Some(cursors) = cursors
             && let Err(ended) = self.reconcile(&cursors)
@@ -255,16 +265,15 @@ impl<D: Destination> Forward<D> {
             // The latest values may have been lost with the connection.
             self.latest.again();
         }
-        self.deliver(&mut session, stop)
+        self.deliver(&mut session, stop, deadline)
     }
 
     /// Sends until it is stopped or something fails.
-    fn deliver(&mut self, session: &mut D::Session, stop: &Stop) -> Ended {
-        let mut deadline = None;
+    fn deliver(&mut self, session: &mut D::Session, stop: &Stop, deadline: &mut Option<Duration>) -> Ended {
         loop {
             let began = self.clock.monotonic();
             if deadline.is_none() && stop.requested() {
-                deadline = Some(began + GRACE);
+                *deadline = Some(began + GRACE);
             }
             let turn = match self.turn(session, stop) {
                 Ok(turn) => turn,
