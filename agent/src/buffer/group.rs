@@ -205,11 +205,11 @@ impl Group {
     /// A stop ends this wait early; from then on the waits are short.
     fn wait_for_disk(&self, wait: Duration) {
         let stop = self.settings.stop.clone();
-        self.timer.block_on(async {
+        let _ = self.timer.block_on(async {
             if stop.is_cancelled() {
-                tokio::time::sleep(wait.min(STOPPING_WAIT)).await;
+                tokio::time::timeout(wait.min(STOPPING_WAIT), std::future::pending()).await
             } else {
-                let _ = tokio::time::timeout(wait, stop.cancelled()).await;
+                tokio::time::timeout(wait, stop.cancelled()).await
             }
         });
     }

@@ -232,7 +232,7 @@ impl<D: Destination> Forward<D> {
                 Ended::Unreadable(source) => {
                     let text = source.to_string();
                     if text != self.last_problem {
-                        error!(error = &source as &dyn std::error::Error, "the buffer cannot be read; trying again");
+                        error!(error = %causes::chain(&source), "the buffer cannot be read; trying again");
                         self.last_problem = text;
                     }
                     Next { link: Link::Reconnecting, wait: Follower::RETRY_AFTER, duplicate: false }
