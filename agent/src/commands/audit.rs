@@ -27,8 +27,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// Arguments of `hark audit`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Reads the gateway's cursors, then every committed record of the topics readings, predictions, alarms, events and snapshots. Each seq of each lane and
-incarnation up to the cursor must be there exactly once, or inside exactly one gap event, and in order per key. What is beyond the cursor is on its
+Reads the gateway's cursors, then every committed record of the topics readings, predictions, alarms, events and snapshots. Each seq of each lane and \
+incarnation up to the cursor must be there exactly once, or inside exactly one gap event, and in order per key. What is beyond the cursor is on its \
 way. The agent may run meanwhile; nothing is written, and no group is joined.
 
 Where Kafka has dropped old records the audit starts where every partition that lost its beginning still has everything, and says so.
@@ -36,7 +36,7 @@ Where Kafka has dropped old records the audit starts where every partition that 
   hark audit --config /etc/hark
   hark audit --brokers kafka-1:9092 --gateway gw-hall-3 --json | jq .verdict
 
-Exit codes: 0 clean, 1 a fault was found, 2 could not tell (Kafka away, no cursor, expired, an end that nothing
+Exit codes: 0 clean, 1 a fault was found, 2 could not tell (Kafka away, no cursor, expired, an end that nothing \
 tells; wrong arguments).")]
 pub struct AuditArgs {
     /// Directory with hark.toml, for what the options below do not say

@@ -11,7 +11,7 @@ use crate::{causes, config, pipeline};
 /// Arguments of `hark run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Logs go to standard error; RUST_LOG sets their level (for example RUST_LOG=hark=debug).
+Logs go to standard error; RUST_LOG sets their level (for example RUST_LOG=hark=debug). \
 Exit codes: 0 stopped by a signal, 1 a stage failed, 2 the configuration has faults, 3 the store of the buffer hung (start it anew: nothing is lost).")]
 pub struct RunArgs {
     #[command(flatten)]

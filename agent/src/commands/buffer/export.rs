@@ -18,10 +18,10 @@ use crate::{
 /// Arguments of `hark buffer export`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-One line per record, a flat JSON object exactly as it goes to Kafka, lane by lane. Where records are missing a line names the gap: gap_lane, gap_inc,
+One line per record, a flat JSON object exactly as it goes to Kafka, lane by lane. Where records are missing a line names the gap: gap_lane, gap_inc, \
 gap_ordinal, gap_from_seq, gap_to_seq, gap_reason (null: not named yet), gap_event. Records that Kafka has and that were given back are not there.
 
-A running agent is asked, a thousand records at a time; it is not held up. Of a stopped one nothing in the directory is changed: each partition is
+A running agent is asked, a thousand records at a time; it is not held up. Of a stopped one nothing in the directory is changed: each partition is \
 copied to the directory for temporary files (TMPDIR, some 20 MB at a time) and read there. An agent may start meanwhile.
 
   hark buffer export --lane alarms | jq -r '[.ts, .asset, .state] | @tsv'

@@ -47,8 +47,8 @@ const PERIOD_START: Timestamp = Timestamp(946_684_800_000_000);
 #[command(
     group(ArgGroup::new("commissioning").args(["commission", "commission_rows"])),
     after_help = "\
-The file needs a header. Columns are matched with the asset's points by `column` or id; others are ignored. The time is taken from a column named
-ts, time, timestamp or datetime (ISO 8601, without a zone UTC, or a number since 1970 in s, ms, us or ns), or from --period.
+The file needs a header. Columns are matched with the asset's points by `column` or id; others are ignored. The time is taken from a column named \
+ts, time, timestamp or datetime (ISO 8601, without a zone UTC, or a number since 1970 in s, ms, us or ns), or from --period. \
 A cell that is empty or no number is a bad value, never zero.
 
   hark replay --config /etc/hark --asset pump-2 --input june.csv --commission may.csv > june.jsonl
