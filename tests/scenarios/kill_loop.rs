@@ -36,5 +36,6 @@ fn at_least_once_doubles_and_the_ledger_sees_it() -> Result<()> {
 fn nothing_is_lost_doubled_or_disordered() -> Result<()> {
     let outcome = go(&short(15, "exactly_once"))?;
     ensure!(outcome.is_clean() && outcome.kills == 15, "{outcome:?}");
+    ensure!(outcome.delivering > 0, "nothing arrived while the agent was killed, so nothing was shown: {outcome:?}");
     Ok(())
 }

@@ -64,7 +64,7 @@ impl Plan {
             kills,
             seed,
             delivery: delivery.to_owned(),
-            life: Duration::from_millis(2_000),
+            life: Duration::from_millis(3_000),
             per_second: 200,
             pace: Pace::default(),
             until_doubled: false,
@@ -77,6 +77,8 @@ impl Plan {
 pub struct Outcome {
     /// Kills of the agent.
     pub kills: u32,
+    /// Of these, kills of a life in which Kafka showed new records.
+    pub delivering: u32,
     /// Readings that machines sent.
     pub sent: u64,
     /// Restarts of Kafka and Mosquitto, faults of the two networks.
@@ -122,7 +124,7 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
     let mut ledger = Ledger::default();
     let Bench { agent, node, witness, kafka, mosquitto, to_kafka, to_mosquitto } = &mut bench;
     let mosquitto_port = mosquitto.port();
-    let (kills, faults) = thread::scope(|scope| {
+    let ([kills, delivering], faults) = thread::scope(|scope| {
         let ended = EndOfScope([&calm, &silent]);
         let (sent, calm, silent, pace) = (&sent, &calm, &silent, &plan.pace);
         spawn(scope, move || publish(mosquitto_port, plan.per_second, silent, sent));
@@ -133,13 +135,13 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
         let kills = kill_repeatedly(plan, agent, witness, &mut ledger, halt, progress);
         calm.set();
         let faults = [join(kafka_restarts)??, join(mosquitto_restarts)??, join(kafka_faults)?, join(mosquitto_faults)?];
-        let kills = kills?;
+        let [kills, delivering] = kills?;
         if !halt.is_set() {
             progress(&format!("{kills} kills done, everything is healed; waiting for the rest to arrive"));
             start_ready(agent)?;
         }
         drop(ended);
-        Ok::<_, anyhow::Error>((kills, faults))
+        Ok::<_, anyhow::Error>(([kills, delivering], faults))
     })?;
     if halt.is_set() {
         return Ok(None);
@@ -153,7 +155,7 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
         bench.kafka.visit_records(&topic.full_name(PREFIX), |record| ledger.take(record))?;
     }
     let audit = audit(&bench.agent)?;
-    Ok(Some(Outcome { kills, sent: sent.count.values().sum(), faults, verdict: ledger.verdict(&sent), audit }))
+    Ok(Some(Outcome { kills, delivering, sent: sent.count.values().sum(), faults, verdict: ledger.verdict(&sent), audit }))
 }
 
 /// Asks the agent's own audit, which knows nothing of what was sent: exit code 0 is clean, 1 a fault, else it could not tell.
@@ -169,7 +171,7 @@ fn audit(agent: &Agent) -> Result<Option<bool>> {
     }
 }
 
-/// The kills. Between two of them the witness reads on.
+/// The kills, and how many of them ended a life in which Kafka showed new records. Between two of them the witness reads on.
 fn kill_repeatedly(
     plan: &Plan,
     agent: &mut Agent,
@@ -177,24 +179,27 @@ fn kill_repeatedly(
     ledger: &mut Ledger,
     halt: &Halt,
     progress: &mut dyn FnMut(&str),
-) -> Result<u32> {
-    let mut random = random(plan, 0);
+) -> Result<[u32; 2]> {
+    let (mut random, mut delivering) = (random(plan, 0), 0);
     for kill in 1..=plan.kills {
+        let before = ledger.records();
         agent.launch()?;
         witness.read_for(random.exponential(plan.life), |record| ledger.take(record))?;
         if halt.is_set() {
-            return Ok(kill - 1);
+            return Ok([kill - 1, delivering]);
         }
         agent.check_running()?;
         agent.kill()?;
+        delivering += u32::from(ledger.records() > before);
         if kill.is_multiple_of(10) {
-            progress(&format!("{kill} kills, {} records in Kafka, {} doubled", ledger.records(), ledger.duplicated()));
+            let (records, doubled) = (ledger.records(), ledger.duplicated());
+            progress(&format!("{kill} kills, {delivering} of them while records arrived: {records} records in Kafka, {doubled} doubled"));
         }
         if plan.until_doubled && ledger.duplicated() > 0 {
-            return Ok(kill);
+            return Ok([kill, delivering]);
         }
     }
-    Ok(plan.kills)
+    Ok([plan.kills, delivering])
 }
 
 /// Waits until all that was acknowledged is in Kafka and nothing is left in the agent. Gives what was sent, the node included. What is not there

@@ -3,7 +3,7 @@ use std::{fs, process::Command, time::SystemTime};
 
 use anyhow::{Context, Result};
 
-/// Memory and processor time of a process so far.
+/// Memory, processor time and bytes written of a process so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Resident now, KiB.
@@ -12,6 +12,8 @@ pub struct Usage {
     pub peak_kib: u64,
     /// Processor time in user and kernel mode, all threads, seconds.
     pub cpu_s: f64,
+    /// Bytes that it caused to be written to the block layer; 0 for a process of another user.
+    pub written_bytes: u64,
 }
 
 impl Usage {
@@ -30,7 +32,10 @@ impl Usage {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).context("a processor time");
         let cpu_s = (ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64;
-        Ok(Self { rss_kib: kib("VmRSS:")?, peak_kib: kib("VmHWM:")?, cpu_s })
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        let written_bytes = written.and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        Ok(Self { rss_kib: kib("VmRSS:")?, peak_kib: kib("VmHWM:")?, cpu_s, written_bytes })
     }
 }
 

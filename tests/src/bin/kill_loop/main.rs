@@ -38,6 +38,7 @@ fn kill() -> Result<ExitCode> {
     println!("found: {:?}", outcome.verdict.findings);
     let ([kafka, mosquitto, to_kafka, to_mosquitto], [records, named]) = (outcome.faults, outcome.verdict.records);
     println!("{} readings of machines sent, {records} records in Kafka, {named} named in gaps", outcome.sent);
+    println!("{} of the kills ended a life in which records arrived", outcome.delivering);
     println!("restarts: Kafka {kafka}, Mosquitto {mosquitto}; faults of the network: to Kafka {to_kafka}, to Mosquitto {to_mosquitto}");
     let audit = match outcome.audit {
         None => "this agent has none",

@@ -62,6 +62,7 @@ impl Case {
             Self { name: "paced-defaults", readings: count(20_000, 3_000), rate: Some(1_000.0), ..defaults },
             Self { name: "array", payload: Payload::Array, readings: count(3_000_000, 200_000), window: 256, ..base.clone() },
             Self { name: "latency", readings: count(30_000, 5_000), rate: Some(1_000.0), ..base.clone() },
+            Self { name: "steady", points: 5, readings: count(12_000, 2_000), rate: Some(100.0), ..base.clone() },
             Self {
                 name: "scoring",
                 payload: Payload::Array,

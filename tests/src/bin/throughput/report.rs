@@ -30,6 +30,8 @@ pub struct Row {
     pub after_mib: f64,
     /// At most, from the start on.
     pub peak_mib: f64,
+    /// Written to flash by the agent at this pace, GB a day.
+    pub flash_gb_a_day: f64,
     /// Of the agent.
     pub agent_us: f64,
     /// Of Mosquitto.
@@ -40,7 +42,7 @@ pub struct Row {
     pub generator_us: f64,
 }
 
-const HEAD: [&str; 16] = [
+const HEAD: [&str; 17] = [
     "case",
     "readings",
     "sent/s",
@@ -54,6 +56,7 @@ const HEAD: [&str; 16] = [
     "idle MiB",
     "after",
     "peak",
+    "GB/day",
     "agent µs",
     "mosq µs",
     "kafka µs",
@@ -76,6 +79,7 @@ impl Row {
             "agent_rss_idle_mib": self.idle_mib,
             "agent_rss_after_mib": self.after_mib,
             "agent_rss_peak_mib": self.peak_mib,
+            "agent_written_gb_a_day": self.flash_gb_a_day,
             "agent_cpu_us": self.agent_us,
             "mosquitto_cpu_us": self.mosquitto_us,
             "kafka_cpu_us": self.kafka_us,
@@ -106,6 +110,7 @@ impl Row {
             whole(self.idle_mib),
             whole(self.after_mib),
             whole(self.peak_mib),
+            format!("{:.2}", self.flash_gb_a_day),
             format!("{:.1}", self.agent_us),
             format!("{:.1}", self.mosquitto_us),
             format!("{:.1}", self.kafka_us),

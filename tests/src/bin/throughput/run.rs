@@ -175,6 +175,7 @@ fn row(case: &Case, sent: Sent, before: &Usages, after: &Usages, arrivals: &Arri
         idle_mib: before.agent.rss_kib as f64 / 1024.0,
         after_mib: after.agent.rss_kib as f64 / 1024.0,
         peak_mib: after.agent.peak_kib as f64 / 1024.0,
+        flash_gb_a_day: (after.agent.written_bytes - before.agent.written_bytes) as f64 / through_s * 86_400.0 / 1e9,
         agent_us: per_reading(before.agent, after.agent),
         mosquitto_us: per_reading(before.mosquitto, after.mosquitto),
         kafka_us: per_reading(before.kafka, after.kafka),
