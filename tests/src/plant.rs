@@ -62,7 +62,7 @@ impl Plant {
         let to_kafka = Proxy::start(free_port()?)?;
         let kafka = Kafka::start_behind(&dir.path().join("kafka"), &to_kafka)?;
         kafka.create_topics(PREFIX)?;
-        let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Unlimited)?;
+        let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::LongQueue)?;
         let tables = format!(
             "[kafka]\nbrokers = \"127.0.0.1:{}\"\ntopic_prefix = \"{PREFIX}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n\n\
              [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\", sequence = \"/s\" }}\n",
@@ -113,6 +113,11 @@ impl Plant {
     /// Numbers sent so far.
     pub fn count(&self) -> u64 {
         self.sent.count.values().sum()
+    }
+
+    /// Messages that carried them.
+    pub fn messages(&self) -> u64 {
+        self.count() / PER_MESSAGE
     }
 
     /// Waits until the agent has accepted, in this life, so many numbers with their noise.

@@ -290,6 +290,20 @@ fn a_gap_names_only_what_kafka_does_not_have() {
 }
 
 #[test]
+fn what_was_given_up_before_kafka_was_ever_reached_has_a_name_there() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    let at = |seq| Position { ordinal: 1, seq };
+    life.gateway().append(LaneName::Inputs, 12);
+    life.gateway().appender.blocking_name_gap(LaneName::Inputs, at(1), at(12), GapReason::DiskFull).unwrap();
+    life.end();
+    std::fs::remove_dir_all(dir.path().join("inputs")).unwrap();
+    life.gateway().append(LaneName::Inputs, 5);
+    life.finish();
+    check(&kafka, &[&life]);
+}
+
+#[test]
 fn no_cursor_passes_a_gap_before_its_event() {
     let (dir, kafka) = (temporary(), FakeKafka::default());
     let mut life = Life::new(dir.path(), &kafka);

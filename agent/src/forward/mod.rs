@@ -171,7 +171,8 @@ impl<D: Destination> Forward<D> {
     ) -> Result<Self, BufferError> {
         let now = clock.monotonic();
         let mark = Mark::open(&config.buffer.dir, now)?;
-        let at = mark.lanes().unwrap_or_else(|| LaneName::ALL.map(|lane| log.start(lane)));
+        // Without a mark nothing was ever given back: what is missing on the disk was given up, and its gap is passed like any other.
+        let at = mark.lanes().unwrap_or_default();
         status.placed(at);
         if let Some(stored) = mark.lanes() {
             LaneName::ALL.iter().for_each(|&lane| hold.forward_stored(lane, stored[lane as usize]));

@@ -114,6 +114,8 @@ pub struct Poll {
     up: bool,
     /// Since when it is.
     connected_at: Duration,
+    /// Messages that came over it and are not acknowledged.
+    unacknowledged: u64,
     /// `None` when leaving.
     received: Option<mpsc::Sender<Received>>,
     acks: Acks,
@@ -170,6 +172,7 @@ pub fn open(
         generation: 0,
         up: false,
         connected_at: Duration::ZERO,
+        unacknowledged: 0,
         received: Some(received_tx),
         acks: Acks { durable, waiting: VecDeque::new(), complete: false, farewell_said: false },
         absence_logged: false,
@@ -268,8 +271,9 @@ impl Poll {
     }
 
     /// Counts an acknowledgement that was written. The client tells of it also where the writing failed, after that failure: then nothing is up any more.
-    fn outgoing(&self, event: &Event) {
+    fn outgoing(&mut self, event: &Event) {
         if self.up && matches!(event, Event::Outgoing(Outgoing::PubAck(_))) {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
             self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -281,7 +285,7 @@ impl Poll {
 
     async fn connected(&mut self, session_present: bool) -> Result<(), Stopping> {
         self.generation += 1;
-        (self.up, self.connected_at) = (true, self.clock.monotonic());
+        (self.up, self.connected_at, self.unacknowledged) = (true, self.clock.monotonic(), 0);
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         self.absence_logged = false;
         info!(source = %self.config.name, host = %self.config.host, port = self.config.port, session_present, "broker connected");
@@ -330,6 +334,13 @@ impl Poll {
     /// Waits for room in the window. While it waits nothing is polled, so the broker is held back by TCP and by its own in-flight limit.
     async fn admit(&mut self, message: Message) -> Result<(), Stopping> {
         self.counters.received(message.payload().len());
+        if message.packet_id().is_some() {
+            self.unacknowledged += 1;
+            // Such a broker has not read the receive maximum: after a crash it sends more again than is remembered.
+            if self.unacknowledged > u64::from(RECEIVE_MAXIMUM) {
+                self.counters.count("connection", "receive_maximum_exceeded", 1);
+            }
+        }
         let weight = (message.payload().len() + message.topic().len() + MESSAGE_OVERHEAD_BYTES).min(self.window_bytes);
         let room = self.window.clone().acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX));
         // Longer than this the connection is not left unserved, however many messages it was held up by.

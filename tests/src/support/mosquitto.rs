@@ -42,6 +42,8 @@ pub enum Settings {
     Password,
     /// Persistence, and no limit on messages in flight or waiting: what is measured then is not the broker's patience.
     Unlimited,
+    /// A queue without an end; in flight no more than the agent remembers, which `Unlimited` does not keep to.
+    LongQueue,
 }
 
 /// A broker with its store and its `mosquitto.log` in a directory of its own. Stopped when dropped.
@@ -64,6 +66,7 @@ impl Mosquitto {
             Settings::Plant => shipped("plant.conf")?,
             Settings::Development => shipped("development.conf")?,
             Settings::Defaults | Settings::Password => "persistence true\n".to_owned(),
+            Settings::LongQueue => "persistence true\nmax_inflight_messages 8192\nmax_queued_messages 0\nmax_queued_bytes 0\n".to_owned(),
             Settings::Unlimited => "persistence true\nmax_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n".to_owned(),
         };
         let passwords = (settings == Settings::Password).then(|| password_file(dir)).transpose()?;
