@@ -17,7 +17,7 @@ use hark::{
 };
 use hark_protocol::topics::{Clock, LaneName, Origin, Quality, Reading, Timestamp, TsSource};
 use hark_tests::support::{
-    Agent, Kafka,
+    Agent, Kafka, Mosquitto, Settings,
     machine::{self, Usage},
     start_ready, wait_for, wait_until,
 };
@@ -45,20 +45,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where gateways are made, and the broker they listen to.
+struct Plant<'a> {
+    dir: &'a Path,
+    mqtt_port: u16,
+}
+
 fn measure() -> Result<()> {
     let mib: u64 = std::env::args().nth(1).map_or(Ok(1024), |text| text.parse()).context("the argument is a number of MiB")?;
     let dir = tempfile::tempdir()?;
     let kafka = Kafka::start(&dir.path().join("kafka"))?;
+    // Nobody sends anything; an agent without a source does not start.
+    let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Plant)?;
+    let plant = Plant { dir: dir.path(), mqtt_port: mosquitto.port() };
     println!("{}\nload {}\n", machine::describe()?, machine::load_average()?);
-    shares(dir.path(), &kafka, mib)?;
-    outage(dir.path(), &kafka, mib)?;
-    compare(dir.path(), &kafka)
+    shares(&plant, &kafka, mib)?;
+    outage(&plant, &kafka, mib)?;
+    compare(&plant, &kafka)
 }
 
 /// What each part takes of the resident memory at rest: the agent with it, less the agent without it.
-fn shares(dir: &Path, kafka: &Kafka, mib: u64) -> Result<()> {
+fn shares(plant: &Plant<'_>, kafka: &Kafka, mib: u64) -> Result<()> {
     let at_rest = |name: &str, kafka: Option<&Kafka>, model: bool, mib: u64| {
-        let mut agent = gateway(dir, name, kafka, "exactly_once", model)?;
+        let mut agent = gateway(plant, name, kafka, "exactly_once", model)?;
         fill(&agent.dir().join("data"), Enough::Mib(mib))?;
         start_ready(&mut agent)?;
         if kafka.is_some() {
@@ -83,8 +92,8 @@ fn shares(dir: &Path, kafka: &Kafka, mib: u64) -> Result<()> {
 }
 
 /// Kafka was away until there were so many MiB, which inference has seen; now the agent starts and Kafka is back.
-fn outage(dir: &Path, kafka: &Kafka, mib: u64) -> Result<()> {
-    let mut agent = gateway(dir, "outage", None, "exactly_once", true)?;
+fn outage(plant: &Plant<'_>, kafka: &Kafka, mib: u64) -> Result<()> {
+    let mut agent = gateway(plant, "outage", None, "exactly_once", true)?;
     let began = Instant::now();
     let readings = fill(&agent.dir().join("data"), Enough::Mib(mib))?;
     println!("backlog: {readings} readings, {mib} MiB on disk, written in {:.0} s", began.elapsed().as_secs_f64());
@@ -97,7 +106,7 @@ fn outage(dir: &Path, kafka: &Kafka, mib: u64) -> Result<()> {
     })?;
     agent.stop()?;
 
-    let mut agent = gateway(dir, "outage", Some(kafka), "exactly_once", true)?;
+    let mut agent = gateway(plant, "outage", Some(kafka), "exactly_once", true)?;
     let began = Instant::now();
     start_ready(&mut agent)?;
     println!("start: ready after {:.2} s, resident {:.1} MiB", began.elapsed().as_secs_f64(), resident_mib(&agent)?);
@@ -113,11 +122,11 @@ fn outage(dir: &Path, kafka: &Kafka, mib: u64) -> Result<()> {
 }
 
 /// Exactly once and at least once in turn.
-fn compare(dir: &Path, kafka: &Kafka) -> Result<()> {
+fn compare(plant: &Plant<'_>, kafka: &Kafka) -> Result<()> {
     let mut rates = [0.0; 2];
     for round in 0..ROUNDS {
         for (mode, delivery) in ["exactly_once", "at_least_once"].into_iter().enumerate() {
-            let mut agent = gateway(dir, &format!("{delivery}-{round}"), Some(kafka), delivery, false)?;
+            let mut agent = gateway(plant, &format!("{delivery}-{round}"), Some(kafka), delivery, false)?;
             let readings = fill(&agent.dir().join("data"), Enough::Readings(COMPARED))?;
             start_ready(&mut agent)?;
             let rate = drain(&mut agent, readings)?;
@@ -130,18 +139,29 @@ fn compare(dir: &Path, kafka: &Kafka) -> Result<()> {
     Ok(())
 }
 
-fn gateway(dir: &Path, name: &str, kafka: Option<&Kafka>, delivery: &str, model: bool) -> Result<Agent> {
-    let mut tables = String::new();
+fn gateway(plant: &Plant<'_>, name: &str, kafka: Option<&Kafka>, delivery: &str, model: bool) -> Result<Agent> {
+    let mqtt = format!(
+        "[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n\n[[mqtt.topic]]\ntemplate = \"plant/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\" }}\n",
+        plant.mqtt_port
+    );
+    let mut tables = mqtt;
     if let Some(kafka) = kafka {
         let prefix = format!("{name}.");
         kafka.create_topics(&prefix)?;
-        tables = format!("[kafka]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\ndelivery = \"{delivery}\"\n", kafka.bootstrap());
+        tables += &format!("\n[kafka]\nbrokers = \"{}\"\ntopic_prefix = \"{prefix}\"\ndelivery = \"{delivery}\"\n", kafka.bootstrap());
     }
     // Not those of the backlog, which is not to be scored.
     let points: String = (0..8).map(|n| format!("[[point]]\nid = \"p{n}\"\nunit = \"1\"\nscored = {model}\n\n")).collect();
     let program = std::env::current_exe()?.display().to_string();
     let buffer = "dir = \"data\"\nquota = \"8 GiB\"";
-    Agent::configure_buffer(&program, &dir.join(name), name, buffer, &tables, &[("pump-17".to_owned(), format!("id = \"pump-17\"\n\n{points}"))])
+    Agent::configure_buffer(
+        &program,
+        &plant.dir.join(name),
+        name,
+        buffer,
+        &tables,
+        &[("pump-17".to_owned(), format!("id = \"pump-17\"\n\n{points}"))],
+    )
 }
 
 fn resident_mib(agent: &Agent) -> Result<f64> {

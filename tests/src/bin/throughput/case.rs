@@ -33,6 +33,8 @@ pub struct Case {
     pub window: usize,
     /// Rows of commissioning; with `None` the machines never get to scoring, and of inference only the alignment of rows runs.
     pub commissioning_rows: Option<usize>,
+    /// How often each machine's prediction is published.
+    pub predict_every: &'static str,
     /// Whether an agent runs. Without one a bare subscriber takes the messages: what the broker and the generator can do by themselves.
     pub agent: bool,
 }
@@ -51,6 +53,7 @@ impl Case {
             rate: None,
             window: 8_192,
             commissioning_rows: None,
+            predict_every: "0s",
             agent: true,
         };
         let defaults = Self { settings: Settings::Defaults, window: 20, ..base.clone() };
@@ -62,7 +65,7 @@ impl Case {
             Self { name: "paced-defaults", readings: count(20_000, 3_000), rate: Some(1_000.0), ..defaults },
             Self { name: "array", payload: Payload::Array, readings: count(3_000_000, 200_000), window: 256, ..base.clone() },
             Self { name: "latency", readings: count(30_000, 5_000), rate: Some(1_000.0), ..base.clone() },
-            Self { name: "steady", points: 5, readings: count(12_000, 2_000), rate: Some(100.0), ..base.clone() },
+            Self { name: "steady", points: 5, readings: count(12_000, 2_000), rate: Some(100.0), predict_every: "30s", ..base.clone() },
             Self {
                 name: "scoring",
                 payload: Payload::Array,
@@ -134,7 +137,7 @@ impl Case {
             self.commissioning_rows.map_or_else(|| "rows = 2000".to_owned(), |rows| format!("rows = {rows}\nheld_back = {}", rows / 6));
         let file = |asset: usize| {
             let id = format!("a{asset}");
-            let mut text = format!("id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"0s\"\n\n[commissioning]\n{commissioning}\n");
+            let mut text = format!("id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"{}\"\n\n[commissioning]\n{commissioning}\n", self.predict_every);
             for point in 0..self.points {
                 let _ = write!(text, "\n[[point]]\nid = \"p{point}\"\nunit = \"1\"\n");
             }
