@@ -2,7 +2,7 @@
 //!
 //! `cargo build --config 'profile.dev.opt-level=3' --workspace --features hark-tests/real-brokers --bin backlog`, then `target/debug/backlog [MIB]`
 //!
-//! The agent is this very program, started again with `run` as its first argument.
+//! The agent is this very program, started again with another first argument.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement prints and reads the clock")]
 use std::{
     path::Path,
@@ -32,8 +32,8 @@ const LOOK_EVERY: u64 = 100_000;
 const AT_REST: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
-    // As `Agent::start` calls it.
-    if std::env::args().nth(1).as_deref() == Some("run") {
+    // As `Agent` calls it.
+    if std::env::args().nth(1).is_some_and(|argument| argument.parse::<u64>().is_err()) {
         return hark::main();
     }
     match measure() {
