@@ -13,12 +13,17 @@ use super::{
     space::{Space, Victim},
 };
 
+/// A log that was closed, with 300 inputs in several partitions.
+fn filled() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    dir
+}
+
 #[test]
 fn a_lost_partition_is_a_hole_with_a_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, mut writer) = open(dir.path());
-    fill(&mut writer, 0..300);
-    drop((log, writer));
+    let dir = filled();
     let dirs = partition_dirs(dir.path());
     assert!(dirs.len() > 3);
     fs::remove_dir_all(&dirs[1]).unwrap();
@@ -34,10 +39,7 @@ fn a_lost_partition_is_a_hole_with_a_name() {
 
 #[test]
 fn a_damaged_partition_is_named_and_its_neighbours_are_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, mut writer) = open(dir.path());
-    fill(&mut writer, 0..300);
-    drop((log, writer));
+    let dir = filled();
     let dirs = partition_dirs(dir.path());
     let db = dirs[1].join("db");
     let mut bytes = fs::read(&db).unwrap();
@@ -61,10 +63,7 @@ fn a_damaged_partition_is_named_and_its_neighbours_are_read() {
 /// A flipped byte in the middle: what can be read of the partition is kept, the rest is named once.
 #[test]
 fn of_a_damaged_partition_the_sound_part_is_kept_and_the_rest_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, mut writer) = open(dir.path());
-    fill(&mut writer, 0..300);
-    drop((log, writer));
+    let dir = filled();
     let dirs = partition_dirs(dir.path());
     let db = dirs[1].join("db");
     let mut bytes = fs::read(&db).unwrap();
@@ -153,10 +152,7 @@ fn named(gaps: &[Gap], lane: LaneName) -> Vec<(Position, Position)> {
 #[test]
 fn a_half_made_successor_costs_its_predecessor_nothing() {
     for header in [None, Some(&b""[..]), Some(b"HKP2 and then nothing")] {
-        let dir = tempfile::tempdir().unwrap();
-        let (log, mut writer) = open(dir.path());
-        fill(&mut writer, 0..300);
-        drop((log, writer));
+        let dir = filled();
         let predecessor = partition_dirs(dir.path()).swap_remove(1);
         let successor = format!("{}-0001", predecessor.to_str().unwrap().strip_suffix("-0000").unwrap());
         fs::create_dir(&successor).unwrap();
@@ -244,10 +240,7 @@ fn what_is_lost_with_the_newest_partition_has_a_name() {
 /// Two readers meet the same damage and both ask: what the first one had saved is not put aside again.
 #[test]
 fn damage_is_put_aside_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, mut writer) = open(dir.path());
-    fill(&mut writer, 0..300);
-    drop((log, writer));
+    let dir = filled();
     let damaged = &partition_dirs(dir.path())[1];
     fs::write(damaged.join("header"), b"").unwrap();
     let first = header::Key::parse(damaged.file_name().unwrap().to_str().unwrap()).unwrap().0.first();
@@ -264,10 +257,7 @@ fn damage_is_put_aside_once() {
 /// sled finds without its snapshot what it finds with it.
 #[test]
 fn a_damaged_snapshot_costs_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, mut writer) = open(dir.path());
-    fill(&mut writer, 0..300);
-    drop((log, writer));
+    let dir = filled();
     // sled makes one when it opens what it has not made itself.
     let (log, writer) = open(dir.path());
     let (mut reader, mut after) = (log.reader(INPUTS).unwrap(), Position::default());

@@ -46,6 +46,18 @@ struct State {
     open: Vec<Open>,
 }
 
+impl State {
+    fn close(&mut self, key: Key) {
+        self.open.retain(|open| open.key != key);
+        self.writable = self.writable.filter(|writable| *writable != key);
+    }
+
+    fn forget(&mut self, key: Key) {
+        self.close(key);
+        self.partitions.remove(&key);
+    }
+}
+
 /// What is known of a partition without opening it.
 #[derive(Clone, Copy)]
 struct Known {
@@ -275,11 +287,7 @@ impl Lane {
         let mut state = self.state();
         let Some(known) = state.partitions.get(&key) else { return Ok(None) };
         let dead = partition::retire(&self.dir.join(key.directory(known.generation)))?;
-        state.partitions.remove(&key);
-        state.open.retain(|open| open.key != key);
-        if state.writable == Some(key) {
-            state.writable = None;
-        }
+        state.forget(key);
         Ok(Some(dead))
     }
 
@@ -295,24 +303,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Forgets the partition `key`, which is closed unless a reader is in it, and gives its directory.
-    pub(super) fn forget(&self, key: Key) -> Option<PathBuf> {
-        let mut state = self.state();
-        state.open.retain(|open| open.key != key);
-        let known = state.partitions.remove(&key)?;
-        if state.writable == Some(key) {
-            state.writable = None;
-        }
-        Some(self.dir.join(key.directory(known.generation)))
+    /// Forgets the partition `key`, whose directory is gone; it is closed unless a reader is in it.
+    pub(super) fn forget(&self, key: Key) {
+        self.state().forget(key);
     }
 
     /// Closes the partition `key` and writes to it no more: its store has failed.
     pub(super) fn abandon(&self, key: Key) {
-        let mut state = self.state();
-        state.open.retain(|open| open.key != key);
-        if state.writable == Some(key) {
-            state.writable = None;
-        }
+        self.state().close(key);
     }
 
     /// Closes what nobody used since the last call; gives how many.
