@@ -1,6 +1,7 @@
 //! What the log costs: readings per second through the commit loop, barriers and bytes written to flash at given rates, commit latency, the next start.
 //!
-//! `cargo run -p hark --example bench_append [-- <directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
+//! `cargo build --config 'profile.dev.opt-level=3' --workspace --features hark-tests/real-brokers --bin append`, then
+//! `target/debug/append [<directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock, and at a fixed rate it waits for time")]
 use std::{
     fs,
@@ -10,14 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hark::{
-    buffer::{
-        Log, LogSettings, Position,
-        commit::{self, Append, CommitPolicy, Settings},
-    },
-    record::{Body, Entry, Stamp},
+use hark::buffer::{
+    Log, LogSettings, Position,
+    commit::{self, Append, CommitPolicy, Settings},
 };
-use hark_protocol::topics::{Clock, LaneName, Origin, Quality, Reading, Timestamp, TsSource};
+use hark_protocol::topics::LaneName;
+use hark_tests::support::{machine, reading};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -30,11 +29,11 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let root = arguments.next().map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     let seconds: u64 = arguments.next().map_or(Ok(10), |text| text.parse())?;
-    let mut report = vec![format!("load average at the start: {}", fs::read_to_string("/proc/loadavg")?.trim())];
+    let mut report = vec![format!("load average at the start: {}", machine::load_average()?)];
     for rate in [None, Some(10), Some(100), Some(1_000), Some(100_000)] {
         report.push(run(&root, rate, Duration::from_secs(seconds))?);
     }
-    report.push(format!("load average at the end: {}", fs::read_to_string("/proc/loadavg")?.trim()));
+    report.push(format!("load average at the end: {}", machine::load_average()?));
     let text = report.join("\n") + "\n";
     std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
     Ok(())
@@ -51,7 +50,7 @@ fn run(root: &Path, rate: Option<u64>, length: Duration) -> Outcome<String> {
         move || commit::run(writer, log, requests, settings)
     });
     let latencies = Arc::new(Mutex::new(Vec::new()));
-    let (mut n, started, written_before) = (0_u64, Instant::now(), written_bytes()?);
+    let (mut n, started, written_before) = (0_u64, Instant::now(), machine::Usage::of(std::process::id())?.written_bytes);
     while started.elapsed() < length {
         let due = rate.map_or(n + BATCH, |rate| (started.elapsed().as_secs_f64() * rate as f64) as u64);
         if due > n {
@@ -71,7 +70,7 @@ fn run(root: &Path, rate: Option<u64>, length: Duration) -> Outcome<String> {
     }
     drop(appender);
     looped.join().map_err(|_| "the commit loop panicked")??;
-    let (elapsed, written) = (started.elapsed(), written_bytes()? - written_before);
+    let (elapsed, written) = (started.elapsed(), machine::Usage::of(std::process::id())?.written_bytes - written_before);
     let counters = log.counters();
     let (commits, frames, payload) = (counters.commits.load(Relaxed), counters.frame_bytes.load(Relaxed), counters.committed_bytes.load(Relaxed));
     let (read, read_time) = read_back(&log)?;
@@ -116,34 +115,4 @@ fn read_back(log: &Log) -> Outcome<(u64, Duration)> {
         after = *last;
         read += records.len() as u64;
     }
-}
-
-/// What this process caused to be written to the block layer.
-fn written_bytes() -> Outcome<u64> {
-    let io = fs::read_to_string("/proc/self/io")?;
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.ok_or("no write_bytes in /proc/self/io")?.parse()?)
-}
-
-/// About 100 bytes encoded, with digits that differ as those of real sensors do.
-fn reading(n: u64) -> Entry {
-    let noise = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / 16_777_216.0;
-    let reading = Reading {
-        point: ["de-h.v_rms", "de-h.kurtosis", "de-v.v_rms", "winding.temperature", "shaft.speed"][n as usize % 5].into(),
-        value: Some(20.0 + noise),
-        unit: "mm/s".into(),
-        quality: Quality::Good,
-        reason: None,
-        source_seq: Some(n),
-        boot: "5f0c1a52-90a1-4a8b-a2a5-0c5a2f9f7a11".into(),
-        log_ms: n * 10,
-    };
-    let stamp = Stamp {
-        asset: Some(["pump-17", "fan-03", "gearbox-line-2"][n as usize % 3].into()),
-        ts: Timestamp(1_760_000_000_000_000 + n as i64 * 10_000),
-        ts_source: TsSource::Gateway,
-        clock: Clock::Synced,
-        origin: Origin::Simulated,
-    };
-    Entry { stamp, cause: None, body: Body::Reading(reading) }
 }
