@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::free_port;
+use super::{free_port, wait_for};
 
 /// One read of one direction.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -191,8 +191,10 @@ impl Shared {
     }
 }
 
+/// A port that was closed a moment ago may be held yet, by a child process that another thread has forked and that has not begun its program.
 fn listen(port: u16) -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| format!("failed to listen on port {port}"))
+    wait_for("a port to be let go", CONNECTS_WITHIN, || Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()))
+        .with_context(|| format!("failed to listen on port {port}"))
 }
 
 /// Accepts until the proxy is closed; while connections are refused the port has no listener.
