@@ -41,11 +41,18 @@ impl Gap {
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     by_start: BTreeMap<(LaneName, Position), Gap>,
+    added: u64,
 }
 
 impl Gaps {
     pub(super) fn add(&mut self, gap: Gap) {
         self.by_start.insert((gap.lane, gap.from), gap);
+        self.added += 1;
+    }
+
+    /// How many were ever added.
+    pub(super) fn added(&self) -> u64 {
+        self.added
     }
 
     /// The gap that holds `at`.

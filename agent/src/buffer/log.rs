@@ -281,6 +281,11 @@ impl Log {
         self.shared.gaps().all()
     }
 
+    /// Rises with each new gap, before the event that names it can be read: what was read before may have been given up since.
+    pub fn gaps_named(&self) -> u64 {
+        self.shared.gaps().added()
+    }
+
     /// Closes the databases that nobody used since the last call, which gives their memory back. Gives how many.
     pub fn close_idle(&self) -> usize {
         self.shared.lanes.iter().map(Lane::close_idle).sum()

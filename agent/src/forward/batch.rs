@@ -57,6 +57,15 @@ pub struct Batch {
     pub full: bool,
 }
 
+/// A batch that was read before its turn.
+struct Ahead {
+    group: Group,
+    from: PerLane<Position>,
+    /// See [`Log::gaps_named`].
+    gaps_named: u64,
+    batch: Batch,
+}
+
 /// The lanes as forward reads them.
 pub struct Lanes {
     log: Log,
@@ -65,6 +74,7 @@ pub struct Lanes {
     followers: PerLane<Follower>,
     /// Where Kafka has each.
     at: PerLane<Position>,
+    ahead: Option<Ahead>,
     /// The last incarnation met, as it stands in records.
     incarnation: (u32, Name),
 }
@@ -77,7 +87,7 @@ impl Lanes {
     pub fn new(log: Log, appender: &Appender, sender: Sender, at: PerLane<Position>) -> Result<Self, BufferError> {
         let [a, b, c, d] = LaneName::ALL.map(|lane| Follower::new(&log, lane, appender.clone()));
         let disk = Disk::of(&log);
-        Ok(Self { followers: [a?, b?, c?, d?], log, disk, sender, at, incarnation: (0, "".into()) })
+        Ok(Self { followers: [a?, b?, c?, d?], log, disk, sender, at, ahead: None, incarnation: (0, "".into()) })
     }
 
     /// Where Kafka has each lane.
@@ -100,7 +110,39 @@ impl Lanes {
     /// # Errors
     /// [`FollowError`]; nothing moved.
     pub fn gather(&mut self, group: Group, limits: Limits) -> Result<Batch, FollowError> {
-        let mut batch = Batch { reached: self.at, ..Batch::default() };
+        match self.ahead.take_if(|ahead| ahead.group == group) {
+            Some(ahead) if self.is_next(&ahead, limits) => {
+                let mut batch = ahead.batch;
+                let others = LaneName::ALL.into_iter().filter(|lane| !group.lanes().contains(lane));
+                others.for_each(|lane| batch.reached[lane as usize] = self.at[lane as usize]);
+                Ok(batch)
+            }
+            _ => self.gather_from(self.at, group, limits),
+        }
+    }
+
+    /// Reads the batch of `group` after the one that ends at `reached`, while that is on its way. What cannot be read is met again in its turn.
+    pub fn read_ahead(&mut self, reached: PerLane<Position>, group: Group, limits: Limits) {
+        let gaps_named = self.log.gaps_named();
+        let batch = self.gather_from(reached, group, limits).ok();
+        self.ahead = batch.map(|batch| Ahead { group, from: reached, gaps_named, batch });
+    }
+
+    /// Forgets what was read ahead.
+    pub fn forget_ahead(&mut self) {
+        self.ahead = None;
+    }
+
+    /// It begins where Kafka stands, nothing was given up since, and it is not too large for `limits`.
+    fn is_next(&self, ahead: &Ahead, limits: Limits) -> bool {
+        ahead.group.lanes().iter().all(|&lane| ahead.from[lane as usize] == self.at[lane as usize])
+            && ahead.gaps_named == self.log.gaps_named()
+            && ahead.batch.messages.len() <= limits.records
+            && ahead.batch.bytes <= limits.bytes.saturating_mul(2)
+    }
+
+    fn gather_from(&mut self, from: PerLane<Position>, group: Group, limits: Limits) -> Result<Batch, FollowError> {
+        let mut batch = Batch { reached: from, ..Batch::default() };
         for lane in group.lanes() {
             self.gather_lane(lane, limits, &mut batch)?;
         }

@@ -24,11 +24,12 @@ pub trait Destination {
 
 /// A connection. After any failure it is dropped.
 pub trait Session {
-    /// Sends `messages` and moves Kafka's cursors, both or neither; returns when Kafka has them.
+    /// Sends `messages` and moves Kafka's cursors, both or neither; returns when Kafka has them. Calls `meanwhile` once they are on their way, if they get
+    /// that far: for what need not wait for the answer.
     ///
     /// # Errors
     /// [`Failed`]. Kafka may have them all the same, if only its answer was lost: the next connection tells.
-    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop) -> Result<(), Failed>;
+    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop, meanwhile: &mut dyn FnMut()) -> Result<(), Failed>;
 
     /// Connections lost, and requests repeated or not answered, since it was opened.
     fn disturbances(&self) -> u64;

@@ -58,6 +58,8 @@ pub struct Broker {
     pub most_bytes: Option<usize>,
     /// What each client has counted by the time it is connected.
     pub disturbances: u64,
+    /// Takes place before the next commit.
+    pub before_commit: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// One producer.
@@ -135,7 +137,7 @@ impl Destination for FakeKafka {
 }
 
 impl Session for FakeSession {
-    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, _stop: &Stop) -> Result<(), Failed> {
+    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, _stop: &Stop, meanwhile: &mut dyn FnMut()) -> Result<(), Failed> {
         let bytes: usize = messages.iter().map(|message| message.value.len()).sum();
         if self.broker.broker().most_bytes.is_some_and(|most| bytes > most) {
             return Err(Failed::new(Failure::Again, "too slow"));
@@ -156,6 +158,9 @@ impl Session for FakeSession {
             return Err(Failed::new(Failure::Refused(candidates), "too large"));
         }
         step(&mut |broker| broker.open.iter_mut().for_each(|(_, open)| *open = progress.cloned()))?;
+        meanwhile();
+        let before_commit = self.broker.broker().before_commit.take();
+        before_commit.into_iter().for_each(|act| act());
         step(&mut Broker::commit)
     }
 

@@ -42,6 +42,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// `init_transactions` is asked in slices of a second, between which a stop is seen.
 const INIT_SLICE: Duration = Duration::from_secs(1);
 const INIT_SLICES: usize = 30;
+const END_IT: &str = "find it with `kafka-transactions.sh find-hanging`, end it with `abort`, see the limits in the README; it is looked for again every few \
+                      minutes, or after a restart of the agent";
 /// No time: the broker puts its own, or none.
 const NO_TIMESTAMP: i64 = -1;
 
@@ -164,18 +166,29 @@ impl Kafka {
 
     /// Kafka's cursors, and where the next ones go. It waits for what an older transaction left open.
     fn cursors(&self) -> Result<(Cursors, ConsumerGroupMetadata), Failed> {
-        let failed = |error: KafkaError| failed("read the cursors", &error);
+        self.read_cursors("read_committed", SOCKET_TIMEOUT).map_err(|error| {
+            // What this gateway left open has been ended, so there is nothing left to wait for: what does not end by itself now never will.
+            if self.read_cursors("read_uncommitted", CALL_TIMEOUT).is_ok() {
+                return Failed::new(
+                    Failure::Blocked(END_IT.to_owned()),
+                    "a transaction hangs in Kafka: it holds the cursors of this gateway and never ends",
+                );
+            }
+            failed("read the cursors", &error)
+        })
+    }
+
+    fn read_cursors(&self, isolation: &str, within: Duration) -> Result<(Cursors, ConsumerGroupMetadata), KafkaError> {
         let mut client = self.client();
-        client.set("group.id", cursor_group(&self.gateway)).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = client.create().map_err(failed)?;
+        client.set("group.id", cursor_group(&self.gateway)).set("isolation.level", isolation).set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = client.create()?;
         let mut wanted = TopicPartitionList::new();
         for topic in self.cursor_topics.iter().chain([&self.lineage_topic]) {
             wanted.add_partition(topic, 0);
         }
-        let committed = consumer.committed_offsets(wanted, SOCKET_TIMEOUT).map_err(failed)?;
         let mut cursors = Cursors::default();
-        for element in committed.elements() {
-            element.error().map_err(failed)?;
+        for element in consumer.committed_offsets(wanted, within)?.elements() {
+            element.error()?;
             let Offset::Offset(offset) = element.offset() else { continue };
             if let Some(lane) = self.cursor_topics.iter().position(|topic| topic == element.topic()) {
                 cursors.lanes[lane] = KafkaCursor::parse(offset.unsigned_abs(), element.metadata());
@@ -183,7 +196,7 @@ impl Kafka {
                 cursors.lineage = Lineage::parse(element.metadata());
             }
         }
-        let group = consumer.group_metadata().ok_or_else(|| Failed::new(Failure::Again, "the client has no group"))?;
+        let group = consumer.group_metadata().ok_or_else(|| KafkaError::ClientCreation("it has no group".to_owned()))?;
         Ok((cursors, group))
     }
 }
@@ -210,7 +223,7 @@ impl Destination for Kafka {
     fn send_aside(&mut self, messages: &[Message], stop: &Stop) {
         let sent = self.producer(Kind::Aside).and_then(|producer| {
             let mut connection = Connection { producer, cursors: None, topics: Default::default(), lineage_topic: String::new() };
-            connection.send(messages, None, stop)
+            connection.send(messages, None, stop, &mut || {})
         });
         if let Err(failed) = sent {
             debug!(reason = failed.text, "latest values not sent");
@@ -275,10 +288,11 @@ impl Connection {
 }
 
 impl Session for Connection {
-    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop) -> Result<(), Failed> {
+    fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop, meanwhile: &mut dyn FnMut()) -> Result<(), Failed> {
         let reports = self.producer.context();
         let Some(group) = &self.cursors else {
             self.enqueue(messages);
+            meanwhile();
             return reports.wait(stop);
         };
         self.producer.begin_transaction().map_err(|error| failed("begin a transaction", &error))?;
@@ -286,6 +300,9 @@ impl Session for Connection {
         // While the records are on their way.
         let cursors = progress.map_or(Ok(()), |progress| self.send_cursors(group, progress));
         let cursors = cursors.map_err(|error| failed("send the cursors", &error));
+        if cursors.is_ok() {
+            meanwhile();
+        }
         // The reports say why, while later calls mostly say only that the transaction has failed. But a client that is shut out throws its records away,
         // and reports no more than that.
         let sent = match (reports.wait(stop), cursors) {

@@ -64,7 +64,7 @@ fn send_with(progress: Option<&Progress>, requests: Option<(Api, Answer)>, sizes
     if let Some((api, answer)) = requests {
         mock.request_errors(api, &[answer; 1]);
     }
-    connection.send(&messages(sizes), progress, &stop)
+    connection.send(&messages(sizes), progress, &stop, &mut || {})
 }
 
 #[test]

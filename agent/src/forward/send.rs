@@ -16,6 +16,18 @@ use crate::{buffer::Position, config::Delivery, stop::Stop};
 /// Most events and alarms in a transaction of their own.
 const URGENT_RECORDS: usize = 100;
 
+/// What a transaction carries.
+#[derive(Clone, Copy, Default)]
+struct Load<'a> {
+    messages: &'a [Message],
+    /// Of JSON.
+    bytes: usize,
+    /// Where the lanes stand after it; without this it moves no cursor.
+    reached: Option<PerLane<Position>>,
+    /// What comes after it, if more waits.
+    next: Option<(Group, Limits)>,
+}
+
 impl<D: Destination> Forward<D> {
     /// Sends the next batch of `group`, if there is any.
     pub(super) fn send_group(&mut self, group: Group, session: &mut D::Session, stop: &Stop) -> Result<Turn, Ended> {
@@ -29,7 +41,10 @@ impl<D: Destination> Forward<D> {
             return Ok(Turn::default());
         }
         let began = self.clock.monotonic();
-        if let Err(failed) = self.transact(session, &batch.messages, batch.bytes, Some(batch.reached), stop)? {
+        let next = (batch.full && group == Group::Bulk).then_some((group, limits));
+        let load = Load { messages: &batch.messages, bytes: batch.bytes, reached: Some(batch.reached), next };
+        if let Err(failed) = self.transact(session, &load, stop)? {
+            self.lanes.forget_ahead();
             return Err(self.settle_failure(group, &batch, failed));
         }
         self.advance(batch.reached, Some(batch.messages.len() as u64), batch.bytes);
@@ -48,7 +63,7 @@ impl<D: Destination> Forward<D> {
 
     /// Commits the cursors alone.
     pub(super) fn recommit(&mut self, session: &mut D::Session, stop: &Stop) -> Result<(), Ended> {
-        self.transact(session, &[], 0, Some(self.lanes.at()), stop)?.map_err(Ended::Failed)
+        self.transact(session, &Load { reached: Some(self.lanes.at()), ..Load::default() }, stop)?.map_err(Ended::Failed)
     }
 
     /// Sends the next of the latest values that are due; true if more are. They move no cursor.
@@ -58,7 +73,7 @@ impl<D: Destination> Forward<D> {
             return Ok(false);
         }
         let bytes = messages.iter().map(|message| message.value.len()).sum();
-        if let Err(failed) = self.transact(session, &messages, bytes, None, stop)? {
+        if let Err(failed) = self.transact(session, &Load { messages: &messages, bytes, ..Load::default() }, stop)? {
             self.latest_failed = true;
             if let Failure::Refused(candidates) = &failed.failure {
                 self.refuse_latest(&messages, candidates, &failed.text);
@@ -75,16 +90,9 @@ impl<D: Destination> Forward<D> {
         self.latest.next(self.config.batch_records.min(self.searches.latest.limit()), self.batch_bytes.get())
     }
 
-    /// One transaction, timed, after which the lanes have `reached` their places; without them it moves no cursor. The outer error: a new connection is
-    /// wanted first.
-    fn transact(
-        &mut self,
-        session: &mut D::Session,
-        messages: &[Message],
-        bytes: usize,
-        reached: Option<PerLane<Position>>,
-        stop: &Stop,
-    ) -> Result<Result<(), Failed>, Ended> {
+    /// One transaction, timed. The outer error: a new connection is wanted first.
+    fn transact(&mut self, session: &mut D::Session, load: &Load<'_>, stop: &Stop) -> Result<Result<(), Failed>, Ended> {
+        let Load { messages, bytes, reached, next } = *load;
         if self.suspicious || self.suspicion.disturbed(session.disturbances()) {
             return Err(Ended::Suspicious);
         }
@@ -94,7 +102,12 @@ impl<D: Destination> Forward<D> {
             lineage: self.lineage_due.then(|| (self.log.incarnation(), self.lanes.disk().lineage())),
         });
         let began = self.clock.monotonic();
-        let sent = session.send(messages, progress.as_ref(), stop);
+        let sent = session.send(messages, progress.as_ref(), stop, &mut || {
+            // A backlog: the disk and the encoder work while the network does.
+            if let (Some(reached), Some((group, limits))) = (reached, next) {
+                self.lanes.read_ahead(reached, group, limits);
+            }
+        });
         let took = self.clock.monotonic().saturating_sub(began);
         match sent {
             Ok(()) => {

@@ -1,10 +1,11 @@
 //! The stage against the Kafka of `fake`: what a failure of one thing does to the others.
 use std::sync::Arc;
 
-use hark_protocol::topics::{Baseline, Name};
+use hark_protocol::topics::{Baseline, GapReason, LaneName, Name};
 
 use super::{
     Ended,
+    batch::Group,
     crash_tests::{Life, append_some, check, temporary},
     delivery::BatchBytes,
     destination::Destination,
@@ -121,4 +122,24 @@ fn the_grace_of_a_stop_goes_over_all_connections() {
     gateway.forward.connection(&gateway.stop, &mut deadline);
     assert_eq!(deadline, first);
     life.end();
+}
+
+#[test]
+fn what_was_given_up_after_it_was_read_ahead_is_not_sent() {
+    let (dir, kafka) = (temporary(), FakeKafka::default());
+    let mut life = Life::new(dir.path(), &kafka);
+    let gateway = life.gateway();
+    let ordinal = gateway.log.incarnation().ordinal;
+    // Three batches.
+    gateway.append(LaneName::Inputs, 21);
+    let (appender, at) = (gateway.appender.clone(), move |seq| Position { ordinal, seq });
+    let give_up = move || appender.blocking_name_gap(LaneName::Inputs, at(9), at(14), GapReason::Quota).unwrap();
+    // While the first is under way; the second was read.
+    let (mut session, _) = kafka.clone().connect(&Stop::default()).unwrap();
+    kafka.broker().before_commit = Some(Box::new(give_up));
+    gateway.forward.send_group(Group::Bulk, &mut session, &gateway.stop).unwrap();
+    assert_eq!(gateway.forward.lanes.at()[LaneName::Inputs as usize], at(7));
+    while gateway.forward.turn(&mut session, &gateway.stop).unwrap().moved {}
+    life.finish();
+    check(&kafka, &[&life]);
 }

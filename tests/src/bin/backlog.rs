@@ -27,6 +27,8 @@ const ROUNDS: usize = 3;
 const LOOK_EVERY: u64 = 100_000;
 /// Until what the start used is given back.
 const AT_REST: Duration = Duration::from_secs(3);
+/// Between two looks at the metrics, for which the agent measures its directory: often enough, and no load beside what is measured.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     // As `Agent` calls it.
@@ -171,7 +173,10 @@ fn mib_of(kib: u64) -> f64 {
 
 /// Readings per second from the first thousand that Kafka has to the last: connecting is not draining.
 fn drain(agent: &mut Agent, readings: u64) -> Result<f64> {
-    let delivered = |agent: &Agent| anyhow::Ok(agent.metrics()?.sum("hark_forward_delivered_total").unwrap_or_default());
+    let delivered = |agent: &Agent| {
+        std::thread::sleep(LOOK_PAUSE);
+        anyhow::Ok(agent.metrics()?.sum("hark_forward_delivered_total").unwrap_or_default())
+    };
     let (began, first) = wait_for("delivery to begin", WITHIN, || {
         let delivered = delivered(agent)?;
         Ok((delivered > 1_000.0).then(|| (Instant::now(), delivered)))
