@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use hark_protocol::topics::{ALARMS, EVENTS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
 use hark_tests::support::{Agent, Kafka, KafkaRecord, Mosquitto, PREFIX, Settings, publish, start_ready, wait_for, wait_until};
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 
@@ -97,6 +98,20 @@ impl Site {
         Ok(())
     }
 
+    /// A stranger's transaction that is open over the cursors of the gateway.
+    fn hold_cursors(&self) -> Result<(BaseConsumer, ThreadedProducer<DefaultProducerContext>)> {
+        let client = |key: &str, value: &str| ClientConfig::new().set("bootstrap.servers", self.kafka.bootstrap()).set(key, value).clone();
+        let group: BaseConsumer = client("group.id", "hark-cursor.gw-test").create()?;
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            client("transactional.id", "stranger").set("transaction.timeout.ms", "600000").create()?;
+        producer.init_transactions(SOON)?;
+        producer.begin_transaction()?;
+        let mut cursor = TopicPartitionList::new();
+        cursor.add_partition_offset(&READINGS.full_name(PREFIX), 0, Offset::Offset(1))?;
+        producer.send_offsets_to_transaction(&cursor, &group.group_metadata().context("no group")?, SOON)?;
+        Ok((group, producer))
+    }
+
     fn events(&self, kind: &str) -> Result<Vec<serde_json::Value>> {
         let events = self.records(EVENTS)?.iter().map(KafkaRecord::json).collect::<Result<Vec<_>>>()?;
         Ok(events.into_iter().filter(|event| event["kind"] == kind).collect())
@@ -123,6 +138,29 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brokers may lose the end of a transaction. While it holds the cursors nobody can tell what was delivered: so the agent waits, and says for whom.
+#[test]
+fn a_transaction_that_hangs_in_kafka_is_named() -> Result<()> {
+    let site = Site::new()?;
+    let mut agent = site.agent("a", "", "1")?;
+    start_ready(&mut agent)?;
+    site.publish("a", 0..100)?;
+    site.wait_for_numbers(0..100)?;
+    agent.stop()?;
+    let (client, open) = site.hold_cursors()?;
+    start_ready(&mut agent)?;
+    site.publish("a", 100..200)?;
+    wait_until("a word about it", SOON, || agent.log_tail().contains("a transaction hangs in Kafka"))?;
+    ensure!(site.records(READINGS)?.len() == 100, "nothing is sent without the cursors");
+    // As an operator ends it.
+    open.abort_transaction(SOON)?;
+    drop((open, client));
+    agent.stop()?;
+    start_ready(&mut agent)?;
+    site.wait_for_numbers(0..200)?;
+    site.check()
 }
 
 /// The plain way: every position once, nothing recycled, aborted or refused, and the counts of the agent agree with each other.
