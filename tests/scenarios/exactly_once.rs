@@ -195,8 +195,9 @@ fn kills_inside_transactions_lose_and_double_nothing() -> Result<()> {
         start_ready(&mut agent)?;
         // Stopped where it is again and again, until Kafka has records that it does not show.
         let open = wait_for("an open transaction", SOON, || {
-            site.publish("a", published..published + 500)?;
-            published += 500;
+            // Many small transactions one after the other, so that a pause mostly falls into one.
+            site.publish("a", published..published + 3_000)?;
+            published += 3_000;
             agent.process()?.pause()?;
             let open = site.kafka.read_uncommitted(&topic)?.len() - site.kafka.read_committed(&topic)?.len();
             if open <= aborted {

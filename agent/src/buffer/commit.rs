@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::{BufferError, FollowError, Log, Position, Writer, group::Group, marks::SourceMark};
 use crate::{clock::Clock, hold::Hold, record::Entry};
 
+/// Flash is written in pages. A commit that does not fill one costs as much as one that does.
+const PAGE_BYTES: usize = 4096;
+
 /// When to commit.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitPolicy {
-    /// Longest time an entry waits for its commit.
+    /// Longest time an entry waits for its commit: while less than a page waits. Half of it where more does.
     pub max_delay: Duration,
     /// A commit comes earlier when so many encoded bytes wait.
     pub max_bytes: usize,
@@ -29,12 +32,19 @@ pub struct CommitPolicy {
 impl Default for CommitPolicy {
     fn default() -> Self {
         Self {
-            max_delay: Duration::from_millis(250),
+            max_delay: Duration::from_millis(500),
             max_bytes: 256 * 1024,
             max_appends: 8192,
             idle_after: Duration::from_secs(60),
             housekeeping_every: Duration::from_secs(1),
         }
+    }
+}
+
+impl CommitPolicy {
+    /// How long the first of `bytes` waits.
+    fn patience(&self, bytes: usize) -> Duration {
+        if bytes < PAGE_BYTES { self.max_delay } else { self.max_delay / 2 }
     }
 }
 
@@ -214,7 +224,7 @@ pub fn run(writer: Writer, log: Log, mut requests: mpsc::Receiver<Request>, sett
     group.start()?;
     let mut housekeeping_at = clock.monotonic();
     loop {
-        let deadline = group.first_at().map_or(housekeeping_at, |first_at| first_at + policy.max_delay);
+        let deadline = group.first_at().map_or(housekeeping_at, |first_at| first_at + policy.patience(group.pending_bytes()));
         match group.receive(&mut requests, deadline.saturating_sub(clock.monotonic())) {
             Received::Request(request) => {
                 // With the channel full its senders wait; with an urgent append someone does. Take what is there, then commit.
@@ -246,4 +256,17 @@ pub(super) enum Received {
     Request(Request),
     Nothing,
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fills_no_page_waits_twice_as_long() {
+        let policy = CommitPolicy::default();
+        assert_eq!(policy.patience(0), policy.max_delay);
+        assert_eq!(policy.patience(PAGE_BYTES - 1), Duration::from_millis(500));
+        assert_eq!(policy.patience(PAGE_BYTES), Duration::from_millis(250));
+    }
 }

@@ -122,6 +122,10 @@ impl Group {
         self.due
     }
 
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.writer.pending_bytes()
+    }
+
     /// Whether more fits into this commit.
     pub(super) fn has_room(&self) -> bool {
         self.writer.pending_bytes() < self.settings.policy.max_bytes && self.waiting.len() < self.settings.policy.max_appends

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     audit::{self, Audited, End, Findings, Question, Row, Tally},
+    causes,
     clock::Clock,
     config,
 };
@@ -83,8 +84,7 @@ pub fn main(args: &AuditArgs) -> ExitCode {
     let audited = match audited {
         Ok(audited) => audited,
         Err(failure) => {
-            let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
-            complain(&format!("nothing can be told of {}: {failure}{cause}", question.gateway));
+            complain(&format!("nothing can be told of {}: {}", question.gateway, causes::chain(&failure)));
             return ExitCode::from(EXIT_UNKNOWN);
         }
     };

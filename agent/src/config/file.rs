@@ -50,7 +50,7 @@ impl Default for BufferTable {
         Self {
             dir: "/var/lib/hark".into(),
             quota: "1 GiB".into(),
-            commit_max_delay: "250ms".into(),
+            commit_max_delay: "500ms".into(),
             commit_bytes: "256 KiB".into(),
             in_flight_bytes: "2 MiB".into(),
             max_age: None,

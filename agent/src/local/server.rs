@@ -28,6 +28,7 @@ use crate::{
         Log, Position,
         commit::{AppendError, Appender},
     },
+    causes,
     clock::Clock,
     config::{self, Asset, Config},
     forward::Sender,
@@ -300,8 +301,7 @@ fn malformed(error: &serde_json::Error) -> Answer {
 }
 
 fn unread(attempted: &str, error: &dyn std::error::Error) -> Problem {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    Problem::new(attempted, format!("{error}{cause}"), "look at the disk; the log of the agent says more")
+    Problem::new(attempted, causes::chain(error), "look at the disk; the log of the agent says more")
 }
 
 /// The word of an action in records.
