@@ -158,7 +158,7 @@ impl Lanes {
             }
             let at = batch.reached[lane as usize];
             // The log's encoding is about a fifth of the JSON.
-            match self.followers[lane as usize].read(at, records, (limits.bytes - batch.bytes).div_ceil(5))? {
+            match self.followers[lane as usize].read(at, records.min(DECODED), (limits.bytes - batch.bytes).div_ceil(5))? {
                 Followed::Records(records) if records.is_empty() => return Ok(()),
                 Followed::Records(records) => records.into_iter().for_each(|(position, entry)| self.push(lane, position, entry, batch)),
                 Followed::Gap(gap) => {
@@ -218,6 +218,9 @@ impl Lanes {
         LaneName::ALL.iter().map(|&lane| self.disk.distance(lane, self.at[lane as usize], reached[lane as usize])).sum()
     }
 }
+
+/// Entries that are decoded at a time.
+const DECODED: usize = 256;
 
 /// As many events go into a batch at most that must reach the one which names a gap.
 const MANY_EVENTS: usize = 16_000;

@@ -1,5 +1,5 @@
 //! From an entry of the log to a message for Kafka: topic, key, value, headers. Pure.
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use hark_protocol::topics::{self, CompactedRecord, Identity, LaneName, Name, Record, SCHEMA_VERSION, Subject, Timestamp};
 use serde::Serialize;
@@ -100,8 +100,16 @@ fn subject(stamp: &Stamp) -> Subject {
     Subject::new(stamp.asset.clone(), stamp.ts, stamp.ts_source, stamp.clock, stamp.origin)
 }
 
+/// Exactly as much memory as it takes: a batch holds thousands.
 fn json(record: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(record).expect("records have text keys and no failing field")
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        serde_json::to_writer(&mut *scratch, record).expect("records have text keys and no failing field");
+        scratch.as_slice().into()
+    })
 }
 
 /// The stamp of what the gateway says of itself at `ts`.
