@@ -244,7 +244,7 @@ impl Pace {
 ///
 /// Librdkafka sends a request again when a connection breaks, and does not yet tell the broker to which transaction it belongs (KIP-890): one that was
 /// only late could fall into the next transaction. A new connection begins a new epoch, and what is late is refused. So: connect anew after a
-/// transaction that was strangely slow, or when a broker was lost or asked twice.
+/// transaction that was strangely slow, or when a broker was lost or did not answer.
 #[derive(Debug, Default)]
 pub struct Suspicion {
     /// Times of transactions of about the same size, by size.
@@ -274,7 +274,7 @@ impl Suspicion {
         strange
     }
 
-    /// The client has counted so many lost connections, repeated and unanswered requests since it began. True if they rose since the last call.
+    /// The client has counted so many lost connections and unanswered requests since it began. True if they rose since the last call.
     pub fn disturbed(&mut self, disturbances: u64) -> bool {
         self.disturbances.replace(disturbances).is_some_and(|before| before < disturbances)
     }
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_times_and_repeated_requests_raise_suspicion() {
+    fn strange_times_and_unanswered_requests_raise_suspicion() {
         let ms = Duration::from_millis;
         let mut suspicion = Suspicion::default();
         suspicion.new_client(0);

@@ -31,7 +31,7 @@ pub trait Session {
     /// [`Failed`]. Kafka may have them all the same, if only its answer was lost: the next connection tells.
     fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop, meanwhile: &mut dyn FnMut()) -> Result<(), Failed>;
 
-    /// Connections lost, and requests repeated or not answered, since it was opened.
+    /// Connections lost, and requests not answered, since it was opened.
     fn disturbances(&self) -> u64;
 }
 

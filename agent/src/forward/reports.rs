@@ -14,6 +14,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
     message::DeliveryResult,
     producer::ProducerContext,
+    statistics::Broker,
 };
 use tracing::{debug, warn};
 
@@ -93,7 +94,7 @@ impl Reports {
         Self { batch: Mutex::default(), complete: Condvar::new(), within, disturbances: AtomicU64::new(0), create_time }
     }
 
-    /// Retries, time-outs and lost connections so far.
+    /// Requests without an answer and lost connections so far.
     pub(super) fn disturbances(&self) -> u64 {
         self.disturbances.load(Ordering::Relaxed)
     }
@@ -167,12 +168,15 @@ impl ClientContext for Reports {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let of_broker = |broker: &rdkafka::statistics::Broker| {
-            broker.txretries + broker.req_timeouts + broker.disconnects.map_or(0, |disconnects| disconnects.unsigned_abs())
-        };
-        // Bootstrap addresses are no brokers: the client leaves them once it knows those.
-        let brokers = statistics.brokers.values().filter(|broker| broker.source != "configured");
-        self.disturbances.store(brokers.map(of_broker).sum(), Ordering::Relaxed);
+        // What is only repeated was answered ("not yet", from a coordinator that has just started or still ends the transaction before): nothing of it is
+        // under way. Bootstrap addresses are no brokers: the client leaves them once it knows those.
+        let of_broker = |broker: &Broker| broker.req_timeouts + broker.disconnects.map_or(0, i64::unsigned_abs);
+        let disturbances = statistics.brokers.values().filter(|broker| broker.source != "configured").map(of_broker).sum();
+        if self.disturbances.swap(disturbances, Ordering::Relaxed) < disturbances {
+            for broker in statistics.brokers.values() {
+                debug!(broker = broker.name, broker.req_timeouts, broker.disconnects, broker.txretries, "a connection was disturbed");
+            }
+        }
     }
 }
 
@@ -203,5 +207,23 @@ impl Reports {
                 "the topic has message.timestamp.type=CreateTime: its records bear no time of arrival; set LogAppendTime, see config/kafka/"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_under_way_is_a_disturbance() {
+        let reports = Reports::new(Duration::ZERO, Arc::default());
+        let told = |broker: Broker| {
+            let brokers = [("TxnCoordinator".to_owned(), broker)].into_iter().collect();
+            reports.stats(Statistics { brokers, ..Statistics::default() });
+            reports.disturbances()
+        };
+        assert_eq!(told(Broker { txretries: 7, ..Broker::default() }), 0);
+        assert_eq!(told(Broker { disconnects: Some(1), req_timeouts: 1, ..Broker::default() }), 2);
+        assert_eq!(told(Broker { disconnects: Some(1), source: "configured".to_owned(), ..Broker::default() }), 0);
     }
 }

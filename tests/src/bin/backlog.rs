@@ -111,8 +111,9 @@ fn outage(plant: &Plant<'_>, kafka: &Kafka, mib: u64) -> Result<()> {
     println!("start: ready after {:.2} s, resident {:.1} MiB", began.elapsed().as_secs_f64(), resident_mib(&agent)?);
     let rate = drain(&mut agent, readings)?;
     let usage = Usage::of(agent.process()?.pid())?;
+    let connections = agent.metrics()?.sum("hark_forward_recycled_total").unwrap_or_default() + 1.0;
     println!(
-        "drained at {rate:.0} readings/s, {:.2} µs of processor each; resident at most {:.1} MiB; load {}",
+        "drained at {rate:.0} readings/s, {:.2} µs of processor each, in {connections} connections; resident at most {:.1} MiB; load {}",
         usage.cpu_s * 1e6 / readings as f64,
         mib_of(usage.peak_kib),
         machine::load_average()?
