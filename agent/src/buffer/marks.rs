@@ -179,6 +179,20 @@ impl LaneMarks {
     }
 }
 
+/// Adds what a source stored to the marks of a commit; the messages of a session become one mark, which takes half the space of one for each.
+pub(super) fn add(marks: &mut Vec<Mark>, new: &SourceMark) {
+    if let SourceMark::Mqtt { source: of, messages: more } = new
+        && let Some(messages) = marks.iter_mut().find_map(|mark| match mark {
+            Mark::Source(SourceMark::Mqtt { source, messages }) if source == of => Some(messages),
+            _ => None,
+        })
+    {
+        messages.extend(more);
+    } else {
+        marks.push(Mark::Source(new.clone()));
+    }
+}
+
 /// The marks of one commit as values for the store: a CRC-32C and marks in postcard each.
 pub(super) fn encode(marks: &[Mark]) -> Vec<Vec<u8>> {
     let mut pieces = Vec::new();
@@ -259,6 +273,16 @@ mod tests {
         let end = pieces[2].len() - 1;
         pieces[2][end] ^= 1;
         assert_eq!(LaneMarks::of_pieces(&pieces), None);
+    }
+
+    #[test]
+    fn messages_of_a_session_are_one_mark_of_a_commit() {
+        let mark = |source: &str, n: u16| SourceMark::Mqtt { source: source.into(), messages: vec![StoredMessage { packet_id: n, hash: 0 }] };
+        let mut marks = Vec::new();
+        [mark("plant", 1), mark("hall", 2), node(1, 5, 0), mark("plant", 3)].iter().for_each(|mark| add(&mut marks, mark));
+        let messages = [1, 3].map(|packet_id| StoredMessage { packet_id, hash: 0 }).to_vec();
+        let joined = SourceMark::Mqtt { source: "plant".into(), messages };
+        assert_eq!(marks, [joined, mark("hall", 2), node(1, 5, 0)].map(Mark::Source));
     }
 
     #[test]

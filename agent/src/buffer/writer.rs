@@ -85,7 +85,7 @@ impl Writer {
         let first_seq = tail.last_seq + 1;
         encoded.iter().for_each(|bytes| tail.pending.push(bytes));
         tail.last_seq += encoded.len() as u64;
-        tail.pending_marks.extend(source_marks.iter().cloned().map(Mark::Source));
+        source_marks.iter().for_each(|mark| marks::add(&mut tail.pending_marks, mark));
         if let Some(cause) = entries.iter().filter_map(|entry| entry.cause).max() {
             match tail.pending_marks.iter_mut().find_map(|mark| if let Mark::Cause(cause) = mark { Some(cause) } else { None }) {
                 Some(highest) => *highest = cause.max(*highest),
