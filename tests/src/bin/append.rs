@@ -1,7 +1,7 @@
 //! What the log costs: readings per second through the commit loop, barriers and bytes written to flash at given rates, commit latency, the next start.
 //!
-//! `cargo build --config 'profile.dev.opt-level=3' --workspace --features hark-tests/real-brokers --bin append`, then
-//! `target/debug/append [<directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
+//! `cargo build --release --workspace --features hark-tests/real-brokers --bin append`, then
+//! `target/release/append [<directory> [<seconds>]]`; the directory should be on the disk in question, not in memory.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock, and at a fixed rate it waits for time")]
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! What a backlog costs: memory by part, the start with it, how fast it goes to Kafka; and exactly once against at least once.
 //!
-//! `cargo build --config 'profile.dev.opt-level=3' --workspace --features hark-tests/real-brokers --bin backlog`, then `target/debug/backlog [MIB]`
+//! `cargo build --release --workspace --features hark-tests/real-brokers --bin backlog`, then `target/release/backlog [MIB]`
 //!
 //! The agent is this very program, started again with another first argument.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement prints and reads the clock")]

@@ -1,7 +1,7 @@
 //! How much goes through the whole path, and how fast: a load generator, a real Mosquitto, the real agent and a real Kafka on one machine.
 //!
-//! `cargo build --config 'profile.dev.opt-level=3' --workspace --features hark-tests/real-brokers --bin throughput`, then
-//! `target/debug/throughput [--quick] [--json] [CASE...]`
+//! `cargo build --release --workspace --features hark-tests/real-brokers --bin throughput`, then
+//! `target/release/throughput [--quick] [--json] [CASE...]`
 //!
 //! The agent is this very program, started again with `run` as its first argument: so it cannot be an older build than the one that measures it.
 //! Every case counts in Kafka what arrived, and the program fails if a reading that the agent took is missing there.
