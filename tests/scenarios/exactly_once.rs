@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hark_protocol::topics::{ALARMS, EVENTS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
-use hark_tests::support::{Agent, Kafka, KafkaRecord, Mosquitto, PREFIX, Settings, publish, start_ready, wait_for, wait_until};
+use hark_tests::support::{
+    Agent, Fault, Kafka, KafkaRecord, Mosquitto, PREFIX, Proxy, Settings, free_port, publish, start_ready, wait_for, wait_until,
+};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -25,6 +27,8 @@ const LANE_TOPICS: [Topic; 5] = [READINGS, PREDICTIONS, ALARMS, EVENTS, SNAPSHOT
 /// Brokers, and room for agents.
 struct Site {
     dir: tempfile::TempDir,
+    /// The agents' way to Kafka.
+    to_kafka: Proxy,
     kafka: Kafka,
     mosquitto: Mosquitto,
 }
@@ -32,18 +36,19 @@ struct Site {
 impl Site {
     fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let kafka = Kafka::start(&dir.path().join("kafka"))?;
+        let to_kafka = Proxy::start(free_port()?)?;
+        let kafka = Kafka::start_behind(&dir.path().join("kafka"), &to_kafka)?;
         kafka.create_topics(PREFIX)?;
         let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Plant)?;
-        Ok(Self { dir, kafka, mosquitto })
+        Ok(Self { dir, to_kafka, kafka, mosquitto })
     }
 
     /// An agent `name` of gateway `gw-test` that reads `<name>/pump-1/flow`; `more` goes into its `[kafka]`.
     fn agent(&self, name: &str, more: &str, unit: &str) -> Result<Agent> {
         let tables = format!(
-            "[kafka]\nbrokers = \"{}\"\ntopic_prefix = \"{PREFIX}\"\n{more}\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\nclient_id = \"hark-{name}\"\n\n\
+            "[kafka]\nbrokers = \"127.0.0.1:{}\"\ntopic_prefix = \"{PREFIX}\"\n{more}\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\nclient_id = \"hark-{name}\"\n\n\
              [[mqtt.topic]]\ntemplate = \"{name}/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\", time = \"/ts\" }}\n",
-            self.kafka.bootstrap(),
+            self.to_kafka.port(),
             self.mosquitto.port()
         );
         let point = |id: &str, unit: &str| format!("[[point]]\nid = \"{id}\"\nunit = \"{unit}\"\n\n");
@@ -193,20 +198,23 @@ fn kills_inside_transactions_lose_and_double_nothing() -> Result<()> {
     let (mut published, mut aborted) = (0, 0);
     for _ in 0..KILLS {
         start_ready(&mut agent)?;
-        // Stopped where it is again and again, until Kafka has records that it does not show.
+        site.publish("a", published..published + 500)?;
+        published += 500;
+        // On a slow line a transaction is open for most of the time. Stopped where it is again and again, until Kafka has records that it does not show.
+        site.to_kafka.set(Fault::Delay(Duration::from_millis(100)));
         let open = wait_for("an open transaction", SOON, || {
-            // Many small transactions one after the other, so that a pause mostly falls into one.
-            site.publish("a", published..published + 3_000)?;
-            published += 3_000;
             agent.process()?.pause()?;
             let open = site.kafka.read_uncommitted(&topic)?.len() - site.kafka.read_committed(&topic)?.len();
             if open <= aborted {
                 agent.process()?.resume()?;
+                site.publish("a", published..published + 100)?;
+                published += 100;
             }
             Ok((open > aborted).then_some(open))
         })?;
         aborted = open;
         agent.kill()?;
+        site.to_kafka.set(Fault::None);
     }
     start_ready(&mut agent)?;
     site.wait_for_numbers(0..published)?;

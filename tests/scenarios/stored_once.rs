@@ -89,7 +89,7 @@ fn each_frame_of_a_node_is_stored_once_whatever_is_killed() -> Result<()> {
     let node = SerialNode::spawn(SerialNodeConfig {
         node: 7,
         block_every: Duration::from_millis(200),
-        resend_after: Duration::from_millis(500),
+        resend_after: Duration::from_secs(1),
         ..SerialNodeConfig::new(&link)
     })?;
     let serial = format!(

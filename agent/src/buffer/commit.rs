@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{BufferError, FollowError, Log, Position, Writer, group::Group, marks::SourceMark};
 use crate::{clock::Clock, hold::Hold, record::Entry};
 
-/// Flash is written in pages. A commit that does not fill one costs as much as one that does.
+/// Flash is written in pages of so many bytes. A commit that does not fill one costs as much as one that does. What waits is counted before it is
+/// compressed and with all lanes together, so this is a rule of thumb.
 const PAGE_BYTES: usize = 4096;
 
 /// When to commit.

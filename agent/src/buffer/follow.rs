@@ -45,16 +45,27 @@ impl Follower {
         Ok(Self { reader: log.reader(lane)?, appender })
     }
 
-    /// As [`Reader::read`], but a damaged partition is put into quarantine, what it lost is named, and the answer is then [`Followed::Gap`]. Blocks
-    /// until the commit loop has done so.
+    /// As [`Reader::read`], with a loss that has a name as an answer. Puts nothing right and waits for nobody.
+    ///
+    /// # Errors
+    /// [`BufferError`]
+    pub fn look(&mut self, after: Position, max_records: usize, max_bytes: usize) -> Result<Followed, BufferError> {
+        match self.reader.read(after, max_records, max_bytes) {
+            Ok(records) => Ok(Followed::Records(records)),
+            Err(BufferError::Hole { named: Some(gap), .. }) => Ok(Followed::Gap(gap)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same, but a damaged partition is put into quarantine, what it lost is named, and the answer is then [`Followed::Gap`]. Blocks until the
+    /// commit loop has done so.
     ///
     /// # Errors
     /// [`FollowError`]; a reading disk may work at another try.
     pub fn read(&mut self, after: Position, max_records: usize, max_bytes: usize) -> Result<Followed, FollowError> {
         loop {
-            match self.reader.read(after, max_records, max_bytes) {
-                Ok(records) => return Ok(Followed::Records(records)),
-                Err(BufferError::Hole { named: Some(gap), .. }) => return Ok(Followed::Gap(gap)),
+            match self.look(after, max_records, max_bytes) {
+                Ok(followed) => return Ok(followed),
                 Err(BufferError::Hole { lane, from, to, named: None }) => {
                     error!(lane = lane.as_str(), %from, %to, "records are missing from the buffer");
                     self.appender.blocking_name_gap(lane, from, to, GapReason::TornTail)?;

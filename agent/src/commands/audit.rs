@@ -24,6 +24,8 @@ use crate::{
 /// Nothing can be told: also where the arguments or the configuration have faults.
 const EXIT_UNKNOWN: u8 = 2;
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// Incarnations of each lane that are shown in any case.
+const NEWEST: usize = 8;
 
 /// Arguments of `hark audit`.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,7 +57,7 @@ pub struct AuditArgs {
     /// How long to wait for what is missing at first: markers of transactions reach partitions one by one
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     patience: u64,
-    /// Print one JSON object
+    /// Print one JSON object, with every start of the agent
     #[arg(long)]
     json: bool,
 }
@@ -163,10 +165,9 @@ const COLUMNS: [&str; 11] =
     ["lane", "incarnation", ">from", ">to", ">delivered", ">in gaps", ">missing", ">doubled", ">disordered", ">beyond", "checked to"];
 
 fn page(question: &Question, audited: &Audited, verdict: Verdict, reasons: &[String]) -> String {
-    let rows: Vec<Vec<String>> = audited.findings.rows.iter().map(row).collect();
     let mut text =
         format!("Gateway {} in {}*, {} of {} records\n\n", question.gateway, question.topic_prefix, count(audited.own), count(audited.records));
-    text += &table(&COLUMNS, &rows);
+    text += &table(&COLUMNS, &lines(&audited.findings.rows));
     text += "\n";
     for (reason, records) in gaps_by_reason(&audited.findings.rows) {
         text += &format!("In gaps, {reason}: {}\n", count(records));
@@ -196,6 +197,29 @@ fn page(question: &Question, audited: &Audited, verdict: Verdict, reasons: &[Str
         Verdict::Fault => "FAULT\n",
         Verdict::Unknown => "Could not tell\n",
     }
+}
+
+/// The rows that tell something and the newest ones of each lane; what is complete and older in one line, since a gateway may have started hundreds of times.
+fn lines(rows: &[Row]) -> Vec<Vec<String>> {
+    let mut lines = Vec::new();
+    for lane in LaneName::ALL {
+        let of_lane: Vec<&Row> = rows.iter().filter(|row| row.lane == lane).collect();
+        let older = of_lane.len().saturating_sub(NEWEST);
+        let (complete, told): (Vec<_>, Vec<_>) = of_lane.into_iter().zip(0..).partition(|(row, index)| *index < older && is_complete(row));
+        if !complete.is_empty() {
+            let delivered = complete.iter().map(|(row, _)| row.delivered).sum();
+            let (lane, name, zero) = (lane.to_string(), format!("{} older starts, complete", complete.len()), || "0".to_owned());
+            let end = "their ends".to_owned();
+            lines.push(vec![lane, name, "1".to_owned(), "-".to_owned(), count(delivered), zero(), zero(), zero(), zero(), zero(), end]);
+        }
+        lines.extend(told.into_iter().map(|(told, _)| row(told)));
+    }
+    lines
+}
+
+/// All that it accepted was delivered, to its known end.
+fn is_complete(row: &Row) -> bool {
+    row.end == End::Successor && row.faults() == 0 && row.unsure.count == 0 && row.gaps.is_empty() && row.beyond == 0 && row.from == 1
 }
 
 fn row(row: &Row) -> Vec<String> {
@@ -327,6 +351,19 @@ mod tests {
         };
         let findings = Findings { rows: vec![row], from_later, ..Findings::default() };
         Audited { findings, cursors: [const { None }; 4], records: 7, own: 7, unreadable: 0, expired: Vec::new(), blind: Vec::new() }
+    }
+
+    #[test]
+    fn complete_older_starts_are_one_line_and_what_tells_something_is_shown() {
+        let one = audited(End::Successor, Vec::new()).findings.rows.remove(0);
+        let numbered = |n: usize| Row { inc: format!("inc-{n}"), ..one.clone() };
+        let mut rows: Vec<Row> = (0..NEWEST + 5).map(numbered).collect();
+        rows[1].gaps.insert("quota".to_owned(), 3);
+        rows[2].doubled.count = 1;
+        let lines = lines(&rows);
+        let names: Vec<&str> = lines.iter().map(|line| line[1].as_str()).collect();
+        assert_eq!(names[..4], ["3 older starts, complete", "inc-1", "inc-2", "inc-5"]);
+        assert_eq!((lines.len(), lines[0][4].as_str()), (NEWEST + 3, "21"));
     }
 
     #[track_caller]

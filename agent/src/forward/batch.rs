@@ -57,13 +57,16 @@ pub struct Batch {
     pub full: bool,
 }
 
+/// A way to read a lane: after a place, at most so many records and bytes.
+type Read = fn(&mut Follower, Position, usize, usize) -> Result<Followed, FollowError>;
+
 /// A batch that was read before its turn.
-struct Ahead {
+pub(super) struct Ahead {
     group: Group,
     from: PerLane<Position>,
     /// See [`Log::gaps_named`].
     gaps_named: u64,
-    batch: Batch,
+    pub(super) batch: Batch,
 }
 
 /// The lanes as forward reads them.
@@ -74,7 +77,7 @@ pub struct Lanes {
     followers: PerLane<Follower>,
     /// Where Kafka has each.
     at: PerLane<Position>,
-    ahead: Option<Ahead>,
+    pub(super) ahead: Option<Ahead>,
     /// The last incarnation met, as it stands in records.
     incarnation: (u32, Name),
 }
@@ -117,18 +120,21 @@ impl Lanes {
                 others.for_each(|lane| batch.reached[lane as usize] = self.at[lane as usize]);
                 Ok(batch)
             }
-            _ => self.gather_from(self.at, group, limits),
+            _ => self.gather_from(self.at, group, limits, Follower::read),
         }
     }
 
-    /// Reads the batch of `group` after the one that ends at `reached`, while that is on its way. What cannot be read is met again in its turn.
+    /// Reads the batch of `group` after the one that ends at `reached`, while that is on its way. What cannot be read is met in its turn, and what is not
+    /// full may have become more by then.
     pub fn read_ahead(&mut self, reached: PerLane<Position>, group: Group, limits: Limits) {
         let gaps_named = self.log.gaps_named();
-        let batch = self.gather_from(reached, group, limits).ok();
+        // A transaction is open: nothing is waited for.
+        let look = |follower: &mut Follower, at, records, bytes| Ok(follower.look(at, records, bytes)?);
+        let batch = self.gather_from(reached, group, limits, look).ok().filter(|batch| batch.full);
         self.ahead = batch.map(|batch| Ahead { group, from: reached, gaps_named, batch });
     }
 
-    /// Forgets what was read ahead.
+    /// Forgets what was read ahead: a connection is over, and the next one may be days away.
     pub fn forget_ahead(&mut self) {
         self.ahead = None;
     }
@@ -141,15 +147,15 @@ impl Lanes {
             && ahead.batch.bytes <= limits.bytes.saturating_mul(2)
     }
 
-    fn gather_from(&mut self, from: PerLane<Position>, group: Group, limits: Limits) -> Result<Batch, FollowError> {
+    fn gather_from(&mut self, from: PerLane<Position>, group: Group, limits: Limits, read: Read) -> Result<Batch, FollowError> {
         let mut batch = Batch { reached: from, ..Batch::default() };
         for lane in group.lanes() {
-            self.gather_lane(lane, limits, &mut batch)?;
+            self.gather_lane(lane, limits, &mut batch, read)?;
         }
         Ok(batch)
     }
 
-    fn gather_lane(&mut self, lane: LaneName, mut limits: Limits, batch: &mut Batch) -> Result<(), FollowError> {
+    fn gather_lane(&mut self, lane: LaneName, mut limits: Limits, batch: &mut Batch, read: Read) -> Result<(), FollowError> {
         loop {
             let records = limits.records.saturating_sub(batch.messages.len());
             if records == 0 || batch.bytes >= limits.bytes {
@@ -158,7 +164,7 @@ impl Lanes {
             }
             let at = batch.reached[lane as usize];
             // The log's encoding is about a fifth of the JSON.
-            match self.followers[lane as usize].read(at, records.min(DECODED), (limits.bytes - batch.bytes).div_ceil(5))? {
+            match read(&mut self.followers[lane as usize], at, records.min(DECODED), (limits.bytes - batch.bytes).div_ceil(5))? {
                 Followed::Records(records) if records.is_empty() => return Ok(()),
                 Followed::Records(records) => records.into_iter().for_each(|(position, entry)| self.push(lane, position, entry, batch)),
                 Followed::Gap(gap) => {

@@ -1,6 +1,6 @@
 //! After a connect: where each lane goes on, and what a person is told of other disks and other agents.
 use hark_protocol::topics::{Event, EventKind, LaneName};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     Ended, Forward,
@@ -27,7 +27,14 @@ impl<D: Destination> Forward<D> {
         for lane in LaneName::ALL {
             let (place, _) = self.lanes.disk().place(lane, cursors);
             let at = &mut reached[lane as usize];
-            // What is known to be delivered stays so, whatever Kafka has forgotten.
+            // What Kafka has acknowledged stays delivered, whatever it has forgotten: to send it again would double what is still there.
+            if let Some(behind) = place.filter(|place| place < at) {
+                self.status.forward(|numbers| numbers.cursor_behind += 1);
+                error!(
+                    lane = lane.as_str(), from = %behind, to = %*at,
+                    "Kafka's cursor is behind what Kafka had acknowledged: the records between may be lost there, `hark audit` tells"
+                );
+            }
             *at = place.map_or(*at, |place| place.max(*at));
             let others = cursors.lanes[lane as usize].as_ref().map(|cursor| self.lanes.disk().others(lane, cursor));
             self.others[lane as usize] = others.unwrap_or_default();

@@ -42,8 +42,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// `init_transactions` is asked in slices of a second, between which a stop is seen.
 const INIT_SLICE: Duration = Duration::from_secs(1);
 const INIT_SLICES: usize = 30;
-const END_IT: &str = "find it with `kafka-transactions.sh find-hanging`, end it with `abort`, see the limits in the README; it is looked for again every few \
-                      minutes, or after a restart of the agent";
+/// Times that the cursors are asked for again where they cannot be told but something is: over 20 s in all.
+const STABLE_TRIES: usize = 2;
+const END_IT: &str = "find it with `kafka-transactions.sh find-hanging`, end it with `abort`, then run `hark audit`, see the limits in the README; it is \
+                      looked for again every few minutes, or after a restart of the agent";
 /// No time: the broker puts its own, or none.
 const NO_TIMESTAMP: i64 = -1;
 
@@ -165,17 +167,23 @@ impl Kafka {
     }
 
     /// Kafka's cursors, and where the next ones go. It waits for what an older transaction left open.
-    fn cursors(&self) -> Result<(Cursors, ConsumerGroupMetadata), Failed> {
-        self.read_cursors("read_committed", SOCKET_TIMEOUT).map_err(|error| {
-            // What this gateway left open has been ended, so there is nothing left to wait for: what does not end by itself now never will.
-            if self.read_cursors("read_uncommitted", CALL_TIMEOUT).is_ok() {
-                return Failed::new(
-                    Failure::Blocked(END_IT.to_owned()),
-                    "a transaction hangs in Kafka: it holds the cursors of this gateway and never ends",
-                );
+    fn cursors(&self, stop: &Stop) -> Result<(Cursors, ConsumerGroupMetadata), Failed> {
+        let stable = || self.read_cursors("read_committed", SOCKET_TIMEOUT);
+        let error = match stable() {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        // Either their coordinator is away, or a transaction holds them. What this gateway left open was ended before, so no wait should be needed; that of
+        // another agent under this id, which hangs itself, is ended by the broker within 20 s.
+        for _ in 0..STABLE_TRIES {
+            if stop.requested() || self.read_cursors("read_uncommitted", CALL_TIMEOUT).is_err() {
+                return Err(failed("read the cursors", &error));
             }
-            failed("read the cursors", &error)
-        })
+            if let Ok(found) = stable() {
+                return Ok(found);
+            }
+        }
+        Err(Failed::new(Failure::Blocked(END_IT.to_owned()), "a transaction hangs in Kafka: it holds the cursors of this gateway and does not end"))
     }
 
     fn read_cursors(&self, isolation: &str, within: Duration) -> Result<(Cursors, ConsumerGroupMetadata), KafkaError> {
@@ -211,7 +219,7 @@ impl Destination for Kafka {
         let (cursors, group) = if transactional {
             init_transactions(&producer, stop)?;
             // Only now: an older producer can no longer commit behind our back.
-            let (cursors, group) = self.cursors()?;
+            let (cursors, group) = self.cursors(stop)?;
             (Some(cursors), Some(group))
         } else {
             (None, None)

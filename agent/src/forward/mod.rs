@@ -248,6 +248,7 @@ impl<D: Destination> Forward<D> {
 
     /// One connection, from its begin to its end. Once a stop was seen, it ends at `deadline`.
     fn connection(&mut self, stop: &Stop, deadline: &mut Option<Duration>) -> Ended {
+        self.lanes.forget_ahead();
         let (mut session, cursors) = match self.destination.connect(stop) {
             Ok(connected) => connected,
             Err(failed) => return Ended::Failed(failed),

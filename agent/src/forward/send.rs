@@ -1,4 +1,6 @@
 //! One transaction: send, and what follows from the answer.
+use std::time::Duration;
+
 use hark_protocol::topics::{GapReason, LaneName};
 use tracing::{error, warn};
 
@@ -44,7 +46,6 @@ impl<D: Destination> Forward<D> {
         let next = (batch.full && group == Group::Bulk).then_some((group, limits));
         let load = Load { messages: &batch.messages, bytes: batch.bytes, reached: Some(batch.reached), next };
         if let Err(failed) = self.transact(session, &load, stop)? {
-            self.lanes.forget_ahead();
             return Err(self.settle_failure(group, &batch, failed));
         }
         self.advance(batch.reached, Some(batch.messages.len() as u64), batch.bytes);
@@ -102,13 +103,18 @@ impl<D: Destination> Forward<D> {
             lineage: self.lineage_due.then(|| (self.log.incarnation(), self.lanes.disk().lineage())),
         });
         let began = self.clock.monotonic();
+        let mut reading = Duration::ZERO;
         let sent = session.send(messages, progress.as_ref(), stop, &mut || {
             // A backlog: the disk and the encoder work while the network does.
             if let (Some(reached), Some((group, limits))) = (reached, next) {
+                let began = self.clock.monotonic();
                 self.lanes.read_ahead(reached, group, limits);
+                reading = self.clock.monotonic().saturating_sub(began);
             }
         });
-        let took = self.clock.monotonic().saturating_sub(began);
+        let open_for = self.clock.monotonic().saturating_sub(began);
+        // What the disk took says nothing of the link.
+        let took = open_for.saturating_sub(reading);
         match sent {
             Ok(()) => {
                 if reached.is_some() {
@@ -128,7 +134,7 @@ impl<D: Destination> Forward<D> {
                     self.batch_bytes.failed();
                 }
                 // The broker gave up a transaction that took too long: that looks like a rival and is none.
-                if failed.failure == Failure::Fenced && took >= TRANSACTION_TIMEOUT.mul_f64(0.8) {
+                if failed.failure == Failure::Fenced && open_for >= TRANSACTION_TIMEOUT.mul_f64(0.8) {
                     failed.failure = Failure::Again;
                 }
                 Ok(Err(failed))

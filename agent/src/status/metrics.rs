@@ -173,6 +173,7 @@ impl Scrape {
             counted("forward_refused", "Records that Kafka refused for good", numbers.refused),
             counted("forward_fenced", "Times that another producer was first", numbers.fenced),
             counted("forward_cursor_expired", "Times that Kafka had forgotten the cursors", numbers.cursor_expired),
+            counted("forward_cursor_behind", "Times that Kafka's cursor of a lane was behind what Kafka had acknowledged", numbers.cursor_behind),
             counted("forward_take_over", "Other disks whose place was taken", numbers.take_over),
             counted("records_accepted", "Records found in the buffer at the start or appended since: delivered + buffered + gaps", records.accepted),
             counted("gap_records", "Records named in gaps", records.gaps),

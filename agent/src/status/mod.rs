@@ -75,6 +75,8 @@ pub struct ForwardNumbers {
     pub fenced: u64,
     /// Connections at which Kafka had no cursors though this disk has a mark.
     pub cursor_expired: u64,
+    /// Kafka's cursor of a lane was behind what Kafka had acknowledged.
+    pub cursor_behind: u64,
     /// Other disks whose place was taken.
     pub take_over: u64,
 }
