@@ -37,7 +37,7 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(8);
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The client reports after its message time-out; a longer silence is its fault, and it is dropped.
 const REPORT_SLACK: Duration = Duration::from_secs(3);
-/// As long a stop may be held up by a broker that accepts connections and says nothing.
+/// For a question to a broker that accepts connections and says nothing; a stop waits for it, and for the cursors up to a socket time-out more.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// `init_transactions` is asked in slices of a second, between which a stop is seen.
 const INIT_SLICE: Duration = Duration::from_secs(1);
