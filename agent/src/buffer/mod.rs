@@ -46,7 +46,7 @@ mod log_tests;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 use std::{
     fmt, io,

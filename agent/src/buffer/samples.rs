@@ -4,7 +4,7 @@ use hark_protocol::topics::{Clock, Origin, Quality, Reading, Snapshot, Timestamp
 use crate::record::{Body, Entry, Stamp};
 
 /// A reading like those of a plant; `n` makes it distinct.
-pub(super) fn reading(n: u64) -> Entry {
+pub(crate) fn reading(n: u64) -> Entry {
     let value = 20.0 + (n as f64 * 0.37).sin() * 3.0;
     let reading = Reading {
         point: ["de-h.v_rms", "de-h.kurtosis", "winding.temperature"][n as usize % 3].into(),

@@ -2,7 +2,11 @@
 //!
 //! The log is played by vectors. A kill loses the engine, the outputs that were not durable yet (lane by lane another part of them), and now and then
 //! inputs that nobody has read yet, which a gap then names; a start restores the newest checkpoint or the one before it, and reads on.
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use hark_protocol::topics::{Clock, Quality, Reading, ScoreReason, Timestamp, TsSource};
 use proptest::prelude::*;
@@ -326,35 +330,4 @@ fn the_steps_reach_scores_alarms_silence_and_answers() {
     let [events, alarms, predictions] = undisturbed(&without_gaps(&Lane::of(&steps)));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
     assert!(events.len() >= 4 && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());
-}
-
-#[test]
-fn checkpoints_stay_within_their_share_of_flash() {
-    for bytes in [100_u64, 4_096, 20_000, 1 << 20] {
-        let written = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + STORE_OVERHEAD_BYTES;
-        let rate = written as f64 / every(bytes).as_secs_f64();
-        assert!(rate <= 1.1 * CHECKPOINT_BYTES_PER_SECOND as f64, "{bytes}: {rate}");
-    }
-}
-
-#[test]
-fn inputs_are_held_for_the_older_generation_unless_space_is_wanted() {
-    let dir = tempfile::tempdir().unwrap();
-    let (file, _) = SmallFile::open(dir.path(), "checkpoint").unwrap();
-    let mut checkpoints = Checkpoints {
-        file,
-        fixed: None,
-        every: CHECKPOINT_EVERY,
-        stored_at: Duration::ZERO,
-        newest: None,
-        reported: None,
-        wanted: false,
-        problem_logged: false,
-    };
-    let at = |seq| Position { ordinal: 1, seq };
-    assert_eq!(checkpoints.store(b"1", at(1), false), None);
-    assert_eq!(checkpoints.store(b"2", at(2), false), Some(at(1)));
-    assert_eq!(checkpoints.store(b"3", at(3), true), Some(at(3)));
-    assert!(!checkpoints.is_due(false, Duration::from_secs(9)));
-    assert!(checkpoints.is_due(true, Duration::from_secs(1)));
 }

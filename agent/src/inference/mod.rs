@@ -16,6 +16,7 @@ mod baseline;
 mod bundle;
 mod bundles;
 mod change;
+pub mod checkpoint;
 mod command;
 pub mod configured;
 mod counters;

@@ -2,16 +2,19 @@
 //!
 //! The engine is a function of the log alone. Its state is stored as a checkpoint now and then; after a start it goes on from there and leaves out
 //! what the log already holds, by the cause that each output carries.
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hark_protocol::topics::{Event, EventKind, LaneName, Name, Origin};
-use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::{Bundles, Engine, InferenceError, configured::Configured};
+use super::{
+    Bundles, Engine, InferenceError,
+    checkpoint::{Beginning, Checkpoints},
+    configured::Configured,
+};
 use crate::{
     buffer::{
-        BufferError, FollowError, Followed, Follower, Gap, Log, Position, SmallFile,
+        BufferError, FollowError, Followed, Follower, Gap, Log, Position,
         commit::{Append, AppendError, Appender},
     },
     causes,
@@ -31,18 +34,9 @@ use crate::{
 const OUTPUTS: [LaneName; 3] = [LaneName::Events, LaneName::Alarms, LaneName::Predictions];
 const BATCH_RECORDS: usize = 2_048;
 const BATCH_BYTES: usize = 1 << 20;
-/// Shortest time between checkpoints that nobody asked for: what a crash makes inference read again.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// Flash that checkpoints may use: a large state, as during commissioning, is stored less often.
-const CHECKPOINT_BYTES_PER_SECOND: u64 = 1_000;
-/// Most bytes of a checkpoint.
-const CHECKPOINT_MAX_BYTES: usize = 64 << 20;
-/// Most bytes of rows that all machines together may collect for commissioning: a checkpoint holds them, beside all else.
-pub const COLLECTED_MAX_BYTES: usize = 56 << 20;
-/// What a store costs beyond its content: the file system writes whole blocks, an inode, a directory and its journal.
-const BLOCK_BYTES: u64 = 4_096;
-const STORE_OVERHEAD_BYTES: u64 = 2 * BLOCK_BYTES;
 const IDLE: Duration = Duration::from_millis(200);
+/// What inference may go on reading after it was asked to stop. What is left is read at the next start, with the same answer.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// What stops the stage.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +78,13 @@ pub struct Inference {
     emitted: Emitted,
     origin: Origin,
     processed: Position,
-    checkpoint: Checkpoints,
+    checkpoints: Checkpoints,
     /// There was a state before this start, and it is gone.
     lost: bool,
     /// The log was read to where it ended at the start.
     caught_up: bool,
     read_problem_logged: bool,
+    grace: Duration,
 }
 
 /// The last output of each lane that the log held at the start: all up to there are left out.
@@ -103,56 +98,36 @@ impl Emitted {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Checkpoint {
-    position: Position,
-    engine: Vec<u8>,
-}
-
-/// When a checkpoint is due, and where the stored ones are.
-struct Checkpoints {
-    file: SmallFile,
-    /// As configured; otherwise the flash that they may use decides.
-    fixed: Option<Duration>,
-    every: Duration,
-    stored_at: Duration,
-    /// Of the newer generation.
-    newest: Option<Position>,
-    /// What `Hold` was told.
-    reported: Option<Position>,
-    wanted: bool,
-    problem_logged: bool,
-}
-
 impl Inference {
     /// Goes on from the last checkpoint; without one, from the first record of the log.
     ///
     /// # Errors
     /// [`StageError`] if the bundle is unusable or the log cannot be read.
     pub fn new(config: &Config, bundles: Bundles, links: Links) -> Result<Self, StageError> {
-        let (file, content) = open_checkpoint(&config.buffer.dir)?;
         let start = links.log.start(LaneName::Inputs);
-        let Beginning { mut engine, restored, lost } = begin(content.as_deref(), config, bundles, &links.configured, start)?;
+        let (checkpoints, Beginning { mut engine, restored, lost }) =
+            Checkpoints::open(config, bundles, &links.configured, start, links.clock.monotonic())?;
         engine.check(&config.assets)?;
-        let processed = restored.unwrap_or(start);
         let emitted = Emitted(OUTPUTS.map(|lane| links.log.last_cause(lane)));
-        let checkpoint = Checkpoints {
-            file,
-            fixed: config.checkpoint_every,
-            every: config.checkpoint_every.unwrap_or(CHECKPOINT_EVERY),
-            stored_at: links.clock.monotonic(),
-            newest: restored,
-            reported: None,
-            // Until one is stored, a start would lose the state again and say so again.
-            wanted: lost,
-            problem_logged: false,
-        };
         let follower = Follower::new(&links.log, LaneName::Inputs, links.appender.clone())?;
         let origin = config.gateway.origin;
-        Ok(Self { engine, links, follower, emitted, origin, processed, checkpoint, lost, caught_up: false, read_problem_logged: false })
+        let processed = restored.unwrap_or(start);
+        Ok(Self {
+            engine,
+            links,
+            follower,
+            emitted,
+            origin,
+            processed,
+            checkpoints,
+            lost,
+            caught_up: false,
+            read_problem_logged: false,
+            grace: GRACE,
+        })
     }
 
-    /// Runs until `stop`, and then until the lane is read to its end.
+    /// Runs until `stop`, and then until the lane is read to its end, or for 15 s.
     ///
     /// # Errors
     /// [`StageError`] if the log is closed.
@@ -161,6 +136,7 @@ impl Inference {
         if self.lost {
             self.tell_of_loss()?;
         }
+        let mut stop_by = None;
         loop {
             match self.follower.read(self.processed, BATCH_RECORDS, BATCH_BYTES) {
                 Ok(Followed::Records(records)) if records.is_empty() => {
@@ -180,7 +156,12 @@ impl Inference {
                     }
                 }
             }
-            if self.checkpoint.is_due(self.links.hold.take_checkpoint_wanted(), self.links.clock.monotonic()) {
+            let now = self.links.clock.monotonic();
+            if stop.requested() && now >= *stop_by.get_or_insert(now + self.grace) {
+                info!(read_to = %self.processed, "inference reads the rest of the log at the next start");
+                return self.store();
+            }
+            if self.checkpoints.is_due(self.links.hold.take_checkpoint_wanted(), now) {
                 self.store()?;
             }
         }
@@ -209,7 +190,7 @@ impl Inference {
         }
         if records.iter().any(|(_, entry)| is_change(entry)) {
             // Behind a change the state is another one: a start must not have to find the way through it again.
-            self.checkpoint.wanted = true;
+            self.checkpoints.want();
             for (id, asset) in self.engine.configurations() {
                 if let Some(rhythm) = self.links.rhythms.of(id) {
                     silence::lock(rhythm).configure(asset);
@@ -288,94 +269,19 @@ impl Inference {
 
     /// Stores a checkpoint. What follows from the inputs before it must be durable first, or a crash would lose it.
     fn store(&mut self) -> Result<(), StageError> {
-        self.checkpoint.stored_at = self.links.clock.monotonic();
-        let wanted = std::mem::take(&mut self.checkpoint.wanted);
-        // An idle gateway stores the same place twice, once per generation, and then no more.
-        if self.checkpoint.newest == Some(self.processed) && self.checkpoint.reported == Some(self.processed) {
+        if !self.checkpoints.begin(self.processed, self.links.clock.monotonic()) {
             return Ok(());
         }
         self.links.appender.blocking_append_durably(LaneName::Predictions, Vec::new(), true)?;
-        let checkpoint = Checkpoint { position: self.processed, engine: self.engine.snapshot() };
-        let bytes = postcard::to_stdvec(&checkpoint).map_err(BufferError::Encode)?;
-        if let Some(place) = self.checkpoint.store(&bytes, self.processed, wanted) {
+        if let Some(place) = self.checkpoints.store(&self.engine, self.processed)? {
             self.links.hold.checkpoint_stored(place);
         }
         Ok(())
     }
 }
 
-impl Checkpoints {
-    /// Whether one is due at `now`; one that was asked for is at once.
-    fn is_due(&mut self, wanted: bool, now: Duration) -> bool {
-        self.wanted |= wanted;
-        self.wanted || now.saturating_sub(self.stored_at) >= self.every
-    }
-
-    /// Stores the state at `position`; gives the place up to which inputs may be given back. That is where the older generation stands, which must be
-    /// of use when the newer is damaged; where space is needed at once, the newer has to do.
-    fn store(&mut self, bytes: &[u8], position: Position, wanted: bool) -> Option<Position> {
-        self.every = self.fixed.unwrap_or_else(|| every(bytes.len() as u64));
-        if let Err(problem) = self.file.store(bytes) {
-            // Nothing is lost: a start reads on from the one before.
-            if !std::mem::replace(&mut self.problem_logged, true) {
-                error!(error = %causes::chain(&problem), bytes = bytes.len(), "a checkpoint cannot be stored, trying again");
-            }
-            return None;
-        }
-        self.problem_logged = false;
-        let older = self.newest.replace(position);
-        self.reported = if wanted { Some(position) } else { older };
-        self.reported
-    }
-}
-
-/// How often a checkpoint of `bytes` may be stored.
-fn every(bytes: u64) -> Duration {
-    let cost = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES + STORE_OVERHEAD_BYTES;
-    CHECKPOINT_EVERY.max(Duration::from_secs(cost / CHECKPOINT_BYTES_PER_SECOND))
-}
-
 fn is_change(entry: &Entry) -> bool {
     matches!(&entry.body, Body::Event(event) if event.kind == EventKind::Change)
-}
-
-/// The last input that the checkpoint in `dir` holds; `None` without a checkpoint that can be read.
-pub fn checkpoint_position(dir: &Path) -> Option<Position> {
-    let (_, content) = open_checkpoint(dir).ok()?;
-    postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
-}
-
-fn open_checkpoint(dir: &Path) -> Result<(SmallFile, Option<Vec<u8>>), BufferError> {
-    SmallFile::open_up_to(dir, "checkpoint", CHECKPOINT_MAX_BYTES)
-}
-
-/// What a start begins with.
-struct Beginning {
-    engine: Engine,
-    /// Where the checkpoint was taken.
-    restored: Option<Position>,
-    lost: bool,
-}
-
-/// Goes on from the checkpoint's `content`, or begins before the log's first record, `start`. Where records before it told of the configuration, they
-/// are not read again, and without a state it is not known any more; what is configured now comes nearest.
-fn begin(content: Option<&[u8]>, config: &Config, bundles: Bundles, configured: &Configured, start: Position) -> Result<Beginning, InferenceError> {
-    match content.map(|bytes| restore(&bundles, bytes)) {
-        Some(Ok((engine, position))) => {
-            info!(%position, "inference goes on from its checkpoint");
-            return Ok(Beginning { engine, restored: Some(position), lost: false });
-        }
-        Some(Err(problem)) => error!(problem, "the checkpoint cannot be used, inference begins with what is in the buffer"),
-        None if configured.told_before(start) => error!("the checkpoint is gone, inference begins with what is in the buffer"),
-        None => return Ok(Beginning { engine: Engine::empty(bundles)?, restored: None, lost: false }),
-    }
-    Ok(Beginning { engine: Engine::with_assets(&config.assets, bundles)?, restored: None, lost: true })
-}
-
-fn restore(bundles: &Bundles, bytes: &[u8]) -> Result<(Engine, Position), String> {
-    let Checkpoint { position, engine } = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-    let engine = Engine::restore(bundles.clone(), &engine).map_err(|error| error.to_string())?;
-    Ok((engine, position))
 }
 
 #[cfg(test)]
@@ -384,28 +290,56 @@ mod crash_tests;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{path::Path, thread};
 
-    /// Readings of a machine that nobody told it of would be counted as unknown, for ever.
-    #[test]
-    fn without_its_checkpoint_inference_knows_the_machines() {
-        let dir = tempfile::tempdir().unwrap();
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut config = crate::config::load(&repository.join("config")).unwrap();
-        config.buffer.dir = dir.path().to_owned();
-        let bundles = Bundles::offered_in(&repository.join("models"));
-        let configured = Configured::open(&config, "bundle".into(), Clock::new()).unwrap();
-        let at = |seq| Position { ordinal: 1, seq };
-        let known = |content: Option<&[u8]>, start| {
-            let Beginning { engine, restored, lost } = begin(content, &config, bundles.clone(), &configured, start).unwrap();
-            (engine.configurations().count(), restored, lost)
+    use super::*;
+    use crate::{
+        buffer::{
+            LogSettings,
+            commit::{self, CommitPolicy},
+            samples,
+        },
+        inference::checkpoint,
+    };
+
+    const READINGS: u64 = 2 * BATCH_RECORDS as u64;
+
+    /// One start of an agent whose inference may read on for `grace` after it was asked to stop, which it was before it began. Gives how far it came.
+    fn start(config: &Config, grace: Duration, readings: &[Entry]) -> Position {
+        let (log, writer) = Log::open(&config.buffer.dir, LogSettings::new(1 << 30)).unwrap();
+        let (appender, requests) = commit::channel(16);
+        let commit_log = log.clone();
+        let committing = thread::spawn(move || commit::run(writer, commit_log, requests, commit::Settings::unbounded(CommitPolicy::default())));
+        appender.blocking_append_durably(LaneName::Inputs, readings.to_vec(), true).unwrap();
+        let clock = Clock::new();
+        let links = Links {
+            status: Arc::new(Status::new(config, log.clone(), Vec::new(), &clock)),
+            configured: Arc::new(Configured::open(config, "bundle".into(), clock.clone()).unwrap()),
+            rhythms: Arc::new(Rhythms::new(&config.assets)),
+            hold: Arc::default(),
+            log,
+            appender,
+            clock,
         };
-        assert_eq!(known(None, at(0)), (0, None, false), "a new box: all stands in the log");
-        configured.changed("pump-1".into(), "hash".into(), at(5));
-        assert_eq!(known(None, at(4)), (0, None, false), "killed before its first checkpoint");
-        assert_eq!(known(None, at(5)), (2, None, true));
-        assert_eq!(known(Some(b"junk"), at(5)), (2, None, true));
-        let checkpoint = Checkpoint { position: at(7), engine: Engine::empty(bundles.clone()).unwrap().snapshot() };
-        assert_eq!(known(Some(&postcard::to_stdvec(&checkpoint).unwrap()), at(5)), (0, Some(at(7)), false));
+        let bundles = Bundles::offered_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"));
+        let stop = Stop::default();
+        stop.request();
+        Inference { grace, ..Inference::new(config, bundles, links).unwrap() }.run(&stop).unwrap();
+        committing.join().unwrap().unwrap();
+        checkpoint::position_in(&config.buffer.dir).unwrap()
+    }
+
+    /// With a backlog of days, reading on to the end would outlast every supervisor's patience.
+    #[test]
+    fn a_stop_does_not_wait_for_the_end_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
+        config.buffer.dir = dir.path().to_owned();
+        let readings: Vec<Entry> = (0..READINGS).map(samples::reading).collect();
+        let stopped = start(&config, Duration::ZERO, &readings);
+        assert!((1..READINGS).contains(&stopped.seq), "{stopped}");
+        let further = start(&config, Duration::ZERO, &[]);
+        assert!(stopped < further, "it goes on from there: {stopped}, {further}");
+        assert_eq!(start(&config, GRACE, &[]), Position { ordinal: 1, seq: READINGS });
     }
 }

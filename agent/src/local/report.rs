@@ -9,7 +9,7 @@ use crate::{
     buffer::{BufferError, Gap, Log, LogSettings, Position, stored_cursors},
     clock::Clock,
     forward::stored_mark,
-    inference::stage::checkpoint_position,
+    inference::checkpoint,
     status::Status,
 };
 
@@ -141,7 +141,7 @@ impl BufferReport {
         let cursors = stored_cursors(&dir.join("cursors"))?;
         let settings = LogSettings::new(quota_bytes);
         let acked = stored_mark(dir)?;
-        let place = Place { log, settings, acked, status, clock, checkpoint: checkpoint_position(dir) };
+        let place = Place { log, settings, acked, status, clock, checkpoint: checkpoint::position_in(dir) };
         let lanes = LaneName::ALL.into_iter().map(|lane| place.lane(lane)).collect::<Result<_, _>>()?;
         let gaps = log.gaps().into_iter().filter(Gap::is_named).map(|gap| GapReport {
             lane: gap.lane,

@@ -10,7 +10,7 @@ use crate::{
         AlarmSettings, Asset, Bearing, Commissioning, Point, Waveform,
         file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
-    inference::stage::COLLECTED_MAX_BYTES,
+    inference::checkpoint::COLLECTED_MAX_BYTES,
     signal::{FEATURES, feature_unit},
     source::decode::lines::TIME_COLUMNS,
 };
