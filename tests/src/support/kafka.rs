@@ -23,7 +23,7 @@ use super::{Process, Proxy, free_port, in_clone, wait_for};
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-/// Longer than a broker takes to abort the transaction of an agent that was killed: until then its records hold up every reader.
+/// For the next record. Longer than a broker takes to abort the transaction of an agent that was killed: until then its records hold up every reader.
 const READ_WITHIN: Duration = Duration::from_secs(90);
 
 /// One node, broker and controller at once, with its data and its `broker.log` in a directory of its own. Stopped when dropped.
@@ -249,6 +249,24 @@ impl Kafka {
         self.consume(topic, "read_committed", |message| visit(&record(message)?))
     }
 
+    /// A question that can be asked often: how many records of `topic` stand behind the last stable offset, which are those of transactions that are
+    /// open, and what follows them.
+    ///
+    /// # Errors
+    /// When the topic does not exist; the question, when Kafka does not answer.
+    pub fn watch_open(&self, topic: &str) -> Result<impl Fn() -> Result<i64>> {
+        let (stable, all) = (self.consumer("read_committed")?, self.consumer("read_uncommitted")?);
+        let (topic, partitions) = (topic.to_owned(), partitions(&all, topic)?);
+        Ok(move || {
+            partitions.iter().try_fold(0, |open, partition| {
+                let end = |consumer: &BaseConsumer| anyhow::Ok(consumer.fetch_watermarks(&topic, *partition, ANSWERS_WITHIN)?.1);
+                // The stable end first: what ends in between is not open.
+                let stable = end(&stable)?;
+                Ok(open + end(&all)? - stable)
+            })
+        })
+    }
+
     fn read(&self, topic: &str, isolation: &str) -> Result<Vec<KafkaRecord>> {
         let mut records = Vec::new();
         self.consume(topic, isolation, |message| {
@@ -260,9 +278,7 @@ impl Kafka {
     }
 
     fn consume(&self, topic: &str, isolation: &str, mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<()> {
-        let mut config = client_config(&self.bootstrap());
-        config.set("group.id", "hark-tests").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-        let consumer: BaseConsumer = config.set("isolation.level", isolation).create().context("failed to create a consumer")?;
+        let consumer = self.consumer(isolation)?;
         let partitions = partitions(&consumer, topic)?;
         let mut assignment = TopicPartitionList::new();
         for partition in &partitions {
@@ -271,19 +287,21 @@ impl Kafka {
         consumer.assign(&assignment).with_context(|| format!("failed to assign {topic}"))?;
 
         let mut unfinished = partitions;
-        wait_for(&format!("the end of {topic}"), READ_WITHIN, || {
-            while let Some(event) = consumer.poll(Duration::from_millis(100)) {
-                match event {
-                    Ok(message) => take(&message)?,
-                    Err(KafkaError::PartitionEOF(partition)) => unfinished.retain(|waiting| *waiting != partition),
-                    Err(error) => return Err(error).with_context(|| format!("failed to read {topic}")),
-                }
-                if unfinished.is_empty() {
-                    break;
-                }
+        while !unfinished.is_empty() {
+            // Record by record: a long topic takes as long as records keep coming.
+            match wait_for(&format!("more of {topic}, or its end"), READ_WITHIN, || Ok(consumer.poll(Duration::from_millis(100))))? {
+                Ok(message) => take(&message)?,
+                Err(KafkaError::PartitionEOF(partition)) => unfinished.retain(|waiting| *waiting != partition),
+                Err(error) => return Err(error).with_context(|| format!("failed to read {topic}")),
             }
-            Ok(unfinished.is_empty().then_some(()))
-        })
+        }
+        Ok(())
+    }
+
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer> {
+        let mut config = client_config(&self.bootstrap());
+        config.set("group.id", "hark-tests").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("isolation.level", isolation).create().context("failed to create a consumer")
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
