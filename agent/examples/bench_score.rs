@@ -96,7 +96,7 @@ fn asset() -> Asset {
         stale_after: Duration::from_secs(5),
         // A prediction per row: the most work there is.
         predict_every: Duration::ZERO,
-        commissioning: Commissioning { rows: COMMISSIONING, held_back: 60 },
+        commissioning: Commissioning { rows: COMMISSIONING },
         alarm: AlarmSettings { on_delay: Duration::from_secs(15), off_delay: Duration::from_secs(60) },
         points: (0..POINTS).map(point).collect(),
         waveforms: Vec::new(),

@@ -11,11 +11,9 @@ use crate::brokers::Address;
 
 /// Between blocks of vibration, and between rows of the model.
 pub const BLOCK_EVERY: Duration = Duration::from_millis(200);
-/// Rows of normal running that the agent learns from.
+/// Rows of normal running that the agent learns from: seven working days of the changing machine, so that each fifth, which it is judged by in turn, knows
+/// its starts and stops.
 pub const COMMISSIONING_ROWS: usize = 175;
-/// Of those, the rows that set the limit: three working days of the changing machine, so that the limit knows its starts and stops. With two,
-/// the healthy machine alarmed for 1 of 160 seeds.
-pub const HELD_BACK_ROWS: usize = 75;
 /// Over the limit for so long is an alarm. A single outlier of an envelope line holds the smoothed score up for two seconds.
 pub const ALARM_AFTER: Duration = Duration::from_secs(3);
 /// Nominal speed of all three, 1/min.

@@ -1,7 +1,8 @@
 """Writes the bundle of Stage A: `model.onnx`, golden input and output, and `manifest.toml` with their hashes.
 
-Stage A scores one window of a machine: z-score, one-step ridge VAR residual, whitening, root mean square. The machine's weights are inputs of the
-graph (`share` is each point's part in the mean, one n-th), fitted on the gateway, so this file holds no data and is the same for all machines and any number of points n.
+Stage A scores one window of a machine: z-score, then in two channels one-step ridge VAR residual, whitening, power mean of order four. The machine's weights
+are inputs of the graph (`share` is each point's part in the mean, one n-th), fitted on the gateway, so this file holds no data and is the same for all machines
+and any number of points n.
 
     python models/stage-a/build.py            writes the bundle beside this file; a second run gives the same bytes
     python models/stage-a/build.py --check    exit 1 where the files differ from what would be written
@@ -21,7 +22,7 @@ import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
 NAME = "stage-a"
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 LAGS = 3
 OPSET = 17
 IR_VERSION = 8
@@ -35,9 +36,32 @@ INPUTS = [
     ("regression", ["history", "n"]),
     ("bias", ["n"]),
     ("whitening", ["n", "n"]),
+    ("slow_regression", ["history", "n"]),
+    ("slow_bias", ["n"]),
+    ("slow_whitening", ["n", "n"]),
     ("share", ["n", 1]),
 ]
-OUTPUTS = [("whitened", [1, "n"]), ("squared", [1, "n"]), ("score", [1, 1])]
+OUTPUTS = [("squared", [1, "n"]), ("score", [1, 1]), ("slow_squared", [1, "n"]), ("slow_score", [1, 1])]
+
+
+def channel(prefix: str) -> list[onnx.NodeProto]:
+    """From the z-scores of a window to the residual's squares and their score."""
+
+    def node(operator: str, inputs: list[str], output: str) -> onnx.NodeProto:
+        return helper.make_node(operator, inputs, [prefix + output])
+
+    return [
+        node("MatMul", ["past_row", prefix + "regression"], "explained"),
+        node("Add", [prefix + "explained", prefix + "bias"], "predicted"),
+        node("Sub", ["present", prefix + "predicted"], "residual"),
+        node("MatMul", [prefix + "residual", prefix + "whitening"], "whitened"),
+        node("Mul", [prefix + "whitened", prefix + "whitened"], "squared"),
+        node("Mul", [prefix + "squared", prefix + "squared"], "fourth"),
+        # Not ReduceMean: the runtime (0.23.9) fuses a square and its mean into one float32 operator, and the score would keep seven digits.
+        node("MatMul", [prefix + "fourth", "share"], "mean_fourth"),
+        node("Sqrt", [prefix + "mean_fourth"], "mean_square"),
+        node("Sqrt", [prefix + "mean_square"], "score"),
+    ]
 
 
 def graph() -> onnx.ModelProto:
@@ -59,14 +83,8 @@ def graph() -> onnx.ModelProto:
         helper.make_node("Slice", ["z", "first", "last", "rows"], ["past"]),
         helper.make_node("Slice", ["z", "last", "end", "rows"], ["present"]),
         helper.make_node("Reshape", ["past", "one_row"], ["past_row"]),
-        helper.make_node("MatMul", ["past_row", "regression"], ["explained"]),
-        helper.make_node("Add", ["explained", "bias"], ["predicted"]),
-        helper.make_node("Sub", ["present", "predicted"], ["residual"]),
-        helper.make_node("MatMul", ["residual", "whitening"], ["whitened"]),
-        helper.make_node("Mul", ["whitened", "whitened"], ["squared"]),
-        # Not ReduceMean: the runtime (0.23.9) fuses a square and its mean into one float32 operator, and the score would keep seven digits.
-        helper.make_node("MatMul", ["squared", "share"], ["mean_square"]),
-        helper.make_node("Sqrt", ["mean_square"], ["score"]),
+        *channel(""),
+        *channel("slow_"),
     ]
 
     def infos(of: list[tuple[str, list]]) -> list[onnx.ValueInfoProto]:
@@ -92,14 +110,19 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "regression": dyadic(LAGS * n, n, 11, 17) / 4,
         "bias": dyadic(1, n, 3, 7)[0],
         "whitening": dyadic(n, n, 5, 13) + 2 * np.eye(n),
+        "slow_regression": dyadic(LAGS * n, n, 3, 19) / 4,
+        "slow_bias": dyadic(1, n, 5, 7)[0],
+        "slow_whitening": dyadic(n, n, 7, 13) + 2 * np.eye(n),
         "share": np.array([[0.25], [0.5], [0.25]]),
     }
     z = (inputs["window"] - inputs["mean"]) * inputs["inv_std"]
-    residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs["regression"] + inputs["bias"])
-    whitened = residual @ inputs["whitening"]
-    squared = whitened * whitened
-    score = np.array([[math.sqrt(math.fsum((squared @ inputs["share"])[0]))]])
-    return inputs, {"whitened": whitened, "squared": squared, "score": score}
+    outputs = {}
+    for prefix in ("", "slow_"):
+        residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs[prefix + "regression"] + inputs[prefix + "bias"])
+        squared = (residual @ inputs[prefix + "whitening"]) ** 2
+        outputs[prefix + "squared"] = squared
+        outputs[prefix + "score"] = np.array([[math.sqrt(math.sqrt(math.fsum((squared**2 @ inputs["share"])[0])))]])
+    return inputs, outputs
 
 
 def as_text(tensors: dict[str, np.ndarray]) -> bytes:
@@ -124,7 +147,7 @@ schema = 1
 name = "{NAME}"
 version = "{VERSION}"
 role = "anomaly"
-about = "z-score, ridge VAR({LAGS}) one-step residual, whitening, root mean square; the weights of a machine are inputs, fitted on its gateway"
+about = "z-score, ridge VAR({LAGS}) one-step residuals in a fast and a slow channel, whitening, power mean; the weights of a machine are inputs, fitted on its gateway"
 element = "float64"
 lags = {LAGS}
 opset = {OPSET}

@@ -105,7 +105,7 @@ fn faketime() -> Result<String> {
 
 fn asset_text(id: &str, grid: &str, stale_after: &str) -> String {
     format!(
-        "id = \"{id}\"\ngrid = \"{grid}\"\nstale_after = \"{stale_after}\"\npredict_every = \"500ms\"\n\n[commissioning]\nrows = 140\nheld_back = 30\n\n\
+        "id = \"{id}\"\ngrid = \"{grid}\"\nstale_after = \"{stale_after}\"\npredict_every = \"500ms\"\n\n[commissioning]\nrows = 140\n\n\
          [alarm]\non_delay = \"500ms\"\noff_delay = \"2s\"\n\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\n\n[[point]]\nid = \"pressure\"\nunit = \"bar\"\n"
     )
 }

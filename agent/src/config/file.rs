@@ -213,13 +213,12 @@ pub(super) struct AssetFile {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CommissioningTable {
     pub(super) rows: usize,
-    pub(super) held_back: Option<usize>,
 }
 
 impl Default for CommissioningTable {
     fn default() -> Self {
         // A day at one row a second.
-        Self { rows: 86_400, held_back: None }
+        Self { rows: 86_400 }
     }
 }
 

@@ -306,16 +306,6 @@ pub struct Asset {
 pub struct Commissioning {
     /// Rows of normal running to collect in all.
     pub rows: usize,
-    /// The last of them, kept from the fit to set the limit.
-    pub held_back: usize,
-}
-
-impl Commissioning {
-    /// The same part held back of another number of rows.
-    pub fn scaled_to(self, rows: usize) -> Self {
-        let part = self.held_back as f64 / self.rows.max(1) as f64;
-        Self { rows, held_back: (part * rows as f64).round() as usize }
-    }
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

@@ -9,7 +9,7 @@ use super::{
     alarm::AlarmTimer,
     baseline::{self, Collected, Fit, Refusal, Weights},
     grid::{Grid, Row},
-    limit::{self, Smoothed},
+    limit::{self, LIMIT, Smoothed},
     model::ModelError,
     stage_a::{Prepared, StageA},
     window::{FullRow, Window},
@@ -36,7 +36,6 @@ pub(super) enum Stage {
 pub(super) struct Scoring {
     pub(super) baseline_id: Name,
     pub(super) weights: Weights,
-    pub(super) limit: f64,
     pub(super) score_median: f64,
     pub(super) smoothed: Smoothed,
 }
@@ -173,7 +172,7 @@ impl AssetState {
                 rows.push(&values, continues);
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
                 if rows.len() >= settings.rows {
-                    completed = self.commission(settings, stage_a.lags());
+                    completed = self.commission(stage_a.lags());
                 }
             }
             Stage::Scoring(scoring) => match self.window.values() {
@@ -188,9 +187,9 @@ impl AssetState {
                     }
                     Ok(scored) => {
                         counters.rows_scored += 1;
-                        let score = scoring.smoothed.push(scored.score, &scored.squared);
+                        let score = scoring.smoothed.push(&scored.fast, &scored.slow);
                         verdict.score = Some(score);
-                        verdict.above = limit::is_above(verdict.above, score, scoring.limit);
+                        verdict.above = limit::is_above(verdict.above, score, LIMIT, scoring.score_median);
                         verdict.shares = scoring.smoothed.top_shares();
                     }
                 },
@@ -212,12 +211,11 @@ impl AssetState {
         self.conclude(Verdict { reason, ..self.unscored(ts) });
     }
 
-    /// Ends commissioning with the rows collected so far, the configured part of them held back. `None` where it is over already.
-    pub(super) fn commission(&mut self, settings: config::Commissioning, lags: usize) -> Option<Commissioned> {
+    /// Ends commissioning with the rows collected so far. `None` where it is over already.
+    pub(super) fn commission(&mut self, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning { rows, range } = &self.stage else { return None };
         let count = rows.len();
-        let held_back = settings.scaled_to(count).held_back;
-        let fit = match (range, baseline::fit(rows, held_back, lags)) {
+        let fit = match (range, baseline::fit(rows, lags)) {
             (Some(range), Ok(fit)) => Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range },
             (None, Ok(_)) => return None,
             (_, Err(refusal)) => Commissioned::Refused { refusal, rows: count },
@@ -228,7 +226,6 @@ impl AssetState {
                 // The caller names the baseline once it knows the input that completed it.
                 baseline_id: Name::from(""),
                 weights: fit.weights.clone(),
-                limit: fit.limit,
                 score_median: fit.score_median,
                 smoothed: fit.smoothed.clone(),
             })),

@@ -41,7 +41,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(stale_s),
         predict_every: Duration::from_secs(2),
-        commissioning: config::Commissioning { rows: 60, held_back: 20 },
+        commissioning: config::Commissioning { rows: 60 },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
         points: ["a", "b", "c"].iter().map(point).collect(),
         waveforms: Vec::new(),

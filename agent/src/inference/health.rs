@@ -1,9 +1,9 @@
 //! Health, 0 to 100: how far the machine is from its commissioned state.
 
-/// Health by the anomaly scale: 100 at the median score of the held-back commissioning rows, 50 at the limit, linear, within 0 and 100.
+/// Health by the anomaly scale: 100 at the median score of commissioning rows that the fit had not seen, 50 at the limit, linear, within 0 and 100.
 pub(super) fn from_score(score: f64, median: f64, limit: f64) -> f64 {
     let span = limit - median;
-    // The limit is at least 1.25 times the median and above 0, so the span is positive wherever a baseline was accepted.
+    // The limit is at least 1.15 times the median and above 0, so the span is positive wherever a baseline was accepted.
     (100.0 - 50.0 * (score - median) / span).clamp(0.0, 100.0)
 }
 

@@ -1,93 +1,164 @@
-//! The score over time: smoothing, limit, hysteresis, and the anomaly scale that compares machines.
+//! The score over time: two channels with smoothing, hysteresis, and the anomaly scale that compares machines.
 use serde::{Deserialize, Serialize};
 
-/// Weight of the newest value in the smoothed score (EWMA).
-pub(super) const SMOOTHING: f64 = 0.1;
-/// The limit is so many times the largest smoothed score of the held-back normal rows: measured best for short records.
-pub(super) const LIMIT_FACTOR: f64 = 1.25;
-/// A score that was over its limit counts as back only below this part of it.
-pub(super) const HYSTERESIS: f64 = 0.8;
+/// The limit of every score: the channels are scaled so that each is 1 at its own.
+pub(super) const LIMIT: f64 = 1.0;
 
-/// Exponentially weighted mean of score and of each point's squared whitened residual. Starts at the first value.
+/// How a channel looks at a machine. All numbers were chosen once, on the development files of SKAB and the Tennessee Eastman process together
+/// (`models/README.md`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Channel {
+    /// The weights are drawn to a point's own last value, so what drifts is followed; else to zero, so that it is seen.
+    pub(super) follows: bool,
+    /// Weight of the newest value in the smoothed score (EWMA).
+    pub(super) smoothing: f64,
+    /// The limit is so many times the largest smoothed score of normal rows that the fit had not seen.
+    pub(super) factor: f64,
+}
+
+/// Sees sudden changes.
+pub(super) const FAST: Channel = Channel { follows: true, smoothing: 0.1, factor: 1.15 };
+/// Sees what stays away from its level.
+pub(super) const SLOW: Channel = Channel { follows: false, smoothing: 0.05, factor: 1.5 };
+
+impl Channel {
+    /// Follows `value`, from the first one on.
+    pub(super) fn smooth(self, smoothed: &mut Option<f64>, value: f64) -> f64 {
+        let next = smoothed.map_or(value, |before| before + self.smoothing * (value - before));
+        *smoothed = Some(next);
+        next
+    }
+}
+
+/// What a channel of the graph says about one row.
+#[derive(Clone, Debug)]
+pub(super) struct Residual {
+    /// [`power_mean`] of the whitened residuals, over the channel's limit.
+    pub(super) score: f64,
+    /// Squared whitened residual per point.
+    pub(super) squared: Vec<f64>,
+}
+
+/// The fourth root of the mean fourth power, from squares: between the root mean square, in which a fault of one sensor among many drowns, and the
+/// largest one, which is all noise.
+pub(super) fn power_mean(squared: &[f64]) -> f64 {
+    (squared.iter().map(|square| square * square).sum::<f64>() / squared.len() as f64).sqrt().sqrt()
+}
+
+/// The smoothed scores of both channels and the smoothed parts of their points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Smoothed {
+    fast: Course,
+    slow: Course,
+}
+
+/// Exponentially weighted mean of a channel's score and of each point's squared whitened residual. Starts at the first value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Course {
     score: Option<f64>,
     parts: Vec<f64>,
 }
 
 impl Smoothed {
-    /// Takes the raw score of a row and its parts, one per point; gives the smoothed score.
-    pub(super) fn push(&mut self, score: f64, parts: &[f64]) -> f64 {
-        let Some(before) = self.score else {
-            self.score = Some(score);
-            self.parts = parts.to_vec();
-            return score;
-        };
-        for (smooth, part) in self.parts.iter_mut().zip(parts) {
-            *smooth += SMOOTHING * (part - *smooth);
-        }
-        let score = before + SMOOTHING * (score - before);
-        self.score = Some(score);
-        score
+    /// Takes a row; gives the larger smoothed score.
+    pub(super) fn push(&mut self, fast: &Residual, slow: &Residual) -> f64 {
+        self.fast.push(FAST, fast).max(self.slow.push(SLOW, slow))
     }
 
-    /// The three largest shares with the index of their points, largest first; empty while nothing contributes.
+    /// The larger smoothed score.
+    #[cfg(test)]
+    pub(super) fn score(&self) -> Option<f64> {
+        self.leading().score
+    }
+
+    /// Of the channel that has it, the three largest shares with the index of their points, largest first; empty while nothing contributes.
     pub(super) fn top_shares(&self) -> Vec<(usize, f64)> {
-        let total: f64 = self.parts.iter().sum();
+        let parts = &self.leading().parts;
+        let total: f64 = parts.iter().sum();
         if total.is_nan() || total <= 0.0 {
             return Vec::new();
         }
-        let mut shares: Vec<(usize, f64)> = self.parts.iter().map(|part| part / total).enumerate().collect();
+        let mut shares: Vec<(usize, f64)> = parts.iter().map(|part| part / total).enumerate().collect();
         // The index breaks ties, so that equal shares come in the same order in every run.
         shares.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         shares.truncate(3);
         shares
     }
+
+    fn leading(&self) -> &Course {
+        if self.slow.score > self.fast.score { &self.slow } else { &self.fast }
+    }
 }
 
-/// Whether `score` is over `limit`, given whether it `was`: on above the limit, off below 80 % of it.
-pub(super) fn is_above(was: bool, score: f64, limit: f64) -> bool {
-    if was { score >= HYSTERESIS * limit } else { score > limit }
+impl Course {
+    fn push(&mut self, channel: Channel, residual: &Residual) -> f64 {
+        if self.score.is_none() {
+            self.parts.clone_from(&residual.squared);
+        }
+        for (smooth, part) in self.parts.iter_mut().zip(&residual.squared) {
+            *smooth += channel.smoothing * (part - *smooth);
+        }
+        channel.smooth(&mut self.score, residual.score)
+    }
 }
 
-/// 0 to 1, 0.5 at the limit: `1 - exp(-ln 2 * score / limit)`. Comparable between machines, unlike the score itself.
+/// Whether `score` is over `limit`, given whether it `was`: on above the limit, off below the middle between it and the `median` of normal rows.
+pub(super) fn is_above(was: bool, score: f64, limit: f64, median: f64) -> bool {
+    if was { score >= f64::midpoint(limit, median) } else { score > limit }
+}
+
+/// 0 to 1, 0.5 at the limit. Unlike an exponential it still tells large scores apart.
 pub(super) fn anomaly(score: f64, limit: f64) -> f64 {
-    1.0 - (-std::f64::consts::LN_2 * score / limit).exp()
+    score / (score + limit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn residual(score: f64, squared: &[f64]) -> Residual {
+        Residual { score, squared: squared.to_vec() }
+    }
+
     #[test]
-    fn smoothing_starts_at_the_first_value_and_follows_by_a_tenth() {
+    fn smoothing_starts_at_the_first_value_and_the_larger_channel_counts() {
         let mut smoothed = Smoothed::default();
-        assert_eq!(smoothed.push(2.0, &[1.0, 3.0]), 2.0);
-        assert!((smoothed.push(3.0, &[1.0, 13.0]) - 2.1).abs() < 1e-12);
+        assert_eq!(smoothed.push(&residual(2.0, &[1.0, 3.0]), &residual(1.0, &[5.0, 5.0])), 2.0);
+        let score = smoothed.push(&residual(3.0, &[1.0, 13.0]), &residual(1.0, &[5.0, 5.0]));
+        assert!((score - 2.1).abs() < 1e-12);
         assert_eq!(smoothed.top_shares(), vec![(1, 0.8), (0, 0.2)]);
+        let score = smoothed.push(&residual(2.0, &[1.0, 3.0]), &residual(41.0, &[5.0, 5.0]));
+        assert!((score - 3.0).abs() < 1e-12, "{score}");
+        assert_eq!(smoothed.top_shares(), vec![(0, 0.5), (1, 0.5)]);
     }
 
     #[test]
     fn only_the_three_largest_shares_are_named_and_ties_keep_their_order() {
         let mut smoothed = Smoothed::default();
-        smoothed.push(1.0, &[1.0, 2.0, 1.0, 4.0]);
+        smoothed.push(&residual(1.0, &[1.0, 2.0, 1.0, 4.0]), &residual(0.0, &[0.0; 4]));
         assert_eq!(smoothed.top_shares(), vec![(3, 0.5), (1, 0.25), (0, 0.125)]);
         assert_eq!(Smoothed::default().top_shares(), vec![]);
     }
 
     #[test]
-    fn hysteresis_switches_at_the_limit_and_at_eighty_percent() {
+    fn the_power_mean_lies_between_root_mean_square_and_maximum() {
+        assert_eq!(power_mean(&[4.0; 5]), 2.0);
+        let score = power_mean(&[16.0, 0.0, 0.0, 0.0]);
+        assert!((score - 4.0 / f64::sqrt(2.0)).abs() < 1e-12, "{score}: the root mean square is 2, the maximum 4");
+    }
+
+    #[test]
+    fn hysteresis_switches_at_the_limit_and_halfway_to_the_median() {
         for (was, score, now) in
             [(false, 1.0, false), (false, 1.001, true), (true, 0.9, true), (true, 0.8, true), (true, 0.799, false), (false, 0.9, false)]
         {
-            assert_eq!(is_above(was, score, 1.0), now, "{was} {score}");
+            assert_eq!(is_above(was, score, 1.0, 0.6), now, "{was} {score}");
         }
     }
 
     #[test]
     fn anomaly_is_a_half_at_the_limit() {
-        assert!((anomaly(3.0, 3.0) - 0.5).abs() < 1e-15);
-        assert_eq!(anomaly(0.0, 3.0), 0.0);
-        assert!(anomaly(300.0, 3.0) <= 1.0);
+        assert_eq!([anomaly(0.0, 3.0), anomaly(3.0, 3.0)], [0.0, 0.5]);
+        assert!(anomaly(300.0, 3.0) < anomaly(3_000.0, 3.0) && anomaly(3_000.0, 3.0) < 1.0);
     }
 }

@@ -24,6 +24,7 @@ mod grid;
 mod health;
 mod limit;
 mod model;
+mod regression;
 mod report;
 mod run;
 pub mod stage;

@@ -11,6 +11,7 @@ use super::{
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
     health,
+    limit::LIMIT,
 };
 use crate::config;
 
@@ -51,7 +52,7 @@ pub(super) fn health_of(state: &AssetState) -> (Option<f64>, Name) {
     }
     let Some(verdict) = &state.verdict else { return (None, "no_reading".into()) };
     match (verdict.score, state.scoring()) {
-        (Some(score), Some(scoring)) => (Some(health::from_score(score, scoring.score_median, scoring.limit)), "anomaly".into()),
+        (Some(score), Some(scoring)) => (Some(health::from_score(score, scoring.score_median, LIMIT)), "anomaly".into()),
         _ => (None, reason_word(verdict.reason).into()),
     }
 }
@@ -86,7 +87,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         regime: None,
         score: verdict.score,
         score_max: state.score_max,
-        limit: scoring.map(|scoring| scoring.limit),
+        limit: scoring.map(|_| LIMIT),
         above: verdict.above,
         alarm: state.alarm.is_active(),
         health,
@@ -140,7 +141,7 @@ pub(super) fn alarm(state: &AssetState, change: Change, asset: &config::Asset, m
         since: change.since.to_string().into(),
         point: None,
         value: verdict.and_then(|verdict| verdict.score),
-        limit: scoring.map(|scoring| scoring.limit),
+        limit: scoring.map(|_| LIMIT),
         unit: Some("1".into()),
         zone: None,
         failure_mode: None,
@@ -182,8 +183,7 @@ fn advice(named: &[&str]) -> String {
 
 /// The event of an accepted commissioning.
 pub(super) fn accepted(fit: &Fit, baseline_id: &Name, rows: usize, actor: Option<Name>, scored: &[Name]) -> Event {
-    let held_back = rows - fit.rows_fitted;
-    let mut text = format!("commissioned on {} rows, limit {:.4} from {held_back} more", fit.rows_fitted, fit.limit);
+    let mut text = format!("commissioned on {rows} rows, on the median at {:.0} % of the limit", 100.0 * fit.score_median / LIMIT);
     if let Some(remark) = remarks(fit, scored) {
         text.push_str("; ");
         text.push_str(&remark);
@@ -194,7 +194,7 @@ pub(super) fn accepted(fit: &Fit, baseline_id: &Name, rows: usize, actor: Option
         actor,
         result: Some("success".into()),
         count: Some(rows as u64),
-        detail_json: Some(json!({ "baseline_id": **baseline_id, "limit": fit.limit, "score_median": fit.score_median }).to_string().into()),
+        detail_json: Some(json!({ "baseline_id": **baseline_id, "limit": LIMIT, "score_median": fit.score_median }).to_string().into()),
         ..Event::new(EventKind::Commissioning)
     }
 }
@@ -239,11 +239,11 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         verdict: if remarks.is_some() { "accepted_with_remarks" } else { "accepted" }.into(),
         remarks: remarks.map(Into::into),
         accepted_by: Some(actor.unwrap_or_else(|| "policy".into())),
-        rows: fit.rows_fitted as u64,
-        rows_held_back: (rows - fit.rows_fitted) as u64,
+        rows: rows as u64,
+        rows_held_back: fit.windows as u64,
         input_from: inputs.from.unwrap_or_else(|| "".into()),
         input_to: inputs.to.unwrap_or_else(|| "".into()),
-        limit: fit.limit,
+        limit: LIMIT,
         score_median: fit.score_median,
         points_json: json!(scored.iter().map(|id| &**id).collect::<Vec<&str>>()).to_string().into(),
         weights_json: weights_json(&fit.weights).into(),
@@ -252,8 +252,12 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
 }
 
 fn weights_json(weights: &Weights) -> String {
-    let Weights { mean, inv_std, regression, bias, whitening, .. } = weights;
-    json!({ "mean": mean, "inv_std": inv_std, "regression": regression, "bias": bias, "whitening": whitening }).to_string()
+    let Weights { mean, inv_std, fast, slow, .. } = weights;
+    json!({
+        "mean": mean, "inv_std": inv_std, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,
+        "slow_regression": slow.regression, "slow_bias": slow.bias, "slow_whitening": slow.whitening,
+    })
+    .to_string()
 }
 
 /// The body of `hark.assets.v1` at `now`.

@@ -114,7 +114,7 @@ impl AssetRun {
                 Ok(())
             }
             Some("commissioning_accepted") => {
-                let commissioned = self.state.commission(self.config.commissioning, shared.stage_a.lags());
+                let commissioned = self.state.commission(shared.stage_a.lags());
                 let commissioned = commissioned.ok_or("the asset is not being commissioned, or has no usable row")?;
                 let refused = matches!(commissioned, Commissioned::Refused { .. });
                 self.commissioned(commissioned, event.actor.clone(), shared, emit);

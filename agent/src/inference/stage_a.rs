@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use super::{
     baseline::Weights,
     bundle::{Bundle, BundleError},
+    limit::Residual,
     model::{Input, ModelError, Plan},
 };
 
 /// Names of the graph's inputs in the order in which [`StageA::score`] gives them.
-const INPUTS: [&str; 7] = ["window", "mean", "inv_std", "regression", "bias", "whitening", "share"];
+const INPUTS: [&str; 10] =
+    ["window", "mean", "inv_std", "regression", "bias", "whitening", "slow_regression", "slow_bias", "slow_whitening", "share"];
 /// Names of its outputs, in the order in which it takes them.
-const OUTPUTS: [&str; 3] = ["whitened", "squared", "score"];
+const OUTPUTS: [&str; 4] = ["squared", "score", "slow_squared", "slow_score"];
 
 /// A loaded Stage A bundle.
 #[derive(Debug)]
@@ -23,16 +25,14 @@ pub(super) struct StageA {
 #[derive(Debug)]
 pub(super) struct Prepared {
     points: usize,
-    weights: [Input; 6],
+    weights: [Input; 9],
 }
 
 /// What the graph says about one window.
 #[derive(Debug)]
 pub(super) struct Scored {
-    /// Root mean square of the whitened residual of the newest row.
-    pub score: f64,
-    /// Squared whitened residual per point.
-    pub squared: Vec<f64>,
+    pub(super) fast: Residual,
+    pub(super) slow: Residual,
 }
 
 impl StageA {
@@ -67,9 +67,12 @@ impl StageA {
         let weights = [
             Input::new(&[n], &weights.mean)?,
             Input::new(&[n], &weights.inv_std)?,
-            Input::new(&[lags * n, n], &weights.regression)?,
-            Input::new(&[n], &weights.bias)?,
-            Input::new(&[n, n], &weights.whitening)?,
+            Input::new(&[lags * n, n], &weights.fast.regression)?,
+            Input::new(&[n], &weights.fast.bias)?,
+            Input::new(&[n, n], &weights.fast.whitening)?,
+            Input::new(&[lags * n, n], &weights.slow.regression)?,
+            Input::new(&[n], &weights.slow.bias)?,
+            Input::new(&[n, n], &weights.slow.whitening)?,
             Input::new(&[n, 1], &vec![1.0 / n as f64; n])?,
         ];
         Ok(Prepared { points: n, weights })
@@ -81,11 +84,15 @@ impl StageA {
         let missing = || ModelError::Runtime(format!("there is no plan for {} points", prepared.points));
         let plan = self.plans.get_mut(&prepared.points).ok_or_else(missing)?;
         let window = Input::new(&[rows, prepared.points], window)?;
-        let [mean, inv_std, regression, bias, whitening, share] = &prepared.weights;
-        let outputs = plan.run(&[&window, mean, inv_std, regression, bias, whitening, share])?;
-        let [_, squared, score] = <[Vec<f64>; 3]>::try_from(outputs).map_err(|_| ModelError::Runtime("three outputs expected".to_owned()))?;
-        let score = score.first().copied().ok_or(ModelError::Runtime("the score is empty".to_owned()))?;
-        Ok(Scored { score, squared })
+        let inputs: Vec<&Input> = std::iter::once(&window).chain(&prepared.weights).collect();
+        let outputs = plan.run(&inputs)?;
+        let [squared, score, slow_squared, slow_score] =
+            <[Vec<f64>; 4]>::try_from(outputs).map_err(|_| ModelError::Runtime("four outputs expected".to_owned()))?;
+        let residual = |score: Vec<f64>, squared| match score.first() {
+            Some(&score) => Ok(Residual { score, squared }),
+            None => Err(ModelError::Runtime("the score is empty".to_owned())),
+        };
+        Ok(Scored { fast: residual(score, squared)?, slow: residual(slow_score, slow_squared)? })
     }
 }
 
@@ -94,7 +101,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::inference::baseline::{Collected, fit, tests::Noise};
+    use crate::inference::baseline::{ChannelWeights, Collected, fit, tests::Noise};
     use crate::inference::limit::Smoothed;
 
     fn stage_a() -> StageA {
@@ -115,7 +122,7 @@ mod tests {
         for (row, values) in values.iter().enumerate() {
             collected.push(values, row > 0);
         }
-        let fit = fit(&collected, 60, 3).unwrap();
+        let fit = fit(&collected, 3).unwrap();
 
         let mut stage = stage_a();
         stage.plan_for(points).unwrap();
@@ -123,11 +130,10 @@ mod tests {
         let (mut smoothed, mut last) = (Smoothed::default(), 0.0);
         for end in 4..=rows {
             let scored = stage.score(&values[end - 4..end].concat(), &prepared).unwrap();
-            last = smoothed.push(scored.score, &scored.squared);
+            last = smoothed.push(&scored.fast, &scored.slow);
         }
         let shares = |s: &Smoothed| s.top_shares();
-        let mut expected = fit.smoothed.clone();
-        let difference = (expected.push(last, &[]) - last).abs();
+        let difference = (fit.smoothed.score().unwrap() - last).abs();
         assert!(difference < 1e-9 * last, "{difference}");
         for ((a, share_a), (b, share_b)) in shares(&smoothed).into_iter().zip(shares(&fit.smoothed)) {
             assert!(a == b && (share_a - share_b).abs() < 1e-9);
@@ -138,10 +144,11 @@ mod tests {
     fn a_window_that_overflows_is_an_error_and_the_next_one_is_scored() {
         let mut stage = stage_a();
         stage.plan_for(1).unwrap();
-        let weights = Weights { points: 1, mean: vec![0.0], inv_std: vec![1.0], regression: vec![0.0; 3], bias: vec![0.0], whitening: vec![1.0] };
+        let channel = ChannelWeights { regression: vec![0.0; 3], bias: vec![0.0], whitening: vec![1.0] };
+        let weights = Weights { points: 1, mean: vec![0.0], inv_std: vec![1.0], fast: channel.clone(), slow: channel };
         let prepared = stage.prepare(&weights).unwrap();
-        assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(1))));
+        assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(_))));
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0], &prepared), Err(ModelError::Shape { actual: 3, expected: 4 })));
-        assert_eq!(stage.score(&[0.0, 0.0, 0.0, -2.0], &prepared).unwrap().score, 2.0);
+        assert_eq!(stage.score(&[0.0, 0.0, 0.0, -2.0], &prepared).unwrap().slow.score, 2.0);
     }
 }

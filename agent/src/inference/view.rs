@@ -56,7 +56,7 @@ impl AssetView {
         let scoring = state.scoring();
         let (health, health_reason) = report::health_of(state);
         let score = verdict.and_then(|verdict| verdict.score);
-        let limit = scoring.map(|scoring| scoring.limit);
+        let limit = scoring.map(|_| limit::LIMIT);
         let point = |index: usize| state.scored.get(index).cloned();
         let shares = verdict.map_or(&[][..], |verdict| &verdict.shares);
         Self {

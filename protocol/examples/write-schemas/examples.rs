@@ -241,13 +241,13 @@ pub(crate) fn baseline() -> CompactedRecord<Baseline> {
         remarks: Some("ran at one speed only".into()),
         accepted_by: Some("policy".into()),
         rows: 20_160,
-        rows_held_back: 5_040,
+        rows_held_back: 20_157,
         input_from: format!("{PREVIOUS_INCARNATION}/8193").into(),
         input_to: format!("{PREVIOUS_INCARNATION}/310433").into(),
-        limit: 22.5,
-        score_median: 4.75,
+        limit: 1.0,
+        score_median: 0.61,
         points_json: r#"["de-h.v_rms","de-temp"]"#.into(),
-        weights_json: r#"{"mean":[2.1,48.3],"inv_std":[3.125,0.244],"regression":[0.11,0.0,0.01,0.17,0.19,0.01,0.0,0.28,0.41,0.02,0.03,0.52],"bias":[0.002,-0.001],"whitening":[1.42,-0.08,-0.08,1.13]}"#.into(),
+        weights_json: r#"{"mean":[2.1,48.3],"inv_std":[3.125,0.244],"regression":[0.11,0.0,0.01,0.17,0.19,0.01,0.0,0.28,0.41,0.02,0.03,0.52],"bias":[0.002,-0.001],"whitening":[0.84,-0.05,-0.05,0.67],"slow_regression":[0.1,0.0,0.02,0.15,0.17,0.01,0.01,0.25,0.4,0.02,0.03,0.5],"slow_bias":[0.002,-0.001],"slow_whitening":[0.61,-0.04,-0.04,0.49]}"#.into(),
         range_json: r#"{"de-h.v_rms":[0.9,4.2],"de-temp":[31.0,62.5]}"#.into(),
     };
     compacted("baselines.v1", &format!("{ASSET}/{BASELINE}"), Some(ASSET), baseline)

@@ -23,9 +23,9 @@ pub struct Baseline {
     pub remarks: Option<Name>,
     /// Who or what accepted it.
     pub accepted_by: Option<Name>,
-    /// Rows that the weights were fitted on.
+    /// Rows of commissioning.
     pub rows: u64,
-    /// Rows held back for the limit.
+    /// Rows that were scored by a fit which had not seen them, for the limit.
     pub rows_held_back: u64,
     /// First record of the inputs lane: `inc/seq`.
     pub input_from: Name,
@@ -33,7 +33,7 @@ pub struct Baseline {
     pub input_to: Name,
     /// Limit of the score.
     pub limit: f64,
-    /// Median score of the held-back rows.
+    /// Their median score.
     pub score_median: f64,
     /// Points in the order of the weights, a JSON array of texts.
     pub points_json: Name,

@@ -51,7 +51,7 @@ impl TestBench {
         let kafka = Kafka::start(&path.join("kafka"))?;
         kafka.create_topics(PREFIX)?;
         let mosquitto = Mosquitto::start(&path.join("mosquitto"), Settings::Plant)?;
-        let assets = [("pump-1".to_owned(), format!("{PUMP}\n[commissioning]\nrows = {COMMISSIONING_ROWS}\nheld_back = 30\n"))];
+        let assets = [("pump-1".to_owned(), format!("{PUMP}\n[commissioning]\nrows = {COMMISSIONING_ROWS}\n"))];
         let agent = Agent::configure(program, &path.join("agent"), "gw-test", &tables(&kafka.bootstrap(), mosquitto.port()), &assets)?;
         Ok(Self { agent, kafka, mosquitto, dir })
     }

@@ -75,7 +75,7 @@ impl Recording {
     /// busy machine pauses, and silence is no row of the file.
     pub fn asset_file(&self, id: &str) -> String {
         let mut text = format!(
-            "id = \"{id}\"\ngrid = \"1s\"\nstale_after = \"10m\"\npredict_every = \"0s\"\n\n[commissioning]\nrows = 400\nheld_back = 60\n\n[alarm]\non_delay = \"5s\"\noff_delay = \"10s\"\n"
+            "id = \"{id}\"\ngrid = \"1s\"\nstale_after = \"10m\"\npredict_every = \"0s\"\n\n[commissioning]\nrows = 400\n\n[alarm]\non_delay = \"5s\"\noff_delay = \"10s\"\n"
         );
         for (index, column) in self.columns.iter().enumerate() {
             text.push_str(&format!("\n[[point]]\nid = \"p{index}\"\nunit = \"1\"\ncolumn = \"{column}\"\n"));

@@ -31,7 +31,7 @@ fn config() -> Config {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(5),
         predict_every: Duration::from_secs(30),
-        commissioning: Commissioning { rows: 1000, held_back: 200 },
+        commissioning: Commissioning { rows: 1000 },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO },
         points: vec![point("flow", Some("Flow rate")), point("pressure", None)],
         waveforms: Vec::new(),

@@ -18,6 +18,8 @@ use crate::{
 const GRID: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
 /// The slowest of readings, a person's round, comes once a month.
 const STALE_AFTER_MOST: Duration = Duration::from_secs(31 * DAY.as_secs());
+/// Fewer rows say nothing of how far a score strays.
+const ROWS_LEAST: usize = 130;
 const UP_TO_A_DAY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 
 pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
@@ -40,9 +42,8 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     refuse_clashes(&points, &waveforms, faults);
     waveforms.iter().for_each(|waveform| check_speed_point(waveform, &points, faults));
     let rows = raw.commissioning.rows;
-    let held_back = raw.commissioning.held_back.unwrap_or(rows * 15 / 100);
-    if held_back < 30 || rows < held_back + 100 {
-        faults.add("commissioning", format!("{rows} rows with {held_back} held back are too few: at least 30 held back and 100 to fit on"));
+    if rows < ROWS_LEAST {
+        faults.add("commissioning.rows", format!("{rows} are too few to learn from: expected {ROWS_LEAST} at least"));
     }
     let id = faults.name("id", &raw.id);
     Asset {
@@ -53,7 +54,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         grid,
         stale_after,
         predict_every: faults.duration("predict_every", &raw.predict_every, UP_TO_A_DAY),
-        commissioning: Commissioning { rows, held_back },
+        commissioning: Commissioning { rows },
         alarm: AlarmSettings {
             on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),

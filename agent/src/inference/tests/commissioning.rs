@@ -38,10 +38,11 @@ fn commissioning_leaves_an_event_and_a_baseline_that_recomputes_the_score() {
     let baselines: Vec<_> = engine.baselines().collect();
     let [(asset, baseline)] = baselines[..] else { panic!("{baselines:?}") };
     assert_eq!((&**asset, &*baseline.baseline_id, &*baseline.verdict), ("pump", "2-300", "accepted"));
-    assert_eq!((baseline.rows, baseline.rows_held_back, &*baseline.input_from, &*baseline.input_to), (120, 30, "inc/1", "inc/300"));
+    assert_eq!((baseline.rows, baseline.rows_held_back, &*baseline.input_from, &*baseline.input_to), (150, 147, "inc/1", "inc/300"));
     assert_eq!(&*baseline.points_json, r#"["a","b"]"#);
     let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(&baseline.weights_json).unwrap();
     assert_eq!(["mean", "inv_std", "regression", "bias", "whitening"].map(|name| weights[name].len()), [2, 2, 12, 2, 4]);
+    assert_eq!(["slow_regression", "slow_bias", "slow_whitening"].map(|name| weights[name].len()), [12, 2, 4]);
 }
 
 #[test]

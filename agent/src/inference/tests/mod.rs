@@ -31,7 +31,7 @@ fn asset() -> config::Asset {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(3),
         predict_every: Duration::ZERO,
-        commissioning: config::Commissioning { rows: ROWS, held_back: 30 },
+        commissioning: config::Commissioning { rows: ROWS },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         points: vec![point("a", true), point("note", false), point("b", true)],
         waveforms: Vec::new(),

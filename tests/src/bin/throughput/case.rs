@@ -133,11 +133,10 @@ impl Case {
 
     /// The asset files by id.
     pub fn asset_files(&self) -> Vec<(String, String)> {
-        let commissioning =
-            self.commissioning_rows.map_or_else(|| "rows = 2000".to_owned(), |rows| format!("rows = {rows}\nheld_back = {}", rows / 6));
+        let rows = self.commissioning_rows.unwrap_or(2000);
         let file = |asset: usize| {
             let id = format!("a{asset}");
-            let mut text = format!("id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"{}\"\n\n[commissioning]\n{commissioning}\n", self.predict_every);
+            let mut text = format!("id = \"{id}\"\ngrid = \"1s\"\npredict_every = \"{}\"\n\n[commissioning]\nrows = {rows}\n", self.predict_every);
             for point in 0..self.points {
                 let _ = write!(text, "\n[[point]]\nid = \"p{point}\"\nunit = \"1\"\n");
             }

@@ -1,0 +1,130 @@
+"""SKAB, the Skoltech Anomaly Benchmark, by its own protocol: each file is commissioned on its first 400 rows, the rows after them are predicted in one
+pass, the rows of all files are pooled and judged point by point.
+
+The data are under GPL-3.0 and not part of this repository: https://github.com/waico/SKAB, folder `data`.
+"""
+
+import csv
+import gzip
+import statistics
+from datetime import datetime
+
+from judge import changepoint_score, rates
+
+COMMISSIONING_ROWS = 400
+NOT_MEASURED = ("datetime", "anomaly", "changepoint")
+#: Whose training rows hold anomalies.
+ODD = "other/2"
+ACCELEROMETERS = ("Accelerometer1RMS", "Accelerometer2RMS")
+#: Where each fault must show, by the folder or file that holds it.
+CAUSES = {"valve1": ("Volume Flow RateRMS", "Pressure"), "valve2": ("Volume Flow RateRMS", "Pressure")}
+CAUSES |= {f"other/{number}": ACCELEROMETERS for number in (5, 6, 7, 8, 9)}
+
+
+def run(hark, data, report):
+    """Writes the section of SKAB."""
+    files = [load(path) for path in sorted(data.glob("*/*.csv*")) if path.parent.name != "anomaly-free"]
+    for file in files:
+        file["answers"] = hark.replay(file["text"], file["columns"], commission_rows=COMMISSIONING_ROWS)[COMMISSIONING_ROWS:]
+    report.heading(f"SKAB, {len(files)} files, commissioned on {COMMISSIONING_ROWS} rows each, scored on `above`")
+    report.table(["files", "F1", "FAR %", "MAR %", "FAR % before the fault", "files with one", "median delay s", "changepoints, NAB standard"])
+    report.row(["all", *measures(files, [answers_above(file) for file in files])])
+    report.row([f"without {ODD}", *measures(*zip_without(files, ODD))])
+    report.row(["always on", *measures(files, [[True] * len(file["truth"]) for file in files])])
+    report.row(["never on", *measures(files, [[False] * len(file["truth"]) for file in files])])
+    contributions(files, report)
+    robustness(hark, files, report)
+
+
+def load(path):
+    text = (gzip.open if path.suffix == ".gz" else open)(path, "rt").read()
+    rows = list(csv.DictReader(text.splitlines(), delimiter=";"))
+    scored = rows[COMMISSIONING_ROWS:]
+    return {
+        "name": f"{path.parent.name}/{path.name.split('.')[0]}",
+        "text": text,
+        "columns": [name for name in rows[0] if name not in NOT_MEASURED],
+        "truth": [float(row["anomaly"]) == 1 for row in scored],
+        "changes": [index for index, row in enumerate(scored) if float(row["changepoint"]) == 1],
+        "times": [datetime.fromisoformat(row["datetime"]).timestamp() for row in scored],
+    }
+
+
+def answers_above(file):
+    return [answer["above"] for answer in file["answers"]]
+
+
+def zip_without(files, name):
+    kept = [file for file in files if file["name"] != name]
+    return kept, [answers_above(file) for file in kept]
+
+
+def measures(files, alarms):
+    """The columns of the table for `alarms`, a list per file."""
+    f1, far, mar = rates([t for file in files for t in file["truth"]], [a for of_file in alarms for a in of_file])
+    before, false_files, delays = [], 0, []
+    for file, of_file in zip(files, alarms):
+        fault = file["truth"].index(True)
+        before += of_file[:fault]
+        false_files += any(of_file[:fault])
+        on = next((row for row in range(fault, len(of_file)) if of_file[row]), None)
+        delays.append(file["times"][on] - file["times"][fault] if on is not None else float("inf"))
+    points = changepoint_score([(file["times"], file["changes"], of_file) for file, of_file in zip(files, alarms)])
+    far_before = 100 * sum(before) / max(1, len(before))
+    return [f"{f1:.4f}", f"{100 * far:.1f}", f"{100 * mar:.1f}", f"{far_before:.1f}", false_files, f"{statistics.median(delays):.0f}", f"{points:.1f}"]
+
+
+def contributions(files, report):
+    """Whether the points that must show a fault are named first, over the rows that are over the limit during the fault; per file."""
+    report.heading("Contributions, SKAB (a share of rows per file, averaged over files; chance 25 % and 64 %)", level=3)
+    report.table(["fault", "files", "true point first %", "among the first three %"])
+    kinds = [("valve → flow, pressure", CAUSES["valve1"]), ("rotor imbalance → accelerometers", ACCELEROMETERS)]
+    for kind, true in kinds:
+        first, three = [], []
+        for file in files:
+            if CAUSES.get(file["name"], CAUSES.get(file["name"].split("/")[0])) != true:
+                continue
+            ids = {f"p{index}" for index, name in enumerate(file["columns"]) if name in true}
+            rows = [answer for answer, fault in zip(file["answers"], file["truth"]) if fault and answer["above"] and answer["contrib_1_point"]]
+            if rows:
+                first.append(sum(row["contrib_1_point"] in ids for row in rows) / len(rows))
+                three.append(sum(any(row[f"contrib_{n}_point"] in ids for n in (1, 2, 3)) for row in rows) / len(rows))
+        if first:
+            report.row([kind, len(first), f"{100 * statistics.mean(first):.1f}", f"{100 * statistics.mean(three):.1f}"])
+
+
+def robustness(hark, files, report):
+    """The same files with one sensor gone, with every twentieth row gone, with one sensor that sticks halfway."""
+    report.heading("Robustness, SKAB", level=3)
+    report.table(["what is wrong", "F1", "FAR %", "MAR %"])
+    cases = [("nothing", None), ("Voltage not there", dropped), ("5 % of the rows missing", thinned), ("Voltage stuck from row 400 on", stuck)]
+    for name, change in cases:
+        truth, above = [], []
+        for file in files:
+            text, kept = change(file["text"]) if change else (file["text"], None)
+            columns = [column for column in file["columns"] if change is not dropped or column != "Voltage"]
+            answers = hark.replay(text, columns, commission_rows=COMMISSIONING_ROWS)[COMMISSIONING_ROWS:] if change else file["answers"]
+            truth += file["truth"] if kept is None else [file["truth"][row] for row in kept]
+            above += [answer["above"] for answer in answers]
+        f1, far, mar = rates(truth, above)
+        report.row([name, f"{f1:.4f}", f"{100 * far:.1f}", f"{100 * mar:.1f}"])
+
+
+def dropped(text):
+    return text, None
+
+
+def thinned(text):
+    """Without every twentieth row after commissioning; and which of those rows are left."""
+    header, *lines = text.splitlines()
+    kept = [row for row in range(len(lines) - COMMISSIONING_ROWS) if row % 20 != 10]
+    rows = lines[:COMMISSIONING_ROWS] + [lines[COMMISSIONING_ROWS + row] for row in kept]
+    return "\n".join([header, *rows]) + "\n", kept
+
+
+def stuck(text):
+    header, *lines = text.splitlines()
+    place = header.split(";").index("Voltage")
+    held = lines[COMMISSIONING_ROWS].split(";")[place]
+    rows = [";".join([*(cells := line.split(";"))[:place], held, *cells[place + 1 :]]) for line in lines[COMMISSIONING_ROWS:]]
+    return "\n".join([header, *lines[:COMMISSIONING_ROWS], *rows]) + "\n", None
