@@ -313,7 +313,7 @@ pub struct Commissioning {
 pub struct AlarmSettings {
     /// Over the limit for so long.
     pub on_delay: Duration,
-    /// Back under 80 % of it for so long.
+    /// Back below the middle between it and the median of normal rows for so long.
     pub off_delay: Duration,
 }
 
