@@ -9,16 +9,10 @@ use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    limit::{Channel, FAST, Residual, SLOW, Smoothed, power_mean},
-    regression::{Regression, Sums, whitening},
+    limit::{FAST, SLOW, Smoothed},
+    validation::{FOLDS, SETTLING, Validation},
 };
 
-/// Penalties to choose from.
-const RIDGES: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
-/// Blocks of the cross-validation.
-const FOLDS: usize = 5;
-/// Smoothed scores at the start that say nothing yet.
-const SETTLING: usize = 20;
 /// A point that did not move gets this part of its mean as its standard deviation (or 1 where the mean is 0), so that a later move counts.
 const STILL_FRACTION: f64 = 0.01;
 /// A spread below this part of the mean is rounding, not movement.
@@ -165,7 +159,7 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
         slow: slow.weights(),
     };
     let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
-    let fit = Fit { weights, score_median: median_of_sorted(&scores), smoothed, windows: validation.all.windows(), still: scale.still, ranges };
+    let fit = Fit { weights, score_median: median_of_sorted(&scores), smoothed, windows: validation.windows(), still: scale.still, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 
@@ -178,95 +172,6 @@ impl Weights {
 
 fn all_finite(values: &[f64]) -> bool {
     values.iter().all(|value| value.is_finite())
-}
-
-/// Windows in blocks, each of which is scored by fits on the others.
-struct Validation<'a> {
-    z: &'a DMatrix<f64>,
-    /// The last row of each window, and sums without the first windows of the block, whose history reaches into the block before.
-    blocks: Vec<(&'a [usize], Sums)>,
-    all: Sums,
-}
-
-impl<'a> Validation<'a> {
-    fn new(z: &'a DMatrix<f64>, scorable: &'a [usize], lags: usize) -> Self {
-        let mut all = Sums::new(z.ncols(), lags);
-        let mut blocks = Vec::with_capacity(FOLDS);
-        for fold in 0..FOLDS {
-            let block = &scorable[scorable.len() * fold / FOLDS..scorable.len() * (fold + 1) / FOLDS];
-            let (first, rest) = block.split_at(lags.min(block.len()));
-            let mut sums = Sums::new(z.ncols(), lags);
-            sums.add(z, rest);
-            all.add(z, first);
-            all.join(&sums);
-            blocks.push((block, sums));
-        }
-        Self { z, blocks, all }
-    }
-
-    /// A channel's weights, fitted on all windows under the penalty that predicts unseen ones best, and its scores of unseen ones over its limit.
-    /// `None` where the numbers are not finite.
-    fn channel(&self, channel: Channel) -> Option<(Fitted, Vec<f64>)> {
-        let persistence = if channel.follows { self.all.persistence() } else { vec![0.0; self.z.ncols()] };
-        let mut best: Option<(f64, f64, Vec<(Regression, Sums)>)> = None;
-        for ridge in RIDGES {
-            let fits = (0..FOLDS).map(|fold| self.without(fold, &persistence, ridge)).collect::<Option<Vec<_>>>()?;
-            let error: f64 = fits.iter().zip(&self.blocks).map(|((fit, _), (_, sums))| sums.residual_covariance(fit).trace()).sum();
-            if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-                best = Some((error, ridge, fits));
-            }
-        }
-        let (_, ridge, fits) = best?;
-        let mut smoothed: Option<f64> = None;
-        let mut scores = Vec::new();
-        for ((regression, sums), (block, _)) in fits.into_iter().zip(&self.blocks) {
-            let whitening = whitening(sums.residual_covariance(&regression))?;
-            let fitted = Fitted { regression, whitening };
-            for &row in *block {
-                scores.push(channel.smooth(&mut smoothed, fitted.score(self.z, row).score));
-            }
-        }
-        scores.drain(..SETTLING.min(scores.len()));
-        let limit = channel.factor * scores.iter().copied().fold(0.0, f64::max);
-        if !(limit.is_finite() && limit > 0.0) {
-            return None;
-        }
-        scores.iter_mut().for_each(|score| *score /= limit);
-        let regression = self.all.fit(&persistence, ridge)?;
-        let whitening = whitening(self.all.residual_covariance(&regression))? / limit;
-        Some((Fitted { regression, whitening }, scores))
-    }
-
-    /// A fit on all blocks but one, and their sums.
-    fn without(&self, fold: usize, persistence: &[f64], ridge: f64) -> Option<(Regression, Sums)> {
-        let mut others = self.blocks.iter().enumerate().filter(|(other, _)| *other != fold).map(|(_, (_, sums))| sums);
-        let mut sums = others.next()?.clone();
-        others.for_each(|other| sums.join(other));
-        sums.fit(persistence, ridge).map(|regression| (regression, sums))
-    }
-}
-
-/// A fitted channel.
-struct Fitted {
-    regression: Regression,
-    whitening: DMatrix<f64>,
-}
-
-impl Fitted {
-    /// As the graph scores a window.
-    fn score(&self, z: &DMatrix<f64>, row: usize) -> Residual {
-        let whitened = &self.whitening * self.regression.residual(z, row);
-        let squared: Vec<f64> = whitened.iter().map(|r| r * r).collect();
-        Residual { score: power_mean(&squared), squared }
-    }
-
-    fn weights(&self) -> ChannelWeights {
-        ChannelWeights {
-            regression: row_major(&self.regression.weights),
-            bias: self.regression.bias.iter().copied().collect(),
-            whitening: row_major(&self.whitening),
-        }
-    }
 }
 
 /// Mean and standard deviation of each point.
@@ -298,10 +203,6 @@ impl Scale {
     fn apply(&self, values: &DMatrix<f64>) -> DMatrix<f64> {
         DMatrix::from_fn(values.nrows(), values.ncols(), |row, point| (values[(row, point)] - self.mean[point]) * self.inv_std[point])
     }
-}
-
-fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
-    matrix.transpose().as_slice().to_vec()
 }
 
 fn median_of_sorted(sorted: &[f64]) -> f64 {

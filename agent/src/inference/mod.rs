@@ -29,6 +29,7 @@ mod report;
 mod run;
 pub mod stage;
 mod stage_a;
+mod validation;
 mod view;
 mod window;
 
