@@ -30,7 +30,7 @@ pub enum KafkaFailure {
         source: KafkaError,
     },
     /// A question stayed without an answer.
-    #[error("Kafka did not say {what}")]
+    #[error("Kafka did not say {what}; is a broker up, and reachable from here?")]
     Ask {
         /// What was asked.
         what: String,

@@ -86,7 +86,7 @@ pub fn main(args: &AuditArgs) -> ExitCode {
     let audited = match audited {
         Ok(audited) => audited,
         Err(failure) => {
-            complain(&format!("nothing can be told of {}: {}", question.gateway, causes::chain(&failure)));
+            complain(&format!("nothing can be told of {} at {}: {}", question.gateway, question.brokers, causes::chain(&failure)));
             return ExitCode::from(EXIT_UNKNOWN);
         }
     };

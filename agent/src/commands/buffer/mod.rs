@@ -55,6 +55,9 @@ enum Failure {
     /// The agent did not answer, or said no.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is none.
+    #[error("there is no directory `{0}`: no agent has run with this configuration, or its buffer.dir is not right; --dir names another")]
+    NoDirectory(PathBuf),
     /// The directory cannot be read.
     #[error(transparent)]
     Buffer(BufferError),
@@ -118,8 +121,22 @@ impl Source {
         let client = Client::new(dir);
         match answers(&client) {
             Ok(()) => Ok(Self::Agent(client)),
+            Err(ClientError::NoAgent { .. }) if !dir.exists() => Err(Failure::NoDirectory(dir.to_owned())),
             Err(ClientError::NoAgent { .. }) => Ok(Self::Directory(Log::inspect(dir, LogSettings::new(quota_bytes))?)),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told_apart_from_one_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |dir: &Path| Source::open(dir, 1 << 30, |_| Err(ClientError::NoAgent { path: dir.join("hark.sock") }));
+        assert!(matches!(open(&dir.path().join("none")), Err(Failure::NoDirectory(_))));
+        assert!(matches!(open(dir.path()), Ok(Source::Directory(_))), "an agent may not have run in it yet");
     }
 }
