@@ -11,7 +11,7 @@ use hark_protocol::topics::LaneName;
 use super::{
     BufferError, ENTRY_MAX_BYTES, Followed, Follower, Gap, Log, LogSettings, Position, Writer,
     commit::{self, Append, AppendError, CommitPolicy},
-    marks, samples,
+    inspect, marks, samples,
 };
 use crate::hold::Hold;
 
@@ -375,6 +375,32 @@ fn a_storm_of_restarts_does_not_fill_the_disk() {
         assert!(log.partitions(lane).0 <= 3, "{} partitions", log.partitions(lane).0);
     }
     assert!(log.disk_bytes().unwrap() < 16 << 20, "{} bytes", log.disk_bytes().unwrap());
+}
+
+/// The same with kills, which leave a whole segment of the store each, under the smallest quota.
+#[test]
+fn a_storm_of_kills_does_not_fill_the_disk() {
+    let settings = LogSettings::new(64 << 20);
+    let mut dir = tempfile::tempdir().unwrap();
+    for n in 0..30 {
+        let (log, mut writer) = Log::open(dir.path(), settings).unwrap();
+        for lane in LaneName::ALL {
+            writer.append(lane, &samples::reading(n)).unwrap();
+        }
+        writer.commit().unwrap();
+        // As a kill leaves it: nothing is closed.
+        let killed = tempfile::tempdir().unwrap();
+        inspect::copy_tree(dir.path(), killed.path()).unwrap();
+        drop((log, writer));
+        dir = killed;
+    }
+    let (log, _writer) = Log::open(dir.path(), settings).unwrap();
+    for lane in LaneName::ALL {
+        let records = log.reader(lane).unwrap().read(Position::default(), 1_000, usize::MAX).unwrap();
+        assert_eq!(records.len(), 30, "{lane}");
+        assert!(log.partitions(lane).0 <= 3, "{} partitions of {lane}", log.partitions(lane).0);
+    }
+    assert!(log.disk_bytes().unwrap() < 8 << 20, "{} bytes", log.disk_bytes().unwrap());
 }
 
 /// Marks survive with the entries of their commit, over new partitions, restarts and the loss of the older ones.

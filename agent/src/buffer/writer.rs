@@ -283,7 +283,8 @@ fn repeated(shared: &Shared, lane: LaneName, marks: &LaneMarks) -> Vec<Mark> {
 
 /// The small partitions at the end of a lane, oldest first, with their bytes on disk.
 fn small_ones(shared: &Shared, lane: &Lane) -> Vec<(Key, u64)> {
-    let small = shared.settings.partition_bytes(lane.name) / 2;
+    // A kill leaves a whole segment of the store, 512 KiB, however little is in it: half of the smallest partition would never be small.
+    let small = (shared.settings.partition_bytes(lane.name) / 2).max(shared.settings.partition_min_bytes);
     let sized = lane.keys().into_iter().rev().map(|key| (key, tree_bytes(&lane.path(key)).unwrap_or(u64::MAX)));
     let mut sum = 0;
     let mut found: Vec<_> = sized
