@@ -1,5 +1,6 @@
 """Measures of detection, on rows of 0 and 1. No point adjustment anywhere."""
 
+import bisect
 import math
 
 
@@ -56,17 +57,29 @@ def nab_score(streams):
             cost = -1.0 if before is None else sigmoid((row - before[1]) / max(1, before[1] - before[0]))
             false_at.append((score, 0.11 * cost))
 
+    false_from = suffixes(false_at, lambda sum, cost: sum + cost, 0.0)
+    # The earliest row over the threshold counts, which is worth most.
+    detected_from = [suffixes(inside, max, -1.0) for inside in best_in]
+
     def at(threshold):
-        gained = 0.0
-        for inside in best_in:
-            gained += max((value for score, value in inside if score >= threshold), default=-1.0)
-        gained += sum(cost for score, cost in false_at if score >= threshold)
+        gained = sum(at_least(threshold, *of) for of in [false_from, *detected_from])
         return 100 * (gained + windows) / (2 * windows)
 
-    # The best threshold is the largest score of some window, or as good as one.
-    candidates = sorted({max(inside)[0] for inside in best_in if inside})
-    best = max(candidates, key=at)
+    best = max({score for inside in best_in for score, _ in inside}, key=lambda threshold: (at(threshold), threshold))
     return at(best), best, at
+
+
+def suffixes(scored, join, start):
+    """Scores in order, and for each the values of all from it on, joined; at the end that of none."""
+    scored = sorted(scored)
+    joined = [start]
+    for _, value in reversed(scored):
+        joined.append(join(joined[-1], value))
+    return [score for score, _ in scored], joined[::-1]
+
+
+def at_least(threshold, scores, joined):
+    return joined[bisect.bisect_left(scores, threshold)]
 
 
 def sigmoid(x):

@@ -33,7 +33,7 @@ def run(hark, data, report):
     report.row([f"the best on these streams, as NAB does ({threshold:.3f})", f"{score:.1f}", f"{machine(threshold):.1f}"])
     report.row(["the shipped limit (0.5)", f"{at(0.5):.1f}", f"{machine(0.5):.1f}"])
     report.row(["always on", f"{at(0.0):.1f}", f"{machine(0.0):.1f}"])
-    report.row(["never on", "0.0", "0.0"])
+    report.row(["never on", f"{at(2.0):.1f}", f"{machine(2.0):.1f}"])
     report.text(f"Over its limit in {100 * statistics.mean(own):.1f} % of the rows; commissioning refused {refused} streams, which then have no score.")
 
 
