@@ -335,15 +335,7 @@ fn entry(number: u64, bytes: usize) -> Entry {
 
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
+    super::inspect::copy_tree(from, to).unwrap();
 }
 
 proptest! {
