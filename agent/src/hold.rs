@@ -15,9 +15,11 @@ pub struct Hold {
     checkpoint_wanted: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
     forward: [Position; LaneName::ALL.len()],
+    /// What Kafka has, stored here or not.
+    delivered: [Position; LaneName::ALL.len()],
     /// Inference's checkpoint in the inputs lane.
     checkpoint: Position,
 }
@@ -26,7 +28,7 @@ impl Hold {
     /// Holds everything until the readers say where they are.
     pub fn new() -> Self {
         Self {
-            places: Mutex::new(Places { forward: [Position::default(); LaneName::ALL.len()], checkpoint: Position::default() }),
+            places: Mutex::default(),
             checkpoint_wanted: AtomicBool::new(false),
         }
     }
@@ -36,14 +38,22 @@ impl Hold {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).forward[lane as usize] = position;
     }
 
+    /// Kafka has `lane` up to `position`.
+    pub fn delivered(&self, lane: LaneName, position: Position) {
+        let places = &mut self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivered = &mut places.delivered[lane as usize];
+        *delivered = position.max(*delivered);
+    }
+
     /// Inference stored a checkpoint: everything up to `position` of the inputs lane is in it.
     pub fn checkpoint_stored(&self, position: Position) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).checkpoint = position;
     }
 
-    /// Where forward's stored cursor of `lane` is: Kafka has everything up to there.
-    pub fn forward(&self, lane: LaneName) -> Position {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).forward[lane as usize]
+    /// Up to where Kafka has `lane`: what is removed of that is not lost, whether a full disk takes forward's cursor or not.
+    pub fn in_kafka(&self, lane: LaneName) -> Position {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.forward[lane as usize].max(places.delivered[lane as usize])
     }
 
     /// Where inference's stored checkpoint is.

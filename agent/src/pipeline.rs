@@ -8,23 +8,25 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use hark_protocol::topics::{EventKind, LaneName};
-use tokio::task::JoinSet;
+use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    backoff::Backoff,
     buffer::{
-        BufferError, Log, LogSettings,
+        BufferError, Log, LogSettings, Writer,
         commit::{self, Append, Appender, CommitPolicy},
         watch,
     },
+    causes,
     clock::Clock,
     commands::EXIT_STORE_HUNG,
     config::{Config, SerialFormat},
-    forward::Forward,
+    forward::{self, Forward},
     hold::Hold,
     inference::{
-        Bundles,
+        Bundles, checkpoint,
         configured::Configured,
         stage::{Inference, Links, StageError},
     },
@@ -44,6 +46,9 @@ use crate::{
 
 /// Appends that wait for the commit loop; their bytes are bounded by the sources' windows.
 const APPENDS: usize = 1_024;
+/// Between two tries to open the buffer on a disk that refuses.
+const DISK_RETRY_FIRST: Duration = Duration::from_secs(1);
+const DISK_RETRY_MOST: Duration = Duration::from_secs(30);
 /// Between two looks at what sources counted.
 const LOG_CAUSES_EVERY: Duration = Duration::from_secs(1);
 
@@ -83,7 +88,7 @@ pub enum RunError {
 /// [`RunError`]: why it could not start, or the first failure of a stage.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let clock = Clock::new();
-    let (log, writer) = Log::open(&config.buffer.dir, LogSettings::new(config.buffer.quota_bytes))?;
+    let Some((log, writer)) = open_log(&config, &stop).await? else { return Ok(()) };
     let (appender, requests) = commit::channel(APPENDS);
     let counters = source_counters(&config, &clock);
     let status = Arc::new(Status::new(&config, log.clone(), counters.clone(), &clock));
@@ -184,6 +189,33 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         info!("a status page was still being read");
     }
     ended
+}
+
+/// Opens the log, on a disk that is full, broken or read-only as soon as that has changed. `None` if a stop was asked for meanwhile.
+async fn open_log(config: &Config, stop: &CancellationToken) -> Result<Option<(Log, Writer)>, RunError> {
+    let settings = log_settings(config)?;
+    let (dir, stopping, runtime) = (config.buffer.dir.clone(), stop.clone(), Handle::current());
+    let mut backoff = Backoff::new(DISK_RETRY_FIRST, DISK_RETRY_MOST);
+    let wait = move |error: &BufferError| {
+        let wait = backoff.next_wait();
+        error!(error = %causes::chain(error), dir = %dir.display(), again_in_s = wait.as_secs_f64().round(), "the buffer cannot be opened: make room, or repair the disk; nothing that was stored is lost, senders are held back");
+        runtime.block_on(tokio::time::timeout(wait, stopping.cancelled())).is_err()
+    };
+    let dir = config.buffer.dir.clone();
+    match tokio::task::spawn_blocking(move || Log::open_at_last(&dir, settings, wait)).await {
+        Ok(Err(error)) if error.is_of_disk() && stop.is_cancelled() => Ok(None),
+        Ok(opened) => Ok(Some(opened?)),
+        Err(_) => Err(RunError::Panicked("buffer")),
+    }
+}
+
+/// What the log is opened with: its quota, and how far its readers had come, so that a lost tail is missed.
+fn log_settings(config: &Config) -> Result<LogSettings, BufferError> {
+    let dir = &config.buffer.dir;
+    let mut reached = forward::stored_mark(dir)?.unwrap_or_default();
+    let inputs = &mut reached[LaneName::Inputs as usize];
+    *inputs = checkpoint::position_in(dir).unwrap_or_default().max(*inputs);
+    Ok(LogSettings { reached, ..LogSettings::new(config.buffer.quota_bytes) })
 }
 
 fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "why a test was left out, for --nocapture")]
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
-    support::{Metrics, Process, start_ready, wait_until},
+    support::{Metrics, Process, http_get, start_ready, wait_until},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
@@ -113,6 +114,12 @@ impl Mount {
         }
         Ok(Some(Self(at)))
     }
+
+    fn remount(&self, how: &str) -> Result<()> {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status().context("failed to run mount")?;
+        ensure!(done.success(), "remounting ended with {done}");
+        Ok(())
+    }
 }
 
 impl Drop for Mount {
@@ -120,6 +127,74 @@ impl Drop for Mount {
         // Lazily: the agent may still have files open in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// Takes all space that is left.
+fn fill(filler: &Path) -> Result<()> {
+    let mut file = fs::File::create(filler)?;
+    for block in [1 << 20, 4 << 10] {
+        while file.write_all(&vec![1; block]).is_ok() {}
+    }
+    Ok(())
+}
+
+/// How often the agent said that it waits for the disk; its log goes on over its starts.
+fn waits(plant: &Plant) -> usize {
+    fs::read_to_string(plant.agent.log()).unwrap_or_default().matches("the buffer cannot be opened").count()
+}
+
+/// Starts the agent, which must wait for the disk, and lets `mend` at that. Nothing may be lost by it.
+fn start_waits(plant: &mut Plant, mend: impl FnOnce() -> Result<()>) -> Result<()> {
+    let before = waits(plant);
+    plant.agent.launch()?;
+    wait_until("the agent to say that it waits for the disk", SOON, || waits(plant) > before)?;
+    plant.agent.check_running()?;
+    mend()?;
+    wait_until("the agent to be ready", SOON, || http_get(plant.agent.http(), "/readyz").is_ok_and(|answer| answer.status == 200))
+        .with_context(|| plant.agent.log_tail())
+}
+
+/// No room for anything, on a fresh directory and on one that is in use; then a disk that is read-only.
+#[test]
+fn a_start_waits_for_a_disk_that_refuses() -> Result<()> {
+    let place = tempfile::TempDir::with_prefix("hark-full-")?;
+    let Some(mount) = Mount::tmpfs(place.path().join("small"), "96m")? else { return Ok(()) };
+    let mut plant = Plant::lay_out(PROGRAM, &format!("dir = \"{}\"\nquota = \"1 GiB\"", mount.0.join("data").display()))?;
+    let filler = mount.0.join("filler");
+    let make_room = || Ok(fs::remove_file(&filler)?);
+    fill(&filler)?;
+    start_waits(&mut plant, make_room)?;
+    plant.lose_kafka();
+    plant.send(READINGS)?;
+    plant.wait_accepted(plant.count(), SOON)?;
+    plant.agent.kill()?;
+    // What was kept in reserve is used up as well.
+    let _ = fs::remove_file(mount.0.join("data/ballast"));
+    fill(&filler)?;
+    start_waits(&mut plant, make_room)?;
+    plant.send(READINGS)?;
+    let accepted = (READINGS * READINGS_PER_NUMBER) as f64;
+    plant.wait_metrics("what this life was sent to be accepted", SOON, |metrics| metrics.sum("hark_source_readings_accepted_total") >= Some(accepted))?;
+    plant.agent.kill()?;
+    mount.remount("ro")?;
+    start_waits(&mut plant, || mount.remount("rw"))?;
+    let named = plant.check(DELIVERED_WITHIN)?;
+    ensure!(named == 0, "{named} records were given up for a start");
+    plant.agent.stop().map(drop)
+}
+
+/// A stop that is asked for meanwhile is no failure.
+#[test]
+fn a_start_that_waits_for_a_disk_can_be_stopped() -> Result<()> {
+    let place = tempfile::TempDir::with_prefix("hark-full-")?;
+    let Some(mount) = Mount::tmpfs(place.path().join("small"), "16m")? else { return Ok(()) };
+    let mut plant = Plant::lay_out(PROGRAM, &format!("dir = \"{}\"\nquota = \"1 GiB\"", mount.0.join("data").display()))?;
+    fill(&mount.0.join("filler"))?;
+    plant.agent.launch()?;
+    wait_until("the agent to say that it waits for the disk", SOON, || waits(&plant) > 0)?;
+    let ended = plant.agent.stop()?;
+    ensure!(ended.success(), "it ended with {ended}");
+    Ok(())
 }
 
 /// The disk fills while Kafka is away and sources keep sending; then there is room again.

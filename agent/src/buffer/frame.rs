@@ -1,14 +1,14 @@
 //! The unit that the store keeps: up to 6 KiB of compressed, checked records of one lane.
 //!
-//! A value in the store is a header and a piece of a zstd frame (level 1); all numbers little endian:
-//! ```text
-//! version u8 | lane u8 | part u16 | parts u16 | ordinal u32 | first_seq u64 | count u32 | raw_bytes u32 | crc32c u32 | zero u16 | compressed piece
-//! ```
-//! The CRC covers everything else in the value. Decompressed, a frame is `count` records, each a u32 length and a postcard [`Entry`].
+//! A value in the store is a sealed ([`super::seal`]) piece of a zstd frame (level 1). Decompressed, a frame is `count` records, each a u32 length and a
+//! postcard [`Entry`].
 //! One record that does not fit 6 KiB compressed becomes a frame of its own, in several parts; the limit of a record is [`ENTRY_MAX_BYTES`].
 use hark_protocol::topics::LaneName;
 
-use super::Position;
+use super::{
+    Position,
+    seal::{Header, SEAL_BYTES, SealError},
+};
 use crate::record::Entry;
 
 /// Largest value in the store. sled moves a leaf above a quarter of its segment to files that it never syncs; a leaf holds up to 17 values.
@@ -20,24 +20,16 @@ const _: () = assert!(17 * (FRAME_MAX_BYTES + 40) < SLED_SEGMENT_BYTES / 4 - 52,
 /// Largest encoded entry, uncompressed; also bounds what a frame may expand to.
 pub const ENTRY_MAX_BYTES: usize = 256 * 1024;
 
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 32;
-const PIECE_MAX_BYTES: usize = FRAME_MAX_BYTES - HEADER_BYTES;
+const PIECE_MAX_BYTES: usize = FRAME_MAX_BYTES - SEAL_BYTES;
 const RAW_MAX_BYTES: usize = ENTRY_MAX_BYTES + 4;
 const LEVEL: i32 = 1;
 
 /// Why a value read back is not what was written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Shorter than its header.
-    #[error("frame is cut short")]
-    Short,
-    /// Written by a newer agent, or never a frame.
-    #[error("frame version {0} is unknown")]
-    Version(u8),
-    /// Checksum.
-    #[error("frame checksum is wrong")]
-    Checksum,
+    /// Its envelope is not whole.
+    #[error("frame is not what was written")]
+    Seal(#[from] SealError),
     /// Another place than the key says, or parts that do not belong together.
     #[error("frame is out of place")]
     OutOfPlace,
@@ -129,6 +121,8 @@ impl Encoder {
                 first_seq: first.seq + start as u64,
                 count: u32::try_from(end - start).expect("a frame holds at most 64 Ki records"),
                 raw_bytes: u32::try_from(records.range(start, end).len()).expect("a frame is at most RAW_MAX_BYTES"),
+                before: u32::try_from(start).expect("a commit is bounded"),
+                after: u32::try_from(records.len() - end).expect("a commit is bounded"),
             };
             frames.push(Encoded { first_seq: header.first_seq, parts: split(header, &compressed) });
             start = end;
@@ -165,53 +159,6 @@ fn split(header: Header, compressed: &[u8]) -> Vec<Vec<u8>> {
     pieces.zip(0..).map(|(piece, part)| Header { part, parts, ..header }.seal(piece)).collect()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Header {
-    lane: u8,
-    part: u16,
-    parts: u16,
-    ordinal: u32,
-    first_seq: u64,
-    count: u32,
-    raw_bytes: u32,
-}
-
-impl Header {
-    fn seal(self, piece: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + piece.len());
-        bytes.extend_from_slice(&[VERSION, self.lane]);
-        bytes.extend_from_slice(&self.part.to_le_bytes());
-        bytes.extend_from_slice(&self.parts.to_le_bytes());
-        bytes.extend_from_slice(&self.ordinal.to_le_bytes());
-        bytes.extend_from_slice(&self.first_seq.to_le_bytes());
-        bytes.extend_from_slice(&self.count.to_le_bytes());
-        bytes.extend_from_slice(&self.raw_bytes.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), piece);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes.resize(HEADER_BYTES, 0);
-        bytes.extend_from_slice(piece);
-        bytes
-    }
-
-    fn open(bytes: &[u8]) -> Result<(Self, &[u8]), FrameError> {
-        let (head, piece) = bytes.split_at_checked(HEADER_BYTES).ok_or(FrameError::Short)?;
-        if head[0] != VERSION {
-            return Err(FrameError::Version(head[0]));
-        }
-        let covered = HEADER_BYTES - 6;
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..covered]), piece);
-        if head[covered..covered + 4] != crc.to_le_bytes() || head[covered + 4..] != [0; 2] {
-            return Err(FrameError::Checksum);
-        }
-        let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let first_seq = u64::from(u32_at(10)) | u64::from(u32_at(14)) << 32;
-        let header =
-            Self { lane: head[1], part: u16_at(2), parts: u16_at(4), ordinal: u32_at(6), first_seq, count: u32_at(18), raw_bytes: u32_at(22) };
-        Ok((header, piece))
-    }
-}
-
 /// A frame read back.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -242,14 +189,14 @@ impl Decoder {
     /// # Errors
     /// Anything that differs from what [`Encoder::encode`] made for that place.
     pub(super) fn decode(&mut self, lane: LaneName, first: Position, parts: &[Vec<u8>]) -> Result<Frame, FrameError> {
-        let (head, piece) = Header::open(parts.first().ok_or(FrameError::Short)?)?;
+        let (head, piece, _) = Header::open(parts.first().ok_or(SealError::Short)?)?;
         let in_place = head.lane == lane as u8 && (head.ordinal, head.first_seq) == (first.ordinal, first.seq);
         if !in_place || usize::from(head.parts) != parts.len() || head.count == 0 {
             return Err(FrameError::OutOfPlace);
         }
         let mut compressed = piece.to_vec();
         for (bytes, part) in parts.iter().zip(0..) {
-            let (header, piece) = Header::open(bytes)?;
+            let (header, piece, _) = Header::open(bytes)?;
             if header != (Header { part, ..head }) {
                 return Err(FrameError::OutOfPlace);
             }
@@ -359,14 +306,5 @@ mod tests {
         let mut frames = encode(&[samples::noise(2, 20_000)]);
         frames[0].parts.remove(1);
         assert!(matches!(decode(&frames[0]), Err(FrameError::OutOfPlace)));
-    }
-
-    /// The stored bytes are frozen per version: if this fails, the change is wrong, or the version must rise.
-    #[test]
-    fn the_header_of_version_1_stays_as_it_is() {
-        let header = Header { lane: 2, part: 1, parts: 3, ordinal: 0x0403_0201, first_seq: 0x0807_0605_0403_0201, count: 9, raw_bytes: 77 };
-        let hex: String = header.seal(b"piece").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "010201000300010203040102030405060708090000004d00000076ce131f00007069656365");
-        assert_eq!(Header::open(&header.seal(b"piece")).unwrap().0, header);
     }
 }

@@ -1,12 +1,14 @@
 //! Gaps whose names are lost.
-use std::{fs, path::Path, thread};
+use std::{path::Path, thread};
 
 use hark_protocol::topics::{EventKind, GapReason, LaneName};
 
 use super::{
     BufferError, Followed, Follower, Log, LogSettings, Position,
     commit::{self, Appender, CommitPolicy, Settings},
-    header, partition, samples,
+    damage_tests::spoil,
+    log_tests::partition_dirs_of,
+    samples,
 };
 use crate::record::{Body, Entry};
 
@@ -41,18 +43,6 @@ fn events(log: &Log, appender: &Appender) -> Vec<(Position, Entry)> {
     }
 }
 
-/// Changes a byte of the frame that holds `event`.
-fn damage(dir: &Path, id: uuid::Uuid, event: Position) {
-    let mut dirs: Vec<_> = fs::read_dir(dir.join("events")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    dirs.sort();
-    let (key, _) = header::Key::parse(dirs[0].file_name().unwrap().to_str().unwrap()).unwrap();
-    let partition = partition::Partition::open(&dirs[0], EVENTS, key, id, Default::default()).unwrap();
-    let mut stored = partition.frame_at(event).unwrap().unwrap();
-    *stored.parts[0].last_mut().unwrap() ^= 1;
-    partition.insert(vec![stored], 77, Vec::new()).unwrap();
-    partition.flush().unwrap();
-}
-
 #[test]
 fn a_gap_whose_event_is_lost_is_named_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -67,10 +57,10 @@ fn a_gap_whose_event_is_lost_is_named_again() {
     for n in 0..90 {
         appender.blocking_append_durably(EVENTS, vec![samples::noise(n, 1_000)], true).unwrap();
     }
-    let id = log.incarnation().id;
     drop((log, appender));
     thread.join().unwrap().unwrap();
-    named.iter().for_each(|gap| damage(dir.path(), id, gap.event));
+    let oldest = partition_dirs_of(dir.path(), EVENTS).swap_remove(0);
+    named.iter().for_each(|gap| spoil(&oldest, gap.event));
 
     let (log, appender, thread) = open(dir.path());
     let readable = events(&log, &appender);

@@ -168,6 +168,7 @@ impl Group {
         if let Err(error) = self.writer.commit() {
             self.commit_at_last(error)?;
         }
+        self.high_water.note(self.log.incarnation().ordinal, LaneName::ALL.map(|lane| self.log.committed(lane).seq));
         self.due = false;
         self.first_at = None;
         self.waiting.drain(..).for_each(|(done, outcome)| done(outcome));
@@ -254,7 +255,7 @@ impl Group {
     fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), BufferError> {
         let shared = self.log.shared.clone();
         let unnamed = unnamed(&shared.gaps(), lane, from.ordinal, from.seq..to.seq + 1);
-        let has = self.settings.hold.forward(lane);
+        let has = self.settings.hold.in_kafka(lane);
         for seqs in unnamed {
             let at = |seq| Position { seq, ..from };
             let lost_from = if has.ordinal > from.ordinal {

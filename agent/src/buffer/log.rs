@@ -24,7 +24,7 @@ use super::{
     recovery::{HighWater, Owed, Recovered, Recovery},
     rewrite,
     small_file::sync_dir,
-    space::Ballast,
+    space::{Ballast, EXPENDABLE},
 };
 use crate::record::Cause;
 
@@ -39,12 +39,20 @@ pub struct LogSettings {
     pub partition_min_bytes: u64,
     /// Largest payload of a full partition, bytes.
     pub partition_max_bytes: u64,
+    /// How far each lane had come at least, by what its readers have stored: what ends before has lost its tail.
+    pub reached: [Position; LaneName::ALL.len()],
 }
 
 impl LogSettings {
     /// The measured defaults: partitions of 1 to 8 MiB, most of the space for inputs.
     pub fn new(quota_bytes: u64) -> Self {
-        Self { quota_bytes, lane_percent: [70, 15, 10, 5], partition_min_bytes: 1 << 20, partition_max_bytes: 8 << 20 }
+        Self {
+            quota_bytes,
+            lane_percent: [70, 15, 10, 5],
+            partition_min_bytes: 1 << 20,
+            partition_max_bytes: 8 << 20,
+            reached: Default::default(),
+        }
     }
 
     /// Bytes allowed for `lane`.
@@ -98,23 +106,26 @@ impl Log {
     /// # Errors
     /// [`BufferError::InUse`] if another process has it, and what the disk refuses.
     pub fn open(dir: &Path, settings: LogSettings) -> Result<(Self, Writer), BufferError> {
-        let lock = claim(dir)?;
-        let mut given_up = Vec::new();
+        Self::open_at_last(dir, settings, |_| false)
+    }
+
+    /// The same on a disk that may be full, broken or read-only: what there is no room for is given up as while the log is open, the newest of each lane
+    /// apart, and named once there is room for a name. Where that does not help, `wait` is told why; it waits, and says whether to try again.
+    pub fn open_at_last(dir: &Path, settings: LogSettings, mut wait: impl FnMut(&BufferError) -> bool) -> Result<(Self, Writer), BufferError> {
+        let (mut lock, mut given_up) = (None, Vec::new());
         let mut shared = loop {
-            match Self::recover(dir, settings) {
+            let claimed = if lock.is_none() { claim(dir).map(|claimed| lock = Some(claimed)) } else { Ok(()) };
+            match claimed.and_then(|()| Self::recover(dir, settings)) {
+                Ok(shared) => break shared,
                 // Opening a store writes to it.
-                Err(error) if error.is_full() && make_room(dir, &mut given_up)? => {}
-                opened => break opened?,
+                Err(error) if error.is_full() && lock.is_some() && make_room(dir, &mut given_up).unwrap_or(false) => {}
+                Err(error) if error.is_of_disk() && wait(&error) => {}
+                Err(error) => return Err(error),
             }
         };
-        shared.lock = Some(lock);
-        let owed = given_up.iter().flat_map(|key| shared.ranges(LaneName::Inputs, *key)).map(|(from, to)| Owed {
-            lane: LaneName::Inputs,
-            from,
-            to,
-            reason: GapReason::DiskFull,
-        });
-        let owed: Vec<_> = owed.collect();
+        shared.lock = lock;
+        let ranges = |(lane, key): &(LaneName, Key)| shared.ranges(*lane, *key).into_iter().map(|(from, to)| (*lane, from, to)).collect::<Vec<_>>();
+        let owed: Vec<_> = given_up.iter().flat_map(ranges).map(|(lane, from, to)| Owed { lane, from, to, reason: GapReason::DiskFull }).collect();
         shared.owed.get_mut().unwrap_or_else(PoisonError::into_inner).extend(owed);
         let log = Self { shared: Arc::new(shared) };
         let writer = Writer::new(log.shared.clone())?;
@@ -137,7 +148,10 @@ impl Log {
         let high_water = HighWater::open(dir)?;
         let mut recovery = Recovery::new(&lanes, dir)?;
         for Incarnation { ordinal, .. } in register.open_ended() {
-            register.end(ordinal, recovery.last_seqs(ordinal, high_water.of(ordinal))?);
+            let mut at_least = high_water.of(ordinal);
+            let reached = at_least.iter_mut().zip(settings.reached).filter(|(_, reached)| reached.ordinal == ordinal);
+            reached.for_each(|(at_least, reached)| *at_least = reached.seq.max(*at_least));
+            register.end(ordinal, recovery.last_seqs(ordinal, at_least)?);
         }
         let Recovered { marks: recovered, mut owed, saved } = recovery.end()?;
         let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();
@@ -160,10 +174,12 @@ impl Log {
             woken: Condvar::new(),
             lock: None,
         };
-        for (lane, key, found) in saved {
-            let lost = rewrite::lost(&shared.ranges(lane, key), &found);
-            owed.extend(lost.into_iter().map(|(from, to)| Owed { lane, from, to, reason: GapReason::Damaged }));
-        }
+        // First: what was lost with a damaged partition is no torn tail, and nothing is named twice.
+        let damaged = saved.iter().flat_map(|(lane, key, found)| {
+            let lost = rewrite::lost(&shared.ranges(*lane, *key), found);
+            lost.into_iter().map(|(from, to)| Owed { lane: *lane, from, to, reason: GapReason::Damaged })
+        });
+        owed.splice(..0, damaged);
         Ok(Shared { owed: Mutex::new(owed), ..shared })
     }
 
@@ -352,20 +368,23 @@ impl Shared {
     }
 }
 
-/// Frees space on a full disk before the log is open: the reserve, what lies in quarantine, then the oldest inputs, which are added to `given_up` and
-/// named once there is room for a name. The newest partition of the lane stays. False if there is nothing more.
-fn make_room(dir: &Path, given_up: &mut Vec<Key>) -> Result<bool, BufferError> {
+/// Frees space on a full disk before the log is open: the reserve, what lies in quarantine, then the oldest partition of the lowest lane that has more
+/// than one, which is added to `given_up`. False if there is nothing more.
+fn make_room(dir: &Path, given_up: &mut Vec<(LaneName, Key)>) -> Result<bool, BufferError> {
     if Ballast::drop_in(dir) || quarantine::remove_oldest(&dir.join(quarantine::FOLDER))? {
         return Ok(true);
     }
-    let inputs = inspect::partitions(&dir.join(LaneName::Inputs.as_str()))?;
-    let newest = inputs.last().map(|(key, ..)| *key);
-    let Some((key, ..)) = inputs.first().filter(|(key, ..)| Some(*key) != newest) else { return Ok(false) };
-    for (_, _, path) in inputs.iter().filter(|(of, ..)| of == key) {
-        partition::remove(path)?;
+    for lane in EXPENDABLE {
+        let partitions = inspect::partitions(&dir.join(lane.as_str()))?;
+        let newest = partitions.last().map(|(key, ..)| *key);
+        let Some((key, ..)) = partitions.first().filter(|(key, ..)| Some(*key) != newest) else { continue };
+        for (_, _, path) in partitions.iter().filter(|(of, ..)| of == key) {
+            partition::remove(path)?;
+        }
+        given_up.push((lane, *key));
+        return Ok(true);
     }
-    given_up.push(*key);
-    Ok(true)
+    Ok(false)
 }
 
 /// Makes the directory and takes its lock.

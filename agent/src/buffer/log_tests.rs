@@ -18,8 +18,12 @@ use crate::hold::Hold;
 pub(super) const INPUTS: LaneName = LaneName::Inputs;
 const DEADLINE: Duration = Duration::from_secs(30);
 
+pub(super) fn settings() -> LogSettings {
+    LogSettings { partition_min_bytes: 40_000, partition_max_bytes: 40_000, ..LogSettings::new(1 << 30) }
+}
+
 pub(super) fn open(dir: &Path) -> (Log, Writer) {
-    Log::open(dir, LogSettings { partition_min_bytes: 40_000, partition_max_bytes: 40_000, ..LogSettings::new(1 << 30) }).unwrap()
+    Log::open(dir, settings()).unwrap()
 }
 
 pub(super) fn fill(writer: &mut Writer, records: std::ops::Range<u64>) {
@@ -33,7 +37,11 @@ pub(super) fn fill(writer: &mut Writer, records: std::ops::Range<u64>) {
 }
 
 pub(super) fn partition_dirs(dir: &Path) -> Vec<PathBuf> {
-    let mut dirs: Vec<_> = fs::read_dir(dir.join("inputs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    partition_dirs_of(dir, INPUTS)
+}
+
+pub(super) fn partition_dirs_of(dir: &Path, lane: LaneName) -> Vec<PathBuf> {
+    let mut dirs: Vec<_> = fs::read_dir(dir.join(lane.as_str())).unwrap().map(|entry| entry.unwrap().path()).collect();
     dirs.sort();
     dirs
 }

@@ -1,7 +1,7 @@
 //! The durable log: four lanes of entries, each a ring of small append-only databases.
 //!
 //! ```text
-//! <dir>/lock  incarnations.{0,1}  cursors/<name>.{0,1}
+//! <dir>/lock  incarnations.{0,1}  high-water.{0,1}  committed  cursors/<name>.{0,1}
 //! <dir>/<lane>/p-<ordinal>-<first seq>/     one partition: header, and a sled database of frames by first seq
 //! <dir>/<lane>/dead-…                       one being removed
 //! ```
@@ -30,6 +30,8 @@ mod quarantine;
 mod reader;
 mod recovery;
 mod rewrite;
+mod salvage;
+mod seal;
 mod small_file;
 mod space;
 pub mod watch;
@@ -168,11 +170,21 @@ pub enum BufferError {
 impl BufferError {
     /// The disk has no room: giving something up may help.
     pub(crate) fn is_full(&self) -> bool {
-        let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        self.file_error().is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// The disk refuses for now, whatever is asked of it: full, broken or read-only.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        let broken = rustix::io::Errno::IO.raw_os_error();
+        let refuses = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem || error.raw_os_error() == Some(broken);
+        self.is_full() || self.file_error().is_some_and(refuses)
+    }
+
+    fn file_error(&self) -> Option<&io::Error> {
         match self {
-            Self::Io { source, .. } => full(source),
-            Self::Store { source, .. } => source.io().is_some_and(full),
-            _ => false,
+            Self::Io { source, .. } => Some(source),
+            Self::Store { source, .. } => source.io(),
+            _ => None,
         }
     }
 

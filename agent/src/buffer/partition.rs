@@ -12,11 +12,12 @@
 //!
 //! Keys are positions, so a partition may hold the records of several incarnations. Above all positions stand the marks of each commit.
 use std::{
+    cell::Cell,
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
     thread,
     time::Duration,
 };
@@ -25,8 +26,10 @@ use hark_protocol::topics::LaneName;
 use uuid::Uuid;
 
 use super::{
-    BufferError, Position, barrier,
+    BufferError, FrameError, Position, barrier,
     header::{self, Header, Key},
+    salvage::Raw,
+    seal::{self, Header as Seal, SEAL_BYTES},
     small_file::sync_dir,
     watch::StoreWatch,
 };
@@ -39,6 +42,11 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 pub(super) const DEAD_PREFIX: &str = "dead-";
 /// Before the keys of marks: above every ordinal, none of which is that high.
 const MARKS: u32 = u32::MAX;
+
+thread_local! {
+    /// This thread is in a call of the store.
+    static IN_STORE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What the store did instead of obeying.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +63,12 @@ pub enum StoreError {
     /// The header file is not sound, or belongs to another partition.
     #[error("partition header is wrong")]
     Header,
-    /// Frames are not what was written.
-    #[error("{0} frames are not what was written")]
-    Frames(usize),
+    /// A frame is not what was written.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It took damage for its end, and left out what lies behind.
+    #[error("store ends at damage, sound records lie behind it")]
+    Cut,
 }
 
 impl StoreError {
@@ -65,7 +76,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header | Self::Frames(_) => true,
+            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Cut => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
@@ -136,14 +147,32 @@ impl Partition {
             let db = dir.join("db");
             barrier::sync_data(&File::open(&db)?, &db)?;
         }
-        match Self::open_database(dir, watch.clone()) {
+        let raw = Raw::read(dir)?;
+        let opened = match Self::open_database(dir, watch.clone()) {
             // A snapshot only spares sled a scan of its log: without it what a damaged one hides is found.
             Err(error) if error.is_damage() && remove_snapshots(dir)? => Self::open_database(dir, watch),
+            opened => opened,
+        };
+        match opened.and_then(|partition| partition.holds(raw.proven())) {
+            // sled overwrites what it gives up, which is everything behind the damage.
+            Err(error) if error.is_damage() => {
+                raw.restore(dir)?;
+                remove_snapshots(dir)?;
+                Err(error)
+            }
             opened => opened,
         }
     }
 
+    /// The same, unless the store has given up records that were durable: the last of them is `proven`.
+    fn holds(self, proven: Position) -> Result<Self, StoreError> {
+        let newest = self.frame_at(Position { ordinal: MARKS - 1, seq: u64::MAX })?;
+        let last = newest.and_then(|stored| Some(Seal::open(stored.parts.first()?).ok()?.0.last()));
+        if last.unwrap_or_default() < proven { Err(StoreError::Cut) } else { Ok(self) }
+    }
+
     fn open_database(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+        hush();
         let mut tries = 0;
         let db = loop {
             let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
@@ -160,7 +189,8 @@ impl Partition {
 
     /// Adds frames and the marks that belong to them: after a crash all of them are there or none. Not durable before [`Partition::flush`].
     /// `marks_at` orders the marks among those of the partition.
-    pub(super) fn insert(&self, frames: Vec<Stored>, marks_at: u32, mut marks: Vec<Vec<u8>>) -> Result<(), StoreError> {
+    pub(super) fn insert(&self, frames: Vec<Stored>, marks_at: u32, marks: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let mut marks: Vec<_> = marks.into_iter().zip(0..).map(|(piece, part)| Seal::of_marks(marks_at, part).seal(&piece)).collect();
         let alone = matches!(&frames[..], [frame] if frame.parts.len() == 1)
             && marks.len() <= 1
             && marks.iter().all(|piece| piece.len() <= EMBEDDED_MAX_BYTES);
@@ -169,7 +199,7 @@ impl Partition {
         for Stored { first, parts } in frames {
             for (bytes, part) in parts.into_iter().zip(0_u16..) {
                 match part {
-                    0 => writes.push((frame_key(first).to_vec(), with_marks(marks_at, embedded.take(), &bytes))),
+                    0 => writes.push((frame_key(first).to_vec(), [embedded.take().unwrap_or_default(), bytes].concat())),
                     part => writes.push((part_key(first, part).to_vec(), bytes)),
                 }
             }
@@ -223,42 +253,28 @@ impl Partition {
 
     /// All marks, in the order of their commits. Reads the whole partition.
     pub(super) fn marks(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        let (found, error) = self.readable_marks();
-        error.map_or(Ok(found), Err)
-    }
-
-    /// The marks that can be read, in the order of their commits, and why not all of them could be.
-    pub(super) fn readable_marks(&self) -> (Vec<Vec<u8>>, Option<StoreError>) {
-        let mut found = Vec::new();
-        // Those that stand alone first: among them are all that the partition begins with.
-        let alone = frame_key(Position { ordinal: MARKS, seq: 0 });
-        let error = [self.db().range(alone..), self.db().range(..alone)].into_iter().find_map(|items| {
-            let look = || {
-                for item in items {
-                    let (key, value) = item?;
-                    match position_of(&key) {
-                        Some(Position { ordinal: MARKS, seq }) => found.push((u32::try_from(seq).unwrap_or(u32::MAX), value.to_vec())),
-                        Some(_) if key.len() == FRAME_KEY_BYTES => {
-                            let (marks, _) = without_marks(&value)?;
-                            found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
-                        }
-                        _ => {}
+        let corrupt = || sled::Error::Corruption { at: None, bt: () };
+        let mut found = guarded(&self.watch, || {
+            let mut found = Vec::new();
+            for item in self.db().iter() {
+                let (key, value) = item?;
+                match position_of(&key) {
+                    Some(Position { ordinal: MARKS, .. }) => {
+                        let (head, piece, _) = Seal::open(&value).map_err(|_| corrupt())?;
+                        found.push((head.marks_at(), piece.to_vec()));
                     }
+                    Some(_) if key.len() == FRAME_KEY_BYTES => {
+                        let (marks, _) = without_marks(&value)?;
+                        found.extend(marks.map(|(at, piece)| (at, piece.to_vec())));
+                    }
+                    _ => {}
                 }
-                Ok(())
-            };
-            guarded(&self.watch, look).err()
-        });
+            }
+            Ok(found)
+        })?;
         // Stable: pieces of one commit stay in their order.
         found.sort_by_key(|(at, _)| *at);
-        (found.into_iter().map(|(_, piece)| piece).collect(), error)
-    }
-
-    /// Puts something else in the place of the frame at `first`.
-    #[cfg(test)]
-    pub(super) fn spoil(&self, first: Position) {
-        self.db().insert(frame_key(first), &[0xff]).unwrap();
-        self.flush().unwrap();
+        Ok(found.into_iter().map(|(_, piece)| piece).collect())
     }
 
     fn db(&self) -> &sled::Db {
@@ -309,9 +325,27 @@ fn remove_snapshots(dir: &Path) -> Result<bool, StoreError> {
     Ok(removed)
 }
 
+/// The store's panics are caught and told as errors: what the process says of them by itself goes to the log, and there only for who looks closely.
+fn hush() {
+    static HUSHED: Once = Once::new();
+    HUSHED.call_once(|| {
+        let otherwise = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let of_store = IN_STORE.get() || thread::current().name().is_some_and(|name| name.starts_with("sled-"));
+            if of_store { tracing::debug!(%panic, "the store panicked") } else { otherwise(panic) }
+        }));
+    });
+}
+
 fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
     let _watched = watch.enter();
-    match catch_unwind(AssertUnwindSafe(call)) {
+    let called = IN_STORE.with(|inside| {
+        inside.set(true);
+        let called = catch_unwind(AssertUnwindSafe(call));
+        inside.set(false);
+        called
+    });
+    match called {
         Ok(result) => result.map_err(StoreError::Failed),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -328,34 +362,17 @@ fn is_locked(error: &StoreError) -> bool {
 const FRAME_KEY_BYTES: usize = 12;
 
 /// Marks up to this size stand in the value of a frame that is alone in its commit; the leaves stay below their limit all the same.
-const EMBEDDED_MAX_BYTES: usize = 1_200;
+const EMBEDDED_MAX_BYTES: usize = 1_200 + SEAL_BYTES;
 const _: () = assert!(17 * (super::frame::FRAME_MAX_BYTES + EMBEDDED_MAX_BYTES + 64) < 128 * 1024 - 52, "leaves must stay out of blobs/");
 
-/// The value of a frame's first part: length of the marks u16, then, where there are any, their place u32 and they themselves, then the part.
-fn with_marks(at: u32, marks: Option<Vec<u8>>, part: &[u8]) -> Vec<u8> {
-    let marks = marks.unwrap_or_default();
-    let mut value = Vec::with_capacity(part.len() + marks.len() + 6);
-    value.extend_from_slice(&u16::try_from(marks.len()).expect("EMBEDDED_MAX_BYTES is smaller").to_le_bytes());
-    if !marks.is_empty() {
-        value.extend_from_slice(&at.to_le_bytes());
-        value.extend_from_slice(&marks);
-    }
-    value.extend_from_slice(part);
-    value
-}
-
-/// The marks with their place, and the part.
+/// The marks of a value with their place, where there are any, and the frame's part, sealed.
 #[expect(clippy::type_complexity, reason = "two things that are told apart by where they stand")]
 fn without_marks(value: &[u8]) -> Result<(Option<(u32, &[u8])>, &[u8]), sled::Error> {
-    let corrupt = || sled::Error::Corruption { at: None, bt: () };
-    let (length, rest) = value.split_first_chunk::<2>().ok_or_else(corrupt)?;
-    let length = usize::from(u16::from_le_bytes(*length));
-    if length == 0 {
-        return Ok((None, rest));
+    if !seal::begins_with_marks(value) {
+        return Ok((None, value));
     }
-    let (at, rest) = rest.split_first_chunk::<4>().ok_or_else(corrupt)?;
-    let (marks, part) = rest.split_at_checked(length).ok_or_else(corrupt)?;
-    Ok((Some((u32::from_le_bytes(*at), marks)), part))
+    let (head, piece, part) = Seal::open(value).map_err(|_| sled::Error::Corruption { at: None, bt: () })?;
+    Ok((Some((head.marks_at(), piece)), part))
 }
 
 fn frame_key(first: Position) -> [u8; FRAME_KEY_BYTES] {

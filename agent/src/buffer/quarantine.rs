@@ -1,6 +1,7 @@
 //! Damaged partitions, put aside for a person who wants to know, and what could be saved of them.
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,7 @@ use super::{
     lane::Lane,
     marks::{self, LaneMarks},
     rewrite::{self, Found},
+    salvage::{Raw, Salvaged},
     small_file::sync_dir,
 };
 
@@ -19,23 +21,23 @@ pub(super) const FOLDER: &str = "quarantine";
 /// So many damaged partitions are kept; older ones go.
 const KEPT: usize = 2;
 
-/// Puts the partition `key` of `lane` aside and its sound frames that end after `after` into its place. Gives what it found there.
+/// Puts the partition `key` of `lane` aside and its sound frames that end after `after` into its place. Gives what it found there. The partition must
+/// not be written any more.
 ///
 /// # Errors
 /// When the disk refuses; the partition then stays where it is.
 pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decoder: &mut Decoder) -> Result<Found, BufferError> {
-    let source = match lane.partition(key) {
-        Ok(Some(source)) => source,
-        Ok(None) => return Ok(Found::default()),
-        Err(BufferError::Damaged { .. }) => {
-            put_aside(lane, &lane.path(key), folder)?;
-            lane.forget(key);
-            return Ok(Found::default());
-        }
-        Err(error) => return Err(error),
-    };
-    // Its own header says when it was made and what it may hold; without one it would not have opened.
-    let header = header::read(&lane.path(key)).unwrap_or_else(|_| Header {
+    let dir = lane.path(key);
+    let Salvaged { mut frames, marks, end } = sound(lane, key, &dir, decoder)?;
+    frames.retain(|(stored, last)| *last > after && stored.first >= key.first());
+    if frames.is_empty() && marks == LaneMarks::default() {
+        put_aside(lane, &dir, folder)?;
+        lane.forget(key);
+        return Ok(Found { frames: Vec::new(), end });
+    }
+    let found = Found { frames: frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end };
+    // Its own header says when it was made and what it may hold.
+    let header = header::read(&dir).unwrap_or_else(|_| Header {
         lane: lane.name,
         key,
         incarnation: lane.incarnation_of(key).unwrap_or_default(),
@@ -43,16 +45,26 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
         replaces: Vec::new(),
         holds: Vec::new(),
     });
-    let mut found = Found::default();
     let (_, replaced) = lane.create(header, &[key], false, |target| {
-        found = rewrite::copy(lane.name, &source, after, decoder, target)?;
-        // What can be read of them, joined: all pieces of a partition together may be too many for one batch.
-        let (pieces, _) = source.readable_marks();
-        target.insert(Vec::new(), 0, marks::encode(&LaneMarks::of_sound_pieces(&pieces).repeated()))
+        rewrite::insert(target, frames.into_iter().map(|(stored, _)| Ok(stored)))?;
+        // Joined: all pieces of a partition together may be too many for one batch.
+        target.insert(Vec::new(), 0, marks::encode(&marks.repeated()))
     })?;
-    drop(source);
     replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
     Ok(found)
+}
+
+/// What can be read in `dir`: nothing if it strayed in from elsewhere.
+fn sound(lane: &Lane, key: Key, dir: &Path, decoder: &mut Decoder) -> Result<Salvaged, BufferError> {
+    let strayed = header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane.name, key, lane.incarnation_of(key)));
+    if strayed {
+        return Ok(Salvaged::default());
+    }
+    match Raw::read(dir) {
+        Ok(raw) => Ok(raw.salvage(lane.name, decoder)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Salvaged::default()),
+        Err(error) => Err(BufferError::io("read", dir, error)),
+    }
 }
 
 /// Moves a directory into `folder`, of which it keeps the newest.

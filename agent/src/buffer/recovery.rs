@@ -1,5 +1,9 @@
 //! What the disk says at the start: how far each lane goes, which marks stand there, and what is lost.
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use hark_protocol::topics::{GapReason, LaneName};
 use serde::{Deserialize, Serialize};
@@ -25,11 +29,17 @@ pub(super) struct Owed {
     pub(super) reason: GapReason,
 }
 
-/// The highest seqs that were ever committed, as a small file tells now and then: without it nobody would miss a tail that a failing disk lost.
+/// The highest seqs that were ever committed, beside the log: without them nobody would miss a tail that a failing disk lost.
+///
+/// A small file has them, durably, now and then; a note of every commit, which no sync follows, outlives a kill but perhaps not a power cut. Both may be
+/// behind, never ahead.
 #[derive(Debug)]
 pub(super) struct HighWater {
     file: SmallFile,
     stored: Seqs,
+    note_path: PathBuf,
+    note: Option<File>,
+    noted: Seqs,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +51,24 @@ struct Seqs {
 impl HighWater {
     pub(super) fn open(dir: &Path) -> Result<Self, BufferError> {
         let (file, content) = SmallFile::open(dir, "high-water")?;
-        Ok(Self { file, stored: content.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default() })
+        let note_path = dir.join("committed");
+        let noted = fs::read(&note_path).ok().and_then(|bytes| read_note(&bytes)).unwrap_or_default();
+        let stored = content.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        Ok(Self { file, stored, note_path, note: None, noted })
     }
 
     /// The newest incarnation that stored it.
     pub(super) fn ordinal(&self) -> u32 {
-        self.stored.ordinal
+        self.stored.ordinal.max(self.noted.ordinal)
     }
 
     /// What was committed of `ordinal` at least.
     pub(super) fn of(&self, ordinal: u32) -> [u64; LaneName::ALL.len()] {
-        if self.stored.ordinal == ordinal { self.stored.last_seq } else { Default::default() }
+        let mut last_seqs = [0; LaneName::ALL.len()];
+        for seqs in [&self.stored, &self.noted].into_iter().filter(|seqs| seqs.ordinal == ordinal) {
+            last_seqs.iter_mut().zip(seqs.last_seq).for_each(|(last, seq)| *last = seq.max(*last));
+        }
+        last_seqs
     }
 
     /// Stores what is committed now, if it is more.
@@ -64,6 +81,37 @@ impl HighWater {
         self.stored = seqs;
         Ok(())
     }
+
+    /// Notes what is committed now, if it is more. Where the disk refuses there is no note: it is only one more witness.
+    pub(super) fn note(&mut self, ordinal: u32, last_seq: [u64; LaneName::ALL.len()]) {
+        let seqs = Seqs { ordinal, last_seq };
+        if seqs == self.noted {
+            return;
+        }
+        if self.note.is_none() {
+            self.note = File::options().create(true).truncate(false).write(true).open(&self.note_path).ok();
+        }
+        let written = self.note.as_ref().is_some_and(|file| file.write_all_at(&write_note(&seqs), 0).is_ok());
+        self.noted = if written { seqs } else { Seqs::default() };
+    }
+}
+
+/// A CRC-32C and the numbers.
+fn write_note(seqs: &Seqs) -> Vec<u8> {
+    let numbers = [u64::from(seqs.ordinal)].into_iter().chain(seqs.last_seq).flat_map(u64::to_le_bytes).collect::<Vec<u8>>();
+    [&crc32c::crc32c(&numbers).to_le_bytes()[..], &numbers].concat()
+}
+
+/// `None` for what is torn or was never written.
+fn read_note(bytes: &[u8]) -> Option<Seqs> {
+    let (crc, numbers) = bytes.split_first_chunk::<4>()?;
+    if crc32c::crc32c(numbers).to_le_bytes() != *crc {
+        return None;
+    }
+    let mut numbers = numbers.as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number));
+    let ordinal = u32::try_from(numbers.next()?).ok()?;
+    let last_seq: Vec<u64> = numbers.collect();
+    Some(Seqs { ordinal, last_seq: last_seq.try_into().ok()? })
 }
 
 /// Looks into the newest partition of each lane.
@@ -95,6 +143,8 @@ impl<'a> Recovery<'a> {
         let mut last_seqs = [0; LaneName::ALL.len()];
         for ((lane, last_seq), at_least) in self.lanes.iter().zip(&mut last_seqs).zip(at_least) {
             *last_seq = self.sound(lane, |recovery, lane| recovery.last_seq(lane, ordinal))?;
+            let ends = self.end.saved.iter().filter(|(name, _, found)| *name == lane.name && found.end.ordinal == ordinal);
+            let at_least = ends.map(|(.., found)| found.end.seq).fold(at_least, u64::max);
             if at_least > *last_seq {
                 let at = |seq| Position { ordinal, seq };
                 self.end.owed.push(Owed { lane: lane.name, from: at(*last_seq + 1), to: at(at_least), reason: GapReason::TornTail });

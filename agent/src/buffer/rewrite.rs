@@ -10,53 +10,48 @@ use super::{
 /// Bytes of frames per batch of the store.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// What was found in a partition.
+/// What was found in a damaged partition.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// First and last position of each sound frame, in order.
     pub(super) frames: Vec<(Position, Position)>,
-    /// Why the rest could not be looked at.
-    pub(super) stopped: Option<StoreError>,
-    /// Frames that are not what was written.
-    pub(super) unsound: usize,
+    /// The end of the newest commit of which anything is left.
+    pub(super) end: Position,
 }
 
-/// Copies the sound frames of `source` that end after `after` into `target`. Reading stops at the first error of the store.
+/// Copies all frames of `source` into `target`.
 ///
 /// # Errors
-/// When `target` does not take them.
-pub(super) fn copy(lane: LaneName, source: &Partition, after: Position, decoder: &mut Decoder, target: &Partition) -> Result<Found, StoreError> {
-    let mut found = Found::default();
-    let (mut at, mut batch, mut bytes) = (None, Vec::new(), 0);
-    loop {
-        match next_frame(source, at) {
-            Err(error) => found.stopped = Some(error),
-            Ok(Some(stored)) => {
-                at = Some(stored.first);
-                match decoder.decode(lane, stored.first, &stored.parts) {
-                    Err(_) => found.unsound += 1,
-                    Ok(frame) => {
-                        let last = Position { seq: frame.last_seq(), ..stored.first };
-                        if last > after {
-                            found.frames.push((stored.first, last));
-                            bytes += stored.parts.iter().map(Vec::len).sum::<usize>();
-                            batch.push(stored);
-                        }
-                    }
-                }
-            }
-            Ok(None) => break,
-        }
-        if bytes >= BATCH_BYTES || found.stopped.is_some() {
+/// When `source` is damaged, or `target` does not take them.
+pub(super) fn copy(lane: LaneName, source: &Partition, decoder: &mut Decoder, target: &Partition) -> Result<(), StoreError> {
+    let mut at = None;
+    let frames = std::iter::from_fn(|| {
+        let stored = next_frame(source, at).transpose()?;
+        Some(stored.and_then(|stored| {
+            at = Some(stored.first);
+            decoder.decode(lane, stored.first, &stored.parts)?;
+            Ok(stored)
+        }))
+    });
+    insert(target, frames)
+}
+
+/// Inserts `frames` into `target` in batches that the store takes.
+///
+/// # Errors
+/// The first of `frames`, or what the store says.
+pub(super) fn insert(target: &Partition, frames: impl Iterator<Item = Result<Stored, StoreError>>) -> Result<(), StoreError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for stored in frames {
+        let stored = stored?;
+        bytes += stored.parts.iter().map(Vec::len).sum::<usize>();
+        batch.push(stored);
+        if bytes >= BATCH_BYTES {
             target.insert(std::mem::take(&mut batch), 0, Vec::new())?;
             bytes = 0;
         }
-        if found.stopped.is_some() {
-            break;
-        }
     }
-    target.insert(batch, 0, Vec::new())?;
-    Ok(found)
+    target.insert(batch, 0, Vec::new())
 }
 
 /// The frame that starts after the one at `at`; without it the first of all.

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Lanes that may lose records, lowest first. Events never do: they say what was lost.
-const EXPENDABLE: [LaneName; 3] = [LaneName::Inputs, LaneName::Predictions, LaneName::Alarms];
+pub(super) const EXPENDABLE: [LaneName; 3] = [LaneName::Inputs, LaneName::Predictions, LaneName::Alarms];
 /// A gateway whose clock stands before this (2024-01-01) does not know the age of anything.
 const CLOCK_SET_MS: i64 = 1_704_067_200_000;
 

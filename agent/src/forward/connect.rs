@@ -95,6 +95,7 @@ impl<D: Destination> Forward<D> {
         let distance = self.lanes.distance(reached);
         let delivered = delivered.unwrap_or_else(|| distance.saturating_sub(self.named_up_to(reached)));
         self.lanes.reached(reached);
+        LaneName::ALL.into_iter().for_each(|lane| self.hold.delivered(lane, reached[lane as usize]));
         self.mark.moved(reached, bytes, self.clock.monotonic());
         self.status.moved(reached, delivered, distance.saturating_sub(delivered));
     }

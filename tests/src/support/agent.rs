@@ -88,7 +88,7 @@ impl Agent {
         let command: Vec<&str> = wrapper.iter().copied().chain([&*program, "run", "--config", &config]).collect();
         let mut environment = vec![("NO_COLOR", "1")];
         environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
-        let process = Process::start("agent", Path::new(command[0]), &command[1..], &environment, &self.dir.join("agent.log"))?;
+        let process = Process::start("agent", Path::new(command[0]), &command[1..], &environment, &self.log())?;
         self.process = Some(process);
         Ok(())
     }
@@ -174,6 +174,11 @@ impl Agent {
     /// When it cannot be started.
     pub fn output(&self, arguments: &[&str]) -> Result<Output> {
         Command::new(&self.program).args(arguments).arg("--config").arg(&self.dir).output().context("failed to start the program")
+    }
+
+    /// The file with its log, which goes on over its starts.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("agent.log")
     }
 
     /// The last lines of its log, for messages.

@@ -1,0 +1,82 @@
+//! The content of a partition without its store: what its file holds, byte for byte.
+//!
+//! sled takes damage for the end of its file, or panics. Every value that Hark gives it is sealed ([`super::seal`]), so those that are whole are found
+//! in the file whatever sled makes of it.
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use hark_protocol::topics::LaneName;
+
+use super::{
+    Position, barrier,
+    frame::Decoder,
+    marks::{LaneMarks, Mark},
+    partition::Stored,
+    seal::{self, Header},
+};
+
+/// The file of a partition as it lies on the disk. It is held in memory: some 16 MiB at most.
+pub(super) struct Raw(Vec<u8>);
+
+/// What was found in it.
+#[derive(Debug, Default)]
+pub(super) struct Salvaged {
+    /// The sound frames with the last position of each, in order.
+    pub(super) frames: Vec<(Stored, Position)>,
+    /// What the marks say, as far as they are sound.
+    pub(super) marks: LaneMarks,
+    /// The end of the newest commit of which anything is left.
+    pub(super) end: Position,
+}
+
+impl Raw {
+    /// Reads the file of the partition in `dir`.
+    pub(super) fn read(dir: &Path) -> io::Result<Self> {
+        fs::read(file(dir)).map(Self)
+    }
+
+    /// Puts it back as it was, whatever a store has made of it. The store must be closed.
+    pub(super) fn restore(&self, dir: &Path) -> io::Result<()> {
+        fs::write(file(dir), &self.0)?;
+        barrier::sync_all(&file(dir))
+    }
+
+    /// The last record of which it is certain that it was durable: a later commit had begun.
+    pub(super) fn proven(&self) -> Position {
+        let frames = seal::find_all(&self.0).filter(|(head, _)| !head.is_of_marks());
+        frames.map(|(head, _)| head.proven()).max().unwrap_or_default()
+    }
+
+    /// Everything of `lane` in it that is whole.
+    pub(super) fn salvage(&self, lane: LaneName, decoder: &mut Decoder) -> Salvaged {
+        let mut parts: BTreeMap<Position, BTreeMap<u16, (Header, &[u8])>> = BTreeMap::new();
+        let mut pieces = BTreeMap::new();
+        for (head, bytes) in seal::find_all(&self.0).map(|(head, range)| (head, &self.0[range])) {
+            if head.is_of_marks() {
+                // The store rewrites its leaves: the same piece may be found again.
+                let content = Header::open(bytes).map(|(_, content, _)| content.to_vec());
+                content.into_iter().for_each(|content| drop(pieces.insert((head.marks_at(), head.part), content)));
+            } else if head.lane == lane as u8 {
+                parts.entry(head.first()).or_default().insert(head.part, (head, bytes));
+            }
+        }
+        let mut salvaged = Salvaged { marks: LaneMarks::of_sound_pieces(&pieces.into_values().collect::<Vec<_>>()), ..Salvaged::default() };
+        for (first, parts) in parts {
+            salvaged.end = parts.values().map(|(head, _)| head.commit_end()).fold(salvaged.end, Position::max);
+            let stored = Stored { first, parts: parts.into_values().map(|(_, bytes)| bytes.to_vec()).collect() };
+            let Ok(frame) = decoder.decode(lane, first, &stored.parts) else { continue };
+            // The mark of these may be lost.
+            let cause = frame.entries.iter().filter_map(|(_, entry)| entry.cause).max();
+            cause.into_iter().for_each(|cause| salvaged.marks.apply(&Mark::Cause(cause)));
+            salvaged.frames.push((stored, Position { seq: frame.last_seq(), ..first }));
+        }
+        salvaged
+    }
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("db")
+}
