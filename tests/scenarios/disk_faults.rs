@@ -174,7 +174,9 @@ fn a_start_waits_for_a_disk_that_refuses() -> Result<()> {
     start_waits(&mut plant, make_room)?;
     plant.send(READINGS)?;
     let accepted = (READINGS * READINGS_PER_NUMBER) as f64;
-    plant.wait_metrics("what this life was sent to be accepted", SOON, |metrics| metrics.sum("hark_source_readings_accepted_total") >= Some(accepted))?;
+    plant.wait_metrics("what this life was sent to be accepted", SOON, |metrics| {
+        metrics.sum("hark_source_readings_accepted_total") >= Some(accepted)
+    })?;
     plant.agent.kill()?;
     mount.remount("ro")?;
     start_waits(&mut plant, || mount.remount("rw"))?;

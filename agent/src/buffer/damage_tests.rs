@@ -9,6 +9,7 @@ use super::{
     header, inspect,
     lane::{Expendable, Place},
     log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, open, partition_dirs, settings},
+    recovery::Owed,
     samples, seal,
     space::{Space, Victim},
 };
@@ -131,6 +132,7 @@ fn the_last_commit_of_a_killed_agent_is_missed_if_it_is_gone() {
     fs::create_dir(&killed).unwrap();
     inspect::copy_tree(&dir, &killed).unwrap();
     spoil(&partition_dirs(&killed).pop().unwrap(), at(1, 200));
+    // Without the note nobody could tell that commit from one that never came to its end.
     let looped = looped(&killed, u64::MAX);
     looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
     let (records, gaps) = follow(&looped, INPUTS, Position::default());
@@ -147,10 +149,20 @@ fn a_lost_tail_that_readers_had_seen_is_named() {
     fs::remove_dir_all(newest).unwrap();
     let mut settings = settings();
     settings.reached[INPUTS as usize] = at(1, 298);
-    let (log, _writer) = Log::open(dir.path(), settings).unwrap();
-    assert_eq!(log.predecessor().unwrap().last_seq[0], 298);
-    let owed = log.shared.take_owed();
-    assert_eq!((owed.len(), owed[0].to, owed[0].reason), (1, at(1, 298), GapReason::TornTail));
+    let kept = {
+        let (log, _writer) = Log::open(dir.path(), settings).unwrap();
+        assert_eq!(log.predecessor().unwrap().last_seq[0], 298);
+        let kept = log.reader(INPUTS).unwrap().read(Position::default(), 1_000, usize::MAX).unwrap().last().unwrap().0;
+        assert!(
+            kept < at(1, 298)
+                && log.shared.take_owed()[0] == Owed { lane: INPUTS, from: at(1, kept.seq + 1), to: at(1, 298), reason: GapReason::Damaged }
+        );
+        kept
+    };
+    // What is owed was not named: it is missed again by who reads.
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!((records.last().copied(), gaps.len(), gaps[0].to), (Some(kept), 1, at(1, 298)));
 }
 
 /// A frame that is changed wherever the store has it is lost alone.

@@ -67,9 +67,10 @@ impl Log {
         let high_water = HighWater::open(dir)?;
         let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
         for Incarnation { ordinal, .. } in register.open_ended() {
-            let mut last_seqs = high_water.of(ordinal);
-            for (lane, last_seq) in lanes.iter().zip(&mut last_seqs) {
-                *last_seq = (*last_seq).max(last_seq_of(lane, ordinal, &mut decoder)?);
+            let mut last_seqs = [0; LaneName::ALL.len()];
+            for ((lane, last_seq), end) in lanes.iter().zip(&mut last_seqs).zip(high_water.ends()) {
+                let at_least = if end.ordinal == ordinal { end.seq } else { 0 };
+                *last_seq = last_seq_of(lane, ordinal, &mut decoder)?.max(at_least);
             }
             register.end(ordinal, last_seqs);
         }

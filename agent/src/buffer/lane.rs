@@ -29,6 +29,8 @@ use crate::causes;
 /// One lane, shared by the writer and the readers.
 pub(super) struct Lane {
     pub(super) name: LaneName,
+    /// How far it was committed at least, by what is stored beside it.
+    pub(super) known_end: Position,
     dir: PathBuf,
     watch: Arc<StoreWatch>,
     /// Last committed seq of the present incarnation.
@@ -101,6 +103,7 @@ impl Lane {
     pub(super) fn open(
         root: &Path,
         name: LaneName,
+        known_end: Position,
         watch: Arc<StoreWatch>,
         mut id_of: impl FnMut(u32) -> Option<Uuid>,
         mut learn: impl FnMut(Incarnation),
@@ -142,7 +145,7 @@ impl Lane {
             }
         }
         sync_dir(&dir)?;
-        Ok(Self { name, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
+        Ok(Self { name, known_end, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
     }
 
     /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made, half removed or replaced is passed over.
@@ -171,7 +174,15 @@ impl Lane {
                 state.partitions.remove(&key);
             }
         }
-        Ok(Self { name, dir, watch: Arc::default(), committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
+        Ok(Self {
+            name,
+            known_end: Position::default(),
+            dir,
+            watch: Arc::default(),
+            committed: AtomicU64::new(0),
+            state: Mutex::new(state),
+            copies: Some(copies),
+        })
     }
 
     /// The incarnations whose records begin a partition here.
@@ -233,7 +244,11 @@ impl Lane {
         let Some(known) = state.partitions.get(&key).copied() else { return Ok(None) };
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
-        let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, self.watch.clone());
+        // Of one that was made anew nobody knows what it should hold: it may have been damaged.
+        let ends_here =
+            known.generation == 0 && key.first() <= self.known_end && following(state, key).is_none_or(|next| self.known_end < next.first());
+        let end = if ends_here { self.known_end } else { Position::default() };
+        let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, end, self.watch.clone());
         let opened = match &self.copies {
             Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
             None => open(&dir).map(|partition| (partition, None)),

@@ -46,13 +46,7 @@ pub struct LogSettings {
 impl LogSettings {
     /// The measured defaults: partitions of 1 to 8 MiB, most of the space for inputs.
     pub fn new(quota_bytes: u64) -> Self {
-        Self {
-            quota_bytes,
-            lane_percent: [70, 15, 10, 5],
-            partition_min_bytes: 1 << 20,
-            partition_max_bytes: 8 << 20,
-            reached: Default::default(),
-        }
+        Self { quota_bytes, lane_percent: [70, 15, 10, 5], partition_min_bytes: 1 << 20, partition_max_bytes: 8 << 20, reached: Default::default() }
     }
 
     /// Bytes allowed for `lane`.
@@ -140,18 +134,19 @@ impl Log {
         let mut register = Register::open(dir)?;
         let watch = Arc::<StoreWatch>::default();
         let mut learned = Vec::new();
-        let mut lane = |lane| Lane::open(dir, lane, watch.clone(), |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation));
+        let high_water = HighWater::open(dir)?;
+        let ends = high_water.ends();
+        let mut lane = |lane: LaneName| {
+            let known_end = ends[lane as usize].max(settings.reached[lane as usize]);
+            Lane::open(dir, lane, known_end, watch.clone(), |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
+        };
         let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
         sync_dir(dir)?;
         learned.extend(lanes.iter().flat_map(Lane::incarnations));
         learned.iter().for_each(|incarnation| register.learn(*incarnation));
-        let high_water = HighWater::open(dir)?;
         let mut recovery = Recovery::new(&lanes, dir)?;
         for Incarnation { ordinal, .. } in register.open_ended() {
-            let mut at_least = high_water.of(ordinal);
-            let reached = at_least.iter_mut().zip(settings.reached).filter(|(_, reached)| reached.ordinal == ordinal);
-            reached.for_each(|(at_least, reached)| *at_least = reached.seq.max(*at_least));
-            register.end(ordinal, recovery.last_seqs(ordinal, at_least)?);
+            register.end(ordinal, recovery.last_seqs(ordinal)?);
         }
         let Recovered { marks: recovered, mut owed, saved } = recovery.end()?;
         let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();

@@ -128,8 +128,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Opens an existing partition, after checking that it is the one that is expected there.
-    pub(super) fn open(dir: &Path, lane: LaneName, key: Key, incarnation: Uuid, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+    /// Opens an existing partition, after checking that it is the one that is expected there, and that it goes to `end` at least.
+    pub(super) fn open(dir: &Path, lane: LaneName, key: Key, incarnation: Uuid, end: Position, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         let header = header::read(dir)?;
         if (header.lane, header.key, header.incarnation) != (lane, key, incarnation) {
             return Err(StoreError::Header);
@@ -153,7 +153,7 @@ impl Partition {
             Err(error) if error.is_damage() && remove_snapshots(dir)? => Self::open_database(dir, watch),
             opened => opened,
         };
-        match opened.and_then(|partition| partition.holds(raw.proven())) {
+        match opened.and_then(|partition| partition.reaches(end.max(raw.proven()))) {
             // sled overwrites what it gives up, which is everything behind the damage.
             Err(error) if error.is_damage() => {
                 raw.restore(dir)?;
@@ -164,11 +164,11 @@ impl Partition {
         }
     }
 
-    /// The same, unless the store has given up records that were durable: the last of them is `proven`.
-    fn holds(self, proven: Position) -> Result<Self, StoreError> {
+    /// The same, unless the store has given up records that were durable: the last of them is `end`.
+    fn reaches(self, end: Position) -> Result<Self, StoreError> {
         let newest = self.frame_at(Position { ordinal: MARKS - 1, seq: u64::MAX })?;
         let last = newest.and_then(|stored| Some(Seal::open(stored.parts.first()?).ok()?.0.last()));
-        if last.unwrap_or_default() < proven { Err(StoreError::Cut) } else { Ok(self) }
+        if last.unwrap_or_default() < end { Err(StoreError::Cut) } else { Ok(self) }
     }
 
     fn open_database(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
@@ -459,7 +459,7 @@ mod tests {
         insert(&partition, at(2, 100), &[&[9; 6000]]);
         partition.flush().unwrap();
         drop(partition);
-        let partition = Partition::open(&dir, LANE, KEY, ID, watch()).unwrap();
+        let partition = Partition::open(&dir, LANE, KEY, ID, Position::default(), watch()).unwrap();
         assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[9; 6000]])));
     }
 
@@ -470,7 +470,7 @@ mod tests {
         partition.flush().unwrap();
         drop(partition);
         fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
-        let partition = Partition::open(&dir, LANE, KEY, ID, watch()).unwrap();
+        let partition = Partition::open(&dir, LANE, KEY, ID, Position::default(), watch()).unwrap();
         assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[1]])));
     }
 
@@ -479,7 +479,7 @@ mod tests {
         let (_root, dir, partition) = partition();
         drop(partition);
         for (lane, key, id) in [(LaneName::Inputs, KEY, ID), (LANE, Key { ordinal: 3, ..KEY }, ID), (LANE, KEY, Uuid::from_u128(78))] {
-            assert!(matches!(Partition::open(&dir, lane, key, id, watch()), Err(StoreError::Header)));
+            assert!(matches!(Partition::open(&dir, lane, key, id, Position::default(), watch()), Err(StoreError::Header)));
         }
     }
 }

@@ -56,7 +56,8 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
 
 /// What can be read in `dir`: nothing if it strayed in from elsewhere.
 fn sound(lane: &Lane, key: Key, dir: &Path, decoder: &mut Decoder) -> Result<Salvaged, BufferError> {
-    let strayed = header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane.name, key, lane.incarnation_of(key)));
+    let strayed =
+        header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane.name, key, lane.incarnation_of(key)));
     if strayed {
         return Ok(Salvaged::default());
     }

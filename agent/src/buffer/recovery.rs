@@ -62,13 +62,10 @@ impl HighWater {
         self.stored.ordinal.max(self.noted.ordinal)
     }
 
-    /// What was committed of `ordinal` at least.
-    pub(super) fn of(&self, ordinal: u32) -> [u64; LaneName::ALL.len()] {
-        let mut last_seqs = [0; LaneName::ALL.len()];
-        for seqs in [&self.stored, &self.noted].into_iter().filter(|seqs| seqs.ordinal == ordinal) {
-            last_seqs.iter_mut().zip(seqs.last_seq).for_each(|(last, seq)| *last = seq.max(*last));
-        }
-        last_seqs
+    /// How far each lane was committed at least.
+    pub(super) fn ends(&self) -> [Position; LaneName::ALL.len()] {
+        let end = |seqs: &Seqs, lane: LaneName| Position { ordinal: seqs.ordinal, seq: seqs.last_seq[lane as usize] };
+        LaneName::ALL.map(|lane| end(&self.stored, lane).max(end(&self.noted, lane)))
     }
 
     /// Stores what is committed now, if it is more.
@@ -138,10 +135,11 @@ impl<'a> Recovery<'a> {
         Ok(Self { lanes, quarantine: dir.join(quarantine::FOLDER), decoder, end: Recovered::default() })
     }
 
-    /// The last seq of `ordinal` in each lane, made durable: what a reader sees now must not vanish later. Where `at_least` is more, the rest is lost.
-    pub(super) fn last_seqs(&mut self, ordinal: u32, at_least: [u64; LaneName::ALL.len()]) -> Result<[u64; LaneName::ALL.len()], BufferError> {
+    /// The last seq of `ordinal` in each lane, made durable: what a reader sees now must not vanish later. Where more is known of, the rest is lost.
+    pub(super) fn last_seqs(&mut self, ordinal: u32) -> Result<[u64; LaneName::ALL.len()], BufferError> {
         let mut last_seqs = [0; LaneName::ALL.len()];
-        for ((lane, last_seq), at_least) in self.lanes.iter().zip(&mut last_seqs).zip(at_least) {
+        for (lane, last_seq) in self.lanes.iter().zip(&mut last_seqs) {
+            let at_least = if lane.known_end.ordinal == ordinal { lane.known_end.seq } else { 0 };
             *last_seq = self.sound(lane, |recovery, lane| recovery.last_seq(lane, ordinal))?;
             let ends = self.end.saved.iter().filter(|(name, _, found)| *name == lane.name && found.end.ordinal == ordinal);
             let at_least = ends.map(|(.., found)| found.end.seq).fold(at_least, u64::max);

@@ -120,8 +120,7 @@ impl Header {
         }
         let first_seq = u64::from(u32_at(10)) | u64::from(u32_at(14)) << 32;
         let [count, raw_bytes, before, after] = [18, 22, 26, 30].map(u32_at);
-        let header =
-            Self { lane: head[1], part: u16_at(2), parts: u16_at(4), ordinal: u32_at(6), first_seq, count, raw_bytes, before, after };
+        let header = Self { lane: head[1], part: u16_at(2), parts: u16_at(4), ordinal: u32_at(6), first_seq, count, raw_bytes, before, after };
         Ok((header, content, rest))
     }
 }
@@ -151,17 +150,8 @@ pub(super) fn find_all(bytes: &[u8]) -> impl Iterator<Item = (Header, Range<usiz
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header {
-        lane: 2,
-        part: 1,
-        parts: 3,
-        ordinal: 0x0403_0201,
-        first_seq: 0x0807_0605_0403_0201,
-        count: 9,
-        raw_bytes: 77,
-        before: 4,
-        after: 5,
-    };
+    const HEADER: Header =
+        Header { lane: 2, part: 1, parts: 3, ordinal: 0x0403_0201, first_seq: 0x0807_0605_0403_0201, count: 9, raw_bytes: 77, before: 4, after: 5 };
 
     /// The stored bytes are frozen per version: if this fails, the change is wrong, or the version must rise.
     #[test]
