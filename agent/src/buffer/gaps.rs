@@ -111,6 +111,7 @@ pub(super) fn reason_text(reason: GapReason) -> &'static str {
         GapReason::Damaged => "a part of the buffer was damaged",
         GapReason::Refused => "Kafka refuses them for good",
         GapReason::TornTail => "they are no longer on the disk",
+        GapReason::DeliveredElsewhere => "they were delivered under another name",
     }
 }
 

@@ -52,6 +52,8 @@ pub enum GapReason {
     Refused,
     /// The tail of an incarnation did not survive a power cut.
     TornTail,
+    /// Not lost: delivered before the gateway had this id, the topics this prefix, or Kafka was this cluster.
+    DeliveredElsewhere,
 }
 
 /// An event. Fields that do not belong to its kind are `null`.
