@@ -2,7 +2,7 @@
 //!
 //! A cursor passes a gap only in the transaction that carries the event which names it, or later. In the lane of the events alone it may be earlier:
 //! there the event stands behind the gap, and where both do not fit into one transaction the lane must go on all the same.
-use hark_protocol::topics::{EventKind, LaneName, Name};
+use hark_protocol::topics::{EventKind, GapReason, LaneName, Name};
 
 use super::{
     cursor::{Disk, PerLane},
@@ -201,8 +201,8 @@ impl Lanes {
     fn trim_gap(&self, entry: &mut Entry) {
         let Body::Event(event) = &mut entry.body else { return };
         let (EventKind::Gap, Some(lane), Some(from), Some(to)) = (event.kind, event.gap_lane, event.gap_from_seq, event.gap_to_seq) else { return };
-        // Events are read by forward alone: what it had on its way is never given up.
-        if lane == LaneName::Events {
+        // Events are read by forward alone: what it had on its way is never given up. And what was delivered elsewhere is not here.
+        if lane == LaneName::Events || event.gap_reason == Some(GapReason::DeliveredElsewhere) {
             return;
         }
         let Some(ordinal) = event.gap_inc.as_deref().and_then(|inc| self.disk.ordinal(inc)) else { return };

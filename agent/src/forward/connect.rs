@@ -1,11 +1,12 @@
 //! After a connect: where each lane goes on, and what a person is told of other disks and other agents.
-use hark_protocol::topics::{Event, EventKind, LaneName};
+use hark_protocol::topics::{Event, EventKind, GapReason, LaneName};
 use tracing::{error, info, warn};
 
 use super::{
     Ended, Forward,
     cursor::{Cursors, Found, KafkaCursor},
     destination::Destination,
+    mark::Address,
     message::gateway_stamp,
     of,
 };
@@ -15,20 +16,30 @@ use crate::{
 };
 
 impl<D: Destination> Forward<D> {
-    /// Goes on behind what Kafka has. The error: the log has ended.
-    pub(super) fn reconcile(&mut self, cursors: &Cursors) -> Result<(), Ended> {
+    /// Goes on behind what Kafka has, as far as it tells. The error: the log has ended.
+    pub(super) fn reconcile(&mut self, cursors: Option<&Cursors>, address: Address) -> Result<(), Ended> {
+        let moved_from = self.mark.address().filter(|before| !before.is(&address)).cloned();
+        if let Some(before) = &moved_from {
+            self.name_elsewhere(cursors.unwrap_or(&Cursors::default()), before)?;
+        }
+        self.mark.deliver_to(address);
+        if moved_from.is_some() {
+            // Before anything is sent, so that it is named once.
+            self.store();
+        }
+        let Some(cursors) = cursors else { return Ok(()) };
         self.highest_ordinal = self.highest_ordinal.max(cursors.highest_ordinal());
         self.store_if_due();
-        if cursors.lanes.iter().all(Option::is_none) && self.mark.lanes().is_some() {
+        if cursors.lanes.iter().all(Option::is_none) && self.mark.lanes().is_some() && moved_from.is_none() {
             self.status.forward(|numbers| numbers.cursor_expired += 1);
-            warn!("Kafka has no cursors of this gateway any more; going on from the mark on this disk");
+            warn!("Kafka has no cursors of this gateway; going on from the mark on this disk");
         }
         let mut reached = self.lanes.at();
         for lane in LaneName::ALL {
             let (place, _) = self.lanes.disk().place(lane, cursors);
             let at = &mut reached[lane as usize];
             // What Kafka has acknowledged stays delivered, whatever it has forgotten: to send it again would double what is still there.
-            if let Some(behind) = place.filter(|place| place < at) {
+            if let Some(behind) = place.filter(|place| place < at && moved_from.is_none()) {
                 self.status.forward(|numbers| numbers.cursor_behind += 1);
                 error!(
                     lane = lane.as_str(), from = %behind, to = %*at,
@@ -47,6 +58,27 @@ impl<D: Destination> Forward<D> {
         }
     }
 
+    /// What was delivered to another address and is not under this one is named here, so that nobody misses it. It is not lost and does not count as such;
+    /// where a crash comes before the mark is stored it is named again, which the audit takes for what it is.
+    fn name_elsewhere(&self, cursors: &Cursors, before: &Address) -> Result<(), Ended> {
+        let disk = self.lanes.disk();
+        let mut events = Vec::new();
+        for lane in LaneName::ALL {
+            let has = disk.place(lane, cursors).0.unwrap_or_default();
+            events.extend(disk.between(lane, has, of(&self.lanes.at(), lane)).map(|(incarnation, seqs)| Event {
+                text: Some(format!("records {} to {} of lane {lane} were delivered as {before}", seqs.start(), seqs.end()).into()),
+                gap_lane: Some(lane),
+                gap_inc: Some(incarnation.id.to_string().into()),
+                gap_from_seq: Some(*seqs.start()),
+                gap_to_seq: Some(*seqs.end()),
+                gap_reason: Some(GapReason::DeliveredElsewhere),
+                ..Event::new(EventKind::Gap)
+            }));
+        }
+        info!(%before, ranges = events.len(), "records were delivered elsewhere before; events name them");
+        self.append_events(events)
+    }
+
     /// Another disk delivered under this gateway id before. Told once per such disk.
     fn take_over(&mut self, cursor: &KafkaCursor, found: Found) -> Result<(), Ended> {
         let theirs = cursor.incarnation;
@@ -62,7 +94,7 @@ impl<D: Destination> Forward<D> {
             predecessor: Some(theirs.id.to_string().into()),
             ..Event::new(EventKind::IncarnationOpened)
         };
-        self.append_event(event)?;
+        self.append_events(vec![event])?;
         self.mark.take_over(theirs.id);
         Ok(())
     }
@@ -72,13 +104,14 @@ impl<D: Destination> Forward<D> {
         let text = format!("another agent runs under gateway id `{}`: the two shut each other out of Kafka", self.gateway.id);
         let event = Event { text: Some(text.into()), ..Event::new(EventKind::DuplicateGateway) };
         // A log that has ended says so itself.
-        let _ended = self.append_event(event);
+        let _ended = self.append_events(vec![event]);
     }
 
-    fn append_event(&self, event: Event) -> Result<(), Ended> {
+    fn append_events(&self, events: Vec<Event>) -> Result<(), Ended> {
         let at = self.clock.now();
-        let entry = Entry { stamp: gateway_stamp(at.ts, at.state, self.gateway.origin), cause: None, body: Body::Event(event.into()) };
-        self.appender.blocking_append_durably(LaneName::Events, vec![entry], true).map(drop).map_err(|_| Ended::Stopped)
+        let stamp = gateway_stamp(at.ts, at.state, self.gateway.origin);
+        let entries = events.into_iter().map(|event| Entry { stamp: stamp.clone(), cause: None, body: Body::Event(event.into()) }).collect();
+        self.appender.blocking_append_durably(LaneName::Events, entries, true).map(drop).map_err(|_| Ended::Stopped)
     }
 
     /// Kafka's cursor of `lane` for `position`.

@@ -4,6 +4,8 @@
 //! that delivered under this gateway id before: one that comes back goes on where it was. Beside the lanes' cursors stands one more, written once per
 //! connection: `<uuid> <ordinal> l=…`, the lineage of the disk that delivers, so that a restored copy of that disk finds how far both went the same
 //! way. Readers take the first two words and leave what they do not know.
+use std::ops::RangeInclusive;
+
 use hark_protocol::topics::LaneName;
 use uuid::Uuid;
 
@@ -136,7 +138,7 @@ pub enum Found {
     Absent,
     /// Another disk delivered under this gateway id; this one is a copy of it, or the other way round.
     Copy,
-    /// Another disk delivered, and nothing is known of how it hangs together with this one.
+    /// Another disk delivered, and no incarnation is known that both have.
     Foreign,
 }
 
@@ -183,16 +185,20 @@ impl Disk {
 
     /// Records of `lane` after `from`, up to `to`.
     pub fn distance(&self, lane: LaneName, from: Position, to: Position) -> u64 {
-        let between = |(incarnation, last): &(Incarnation, PerLane<u64>)| {
-            let ordinal = incarnation.ordinal;
+        self.between(lane, from, to).map(|(_, seqs)| seqs.end() + 1 - seqs.start()).sum()
+    }
+
+    /// The records of `lane` after `from`, up to `to`, by incarnation.
+    pub fn between(&self, lane: LaneName, from: Position, to: Position) -> impl Iterator<Item = (Incarnation, RangeInclusive<u64>)> {
+        self.0.iter().filter_map(move |(incarnation, last)| {
+            let (ordinal, last) = (incarnation.ordinal, last[lane as usize]);
             if ordinal < from.ordinal || ordinal > to.ordinal {
-                return 0;
+                return None;
             }
             let low = if ordinal == from.ordinal { from.seq } else { 0 };
-            let high = if ordinal == to.ordinal { to.seq.min(last[lane as usize]) } else { last[lane as usize] };
-            high.saturating_sub(low)
-        };
-        self.0.iter().map(between).sum()
+            let high = if ordinal == to.ordinal { to.seq.min(last) } else { last };
+            (low < high).then(|| (*incarnation, low + 1..=high))
+        })
     }
 
     /// Where `lane` stands on this disk by what Kafka tells. `None`: it says nothing of this disk.
@@ -204,7 +210,7 @@ impl Disk {
         let before = before.map(|(short, seq)| Position { ordinal: short.ordinal, seq: *seq }).max();
         let shared = if known.is_none() { self.shared(lane, own, &cursors.lineage) } else { None };
         let place = known.max(before).max(shared);
-        let found = match (known, place) {
+        let found = match (known, shared) {
             (Some(_), _) => Found::Known,
             (None, Some(_)) => Found::Copy,
             (None, None) => Found::Foreign,
@@ -288,6 +294,8 @@ mod tests {
         assert_eq!(disk.place(LANE, &Cursors::default()), (None, Found::Absent));
         // The same ordinal on another disk is another incarnation.
         check_place(&disk, cursor(6, 9, 40, &[]), Lineage::default(), (None, Found::Foreign));
+        // That other disk took over from this one, which is back: it is no copy.
+        check_place(&disk, cursor(6, 9, 40, &[(5, 5, 70)]), Lineage::default(), (at(5, 70), Found::Foreign));
     }
 
     #[test]
@@ -326,6 +334,8 @@ mod tests {
         assert_eq!(disk.distance(LANE, place(2, 4), place(2, 99)), 6);
         assert_eq!(disk.distance(LANE, place(0, 0), place(2, 1)), 1);
         assert_eq!(disk.distance(LANE, place(6, 7), place(6, 7)), 0);
+        let between: Vec<_> = disk.between(LANE, place(2, 4), place(6, 7)).map(|(of, seqs)| (of.ordinal, seqs)).collect();
+        assert_eq!(between, [(2, 5..=10), (5, 1..=3), (6, 1..=7)]);
         assert_eq!(disk.incarnation(place(5, 2)), (incarnation(5, 5), 2));
         assert_eq!(disk.incarnation(place(3, 2)), (incarnation(5, 5), 0));
         assert_eq!(disk.incarnation(place(0, 0)), (incarnation(2, 2), 0));

@@ -31,6 +31,9 @@ pub trait Session {
     /// [`Failed`]. Kafka may have them all the same, if only its answer was lost: the next connection tells.
     fn send(&mut self, messages: &[Message], progress: Option<&Progress>, stop: &Stop, meanwhile: &mut dyn FnMut()) -> Result<(), Failed>;
 
+    /// The id of the cluster that it leads to, where that tells.
+    fn cluster(&self) -> Option<String>;
+
     /// Connections lost, and requests not answered, since it was opened.
     fn disturbances(&self) -> u64;
 }

@@ -56,6 +56,8 @@ pub struct Broker {
     pub refused: BTreeSet<(LaneName, u64)>,
     /// More bytes do not go together, as with a slow link or a small queue.
     pub most_bytes: Option<usize>,
+    /// Its id.
+    pub cluster: Option<String>,
     /// What each client has counted by the time it is connected.
     pub disturbances: u64,
     /// Takes place before the next commit.
@@ -162,6 +164,10 @@ impl Session for FakeSession {
         let before_commit = self.broker.broker().before_commit.take();
         before_commit.into_iter().for_each(|act| act());
         step(&mut Broker::commit)
+    }
+
+    fn cluster(&self) -> Option<String> {
+        self.broker.broker().cluster.clone()
     }
 
     fn disturbances(&self) -> u64 {

@@ -329,6 +329,11 @@ impl Session for Connection {
         })
     }
 
+    fn cluster(&self) -> Option<String> {
+        // Known since the topics were looked for.
+        self.producer.client().fetch_cluster_id(CALL_TIMEOUT)
+    }
+
     fn disturbances(&self) -> u64 {
         self.producer.context().disturbances()
     }

@@ -43,7 +43,7 @@ use self::{
     destination::{Destination, Session},
     kafka::Kafka,
     latest::Latest,
-    mark::Mark,
+    mark::{Address, Mark},
     refused::Refused,
     reports::GRACE,
 };
@@ -256,9 +256,8 @@ impl<D: Destination> Forward<D> {
         self.recovery.connected();
         self.suspicion.new_client(session.disturbances());
         (self.suspicious, self.lineage_due) = (false, true);
-        if let Some(cursors) = cursors
-            && let Err(ended) = self.reconcile(&cursors)
-        {
+        let address = Address { gateway: self.gateway.id.to_string(), topic_prefix: self.config.topic_prefix.clone(), cluster: session.cluster() };
+        if let Err(ended) = self.reconcile(cursors.as_ref(), address) {
             return ended;
         }
         if self.status.link() != Link::Connected {
@@ -340,7 +339,7 @@ impl<D: Destination> Forward<D> {
             self.status.forward(|numbers| numbers.fenced += 1);
         }
         if next.link == Link::DuplicateGateway {
-            error!(gateway = %self.gateway.id, wait = ?next.wait, "another agent runs under this gateway id; nothing is lost, give one of them another id");
+            error!(gateway = %self.gateway.id, wait_s = next.wait.as_secs(), "another agent runs under this gateway id; nothing is lost, give one of them another id");
         } else if text != self.last_problem {
             match &failure {
                 Failure::Blocked(advice) => error!(advice, "{text}; readings stay in the buffer"),

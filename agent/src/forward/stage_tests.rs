@@ -177,3 +177,52 @@ fn what_was_given_up_after_it_was_read_ahead_is_not_sent() {
     life.finish();
     check(&kafka, &[&life]);
 }
+
+#[test]
+fn what_was_delivered_to_another_kafka_is_named_once_and_counts_as_delivered() {
+    let dir = temporary();
+    let kafkas = ["one", "two"].map(|id| {
+        let kafka = FakeKafka::default();
+        kafka.broker().cluster = Some(id.to_owned());
+        kafka
+    });
+    let [one, two] = &kafkas;
+    // To one, to two, and back to one, which has its cursors still.
+    for (kafka, other) in [(one, two), (two, one), (one, two)] {
+        let sent = (kafka.broker().committed.len(), other.broker().committed.len());
+        let mut life = Life::new(dir.path(), kafka);
+        for _ in 0..2 {
+            append_some(&mut life);
+            life.connect([]);
+            life.gateway().forward.store();
+            let numbers = life.gateway().status.forward_numbers();
+            assert_eq!((numbers.cursor_behind, numbers.cursor_expired), (0, 0));
+            assert!(LaneName::ALL.iter().all(|lane| life.gateway().log.counters().lost(*lane) == 0), "nothing is lost");
+            life.end();
+        }
+        assert!(kafka.broker().committed.len() > sent.0 && other.broker().committed.len() == sent.1);
+    }
+    let elsewhere = |kafka: &FakeKafka| {
+        let broker = kafka.broker();
+        let texts = broker.committed.iter().map(|message| String::from_utf8_lossy(&message.value).into_owned());
+        texts.filter(|text| text.contains("delivered_elsewhere")).count()
+    };
+    // Two starts before, then two again, each of four lanes.
+    assert_eq!([elsewhere(one), elsewhere(two)], [8, 8]);
+}
+
+#[test]
+fn a_kafka_that_was_moved_to_has_each_record_or_its_name() {
+    let (dir, one, two) = (temporary(), FakeKafka::default(), FakeKafka::default());
+    (one.broker().cluster, two.broker().cluster) = (Some("one".to_owned()), Some("two".to_owned()));
+    let mut before = Life::new(dir.path(), &one);
+    append_some(&mut before);
+    before.connect([]);
+    before.gateway().forward.store();
+    append_some(&mut before);
+    before.end();
+    let mut after = Life::new(dir.path(), &two);
+    append_some(&mut after);
+    after.finish();
+    check(&two, &[&before, &after]);
+}
