@@ -1,15 +1,15 @@
 //! From the books to findings: what had to be there by the cursors, and what was.
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 use hark_protocol::topics::{GapReason, LaneName};
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::{
+    gaps,
     ledger::{Ledger, SEQ_MAX, Start, Tally, Track},
-    order::{self, Known},
+    order,
+    told::Told,
 };
-use crate::forward::cursor::{PerLane, Short};
 
 /// How far a lane of an incarnation is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,6 +23,8 @@ pub enum End {
     Successor,
     /// To the highest seq that came: nobody tells what was its last.
     HighestSeen,
+    /// To the highest seq that came: Kafka has no cursor of the lane.
+    NoCursor,
     /// Not at all: it is beyond the cursor, and its records are looked at for doubles and order only.
     BeyondCursor,
 }
@@ -52,8 +54,12 @@ pub struct Row {
     pub unsure: Tally,
     /// There again.
     pub doubled: Tally,
-    /// After a later one of the same key in the same partition.
+    /// After a later one of the same key in the same partition, on one disk.
     pub disordered: Tally,
+    /// The same, but the later one came from another disk, or nobody tells that it did not: no order is promised between disks. No fault.
+    pub between_disks: Tally,
+    /// Their values are not theirs.
+    pub altered: Tally,
     /// There, and in a gap all the same.
     pub contradicted: Tally,
     /// In more than one gap.
@@ -65,8 +71,23 @@ pub struct Row {
 impl Row {
     /// Faults of any kind.
     pub fn faults(&self) -> u64 {
-        [&self.missing, &self.doubled, &self.disordered, &self.contradicted, &self.gapped_twice].iter().map(|tally| tally.count).sum()
+        [&self.missing, &self.doubled, &self.disordered, &self.altered, &self.contradicted, &self.gapped_twice].iter().map(|tally| tally.count).sum()
     }
+}
+
+/// A key in two partitions of a topic: there its records have no order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stray {
+    /// The key.
+    pub key: String,
+    /// The number of the partition where most of its records are.
+    pub home: usize,
+    /// That of another one.
+    pub partition: usize,
+    /// Its records there.
+    pub records: u64,
+    /// The first of them.
+    pub first: String,
 }
 
 /// What the books say.
@@ -80,12 +101,19 @@ pub struct Findings {
     pub from_later: Vec<LaneName>,
     /// Lanes and the numbers of partitions without a beginning of which nothing can be told.
     pub blind: Vec<(LaneName, usize)>,
+    /// Keys that are in more than one partition of a topic.
+    pub strays: Vec<Stray>,
 }
 
 impl Findings {
     /// Faults of any kind.
     pub fn faults(&self) -> u64 {
-        self.rows.iter().map(Row::faults).sum()
+        self.rows.iter().map(Row::faults).sum::<u64>() + self.misplaced()
+    }
+
+    /// Records away from the others of their key.
+    pub fn misplaced(&self) -> u64 {
+        self.strays.iter().map(|stray| stray.records).sum()
     }
 
     /// Records that may be missing or may have expired.
@@ -109,7 +137,7 @@ pub(super) fn of(ledger: &Ledger) -> Findings {
     let ranks = order::ranks(&told.known);
     let mut by_rank: Vec<usize> = (0..ranks.len()).collect();
     by_rank.sort_by_key(|inc| ranks[*inc]);
-    let mut findings = Findings::default();
+    let mut findings = Findings { strays: strays(ledger), ..Findings::default() };
     for lane in LaneName::ALL {
         let start = start(ledger, lane, &ranks, &mut findings);
         if ledger.cursors[lane as usize].is_none() && by_rank.iter().any(|inc| ledger.tracks.contains_key(&(lane, *inc))) {
@@ -120,6 +148,23 @@ pub(super) fn of(ledger: &Ledger) -> Findings {
         findings.rows.extend(by_rank.iter().filter_map(|inc| judge.row(*inc)));
     }
     findings
+}
+
+/// The same key goes to the same partition, whatever the lane: partitions are not raised in place.
+fn strays(ledger: &Ledger) -> Vec<Stray> {
+    let mut homes: BTreeMap<(usize, &str), BTreeMap<usize, (u64, &str)>> = BTreeMap::new();
+    for ((_, topic, partition), keys) in &ledger.keys {
+        for (key, stay) in keys {
+            homes.entry((*topic, key)).or_default().entry(*partition).or_insert((0, &stay.first)).0 += stay.records;
+        }
+    }
+    let mut strays = Vec::new();
+    for ((_, key), stays) in homes.into_iter().filter(|(_, stays)| stays.len() > 1) {
+        let Some(home) = stays.iter().rev().max_by_key(|(_, (records, _))| *records).map(|(partition, _)| *partition) else { continue };
+        let away = stays.into_iter().filter(|(partition, _)| *partition != home);
+        strays.extend(away.map(|(partition, (records, first))| Stray { key: key.to_owned(), home, partition, records, first: first.to_owned() }));
+    }
+    strays
 }
 
 /// The place from which every partition of the lane has everything: rank and seq.
@@ -140,37 +185,9 @@ fn start(ledger: &Ledger, lane: LaneName, ranks: &[usize], findings: &mut Findin
     latest
 }
 
-/// What is told of incarnations, put together.
-struct Told {
-    known: Vec<Known>,
-    ends: BTreeMap<usize, PerLane<Option<u64>>>,
-    others: BTreeMap<(LaneName, usize), u64>,
-}
-
-impl Told {
-    fn of(ledger: &Ledger) -> Self {
-        let ids: Vec<Option<Uuid>> = ledger.incs.iter().map(|inc| inc.parse().ok()).collect();
-        let find = |short: Short| ids.iter().position(|id| id.is_some_and(|id| short.is(id)));
-        let mut told = Self { known: ledger.known.clone(), ends: ledger.ends.clone(), others: BTreeMap::new() };
-        for (short, last_seq) in &ledger.lineage {
-            let Some(inc) = find(*short) else { continue };
-            told.known[inc].ordinal.get_or_insert(short.ordinal());
-            let Some(last_seq) = last_seq else { continue };
-            let ends = told.ends.entry(inc).or_default();
-            ends.iter_mut().zip(last_seq).for_each(|(end, last)| *end = (*end).max(Some(*last)));
-        }
-        for (lane, short, seq) in &ledger.others {
-            let Some(inc) = find(*short) else { continue };
-            let end = told.others.entry((*lane, inc)).or_default();
-            *end = (*end).max(*seq);
-        }
-        told
-    }
-}
-
 struct Judge<'a> {
     ledger: &'a Ledger,
-    told: &'a Told,
+    told: &'a Told<'a>,
     lane: LaneName,
     ranks: &'a [usize],
     start: (usize, u64),
@@ -202,16 +219,25 @@ impl Judge<'_> {
             unsure: Tally::default(),
             doubled: track.doubled.clone(),
             disordered: track.disordered.clone(),
+            between_disks: Tally::default(),
+            altered: track.altered.clone(),
             contradicted: Tally::default(),
             gapped_twice: Tally::default(),
             beyond,
         };
-        let named = join_gaps(track, from, to, &mut row, &id);
+        let named = gaps::join(track, from, to, &mut row, &id);
+        let elsewhere = gaps::elsewhere(track);
         let absent = if self.blind { &mut row.unsure } else { &mut row.missing };
-        for range in track.seen.absent(from..=to) {
-            for rest in without(range, &named) {
-                absent.add(rest.end() - rest.start() + 1, || span(&id, &rest));
+        let mut excused = 0;
+        for unnamed in track.seen.absent(from..=to).flat_map(|range| gaps::without(range, &named)) {
+            excused += gaps::length(&unnamed);
+            for rest in gaps::without(unnamed, &elsewhere) {
+                excused -= gaps::length(&rest);
+                absent.add(gaps::length(&rest), || gaps::span(&id, &rest));
             }
+        }
+        if excused > 0 {
+            row.gaps.insert(gaps::word(GapReason::DeliveredElsewhere), excused);
         }
         self.add_late(inc, &mut row);
         Some(row)
@@ -227,7 +253,10 @@ impl Judge<'_> {
 
     fn to(&self, inc: usize, track: &Track) -> (u64, End) {
         let cursor = self.ledger.cursors[self.lane as usize];
-        let Some((cursor_inc, seq)) = cursor else { return (0, End::BeyondCursor) };
+        let last = self.told.ends.get(&inc).and_then(|ends| ends[self.lane as usize]);
+        let Some((cursor_inc, seq)) = cursor else {
+            return last.map_or((track.seen.highest(), End::NoCursor), |last| (last, End::Successor));
+        };
         if inc == cursor_inc {
             return (seq, End::Cursor);
         }
@@ -237,65 +266,22 @@ impl Judge<'_> {
         if self.ranks[inc] > self.ranks[cursor_inc] {
             return (0, End::BeyondCursor);
         }
-        match self.told.ends.get(&inc).and_then(|ends| ends[self.lane as usize]) {
-            Some(last) => (last, End::Successor),
-            None => (track.seen.highest(), End::HighestSeen),
-        }
+        last.map_or((track.seen.highest(), End::HighestSeen), |last| (last, End::Successor))
     }
 
     /// Records of `inc` that came after those of a later incarnation.
     fn add_late(&self, inc: usize, row: &mut Row) {
-        let late = |(lane, before, after): &(LaneName, usize, usize)| *lane == self.lane && *after == inc && self.ranks[*before] > self.ranks[inc];
-        for (_, tally) in self.ledger.follows.iter().filter(|(key, _)| late(key)) {
-            row.disordered.count += tally.count;
-            row.disordered.examples.extend(tally.examples.iter().take(1).cloned());
+        let follows = self.ledger.follows.iter().filter(|((lane, _, after), _)| *lane == self.lane && *after == inc);
+        for ((_, before, _), tally) in follows {
+            let told = if self.told.is_on_one_disk(inc, *before) {
+                &mut row.disordered
+            } else if self.ranks[*before] > self.ranks[inc] && !self.told.is_on_one_disk(*before, inc) {
+                &mut row.between_disks
+            } else {
+                continue;
+            };
+            told.count += tally.count;
+            told.examples.extend(tally.examples.iter().take(1).cloned());
         }
     }
-}
-
-/// Enters the gaps from `from` to `to` into the row, and gives them in order and joined.
-fn join_gaps(track: &Track, from: u64, to: u64, row: &mut Row, id: &impl Fn(u64) -> String) -> Vec<RangeInclusive<u64>> {
-    let mut gaps: Vec<(u64, u64, GapReason)> =
-        track.gaps.iter().map(|(first, last, reason)| ((*first).max(from), (*last).min(to), *reason)).collect();
-    gaps.retain(|(first, last, _)| first <= last);
-    gaps.sort_by_key(|(first, last, _)| (*first, *last));
-    let mut joined: Vec<RangeInclusive<u64>> = Vec::new();
-    for (first, last, reason) in gaps {
-        let covered = joined.last().map_or(0, |range| *range.end());
-        if covered >= first {
-            let twice = first..=covered.min(last);
-            row.gapped_twice.add(twice.end() - twice.start() + 1, || span(id, &twice));
-        }
-        let new = first.max(covered.saturating_add(1))..=last;
-        if new.is_empty() {
-            continue;
-        }
-        let reason = serde_json::to_value(reason).ok().and_then(|reason| reason.as_str().map(str::to_owned)).unwrap_or_default();
-        *row.gaps.entry(reason).or_default() += new.end() - new.start() + 1;
-        let delivered = track.seen.count(new.clone());
-        row.contradicted.add(delivered, || span(id, &new));
-        joined.push(new);
-    }
-    joined
-}
-
-/// What is left of `range` without `named`, which is in order and does not overlap.
-fn without(range: RangeInclusive<u64>, named: &[RangeInclusive<u64>]) -> Vec<RangeInclusive<u64>> {
-    let (mut at, end) = range.into_inner();
-    let mut rest = Vec::new();
-    let first = named.partition_point(|gap| *gap.end() < at);
-    for gap in named[first..].iter().take_while(|gap| *gap.start() <= end) {
-        if at < *gap.start() {
-            rest.push(at..=gap.start() - 1);
-        }
-        at = gap.end() + 1;
-    }
-    if at <= end {
-        rest.push(at..=end);
-    }
-    rest
-}
-
-fn span(id: &impl Fn(u64) -> String, range: &RangeInclusive<u64>) -> String {
-    if range.start() == range.end() { id(*range.start()) } else { format!("{} to {}", id(*range.start()), range.end()) }
 }

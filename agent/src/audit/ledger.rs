@@ -2,7 +2,7 @@
 //!
 //! Of a record only a bit stays. The order within a partition is checked per key while records come; what depends on the order of incarnations is
 //! settled at the end ([`super::findings`]), when all that tell of it have been read.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_protocol::topics::{GapReason, LaneName};
 
@@ -32,6 +32,10 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Its key.
     pub key: &'a str,
+    /// What its value is instead of its own.
+    pub contradiction: Option<&'a str>,
+    /// A number for its topic.
+    pub topic: usize,
     /// A number for its topic and partition. Within one, records are given in the order of their offsets.
     pub partition: usize,
     /// When Kafka appended it; `None` where the topic does not tell.
@@ -71,6 +75,7 @@ pub(super) struct Track {
     pub(super) seen: Bitmap,
     pub(super) doubled: Tally,
     pub(super) disordered: Tally,
+    pub(super) altered: Tally,
     pub(super) gaps: Vec<(u64, u64, GapReason)>,
 }
 
@@ -83,6 +88,15 @@ pub(super) struct Start {
     pub(super) by_time: BTreeMap<usize, u64>,
 }
 
+/// A key in a partition.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) records: u64,
+    pub(super) first: String,
+    /// The last seq of each incarnation, that of the record before at the end.
+    last: Vec<(usize, u64)>,
+}
+
 /// The books.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -92,12 +106,14 @@ pub struct Ledger {
     pub(super) known: Vec<Known>,
     /// By lane and incarnation.
     pub(super) tracks: BTreeMap<(LaneName, usize), Track>,
-    /// The last record of each key in a partition.
-    last: BTreeMap<(LaneName, usize), BTreeMap<String, (usize, u64)>>,
+    /// The keys by lane, topic and partition.
+    pub(super) keys: BTreeMap<(LaneName, usize, usize), BTreeMap<String, Stay>>,
     /// In some partition a record of the second incarnation follows one of the first; the first such record, and how often.
     pub(super) follows: BTreeMap<(LaneName, usize, usize), Tally>,
     /// Incarnations by their short names: ordinal, and where the lanes ended as far as that is told.
     pub(super) lineage: Vec<(Short, Option<PerLane<u64>>)>,
+    /// Incarnations that came right after one on its disk, by their own word; more than one where the disk was copied.
+    pub(super) successors: BTreeMap<usize, BTreeSet<usize>>,
     /// How far other disks had delivered when they were taken over from.
     pub(super) others: Vec<(LaneName, Short, u64)>,
     /// Last seqs of an incarnation, by the word of those that came after it.
@@ -146,24 +162,26 @@ impl Ledger {
         *first_ms = [*first_ms, seen.appended_ms].into_iter().flatten().min();
         let id = |inc: usize, seq: u64| format!("{}/{}/{}/{seq}", self.gateway, self.incs[inc], seen.lane);
         let track = self.tracks.entry((seen.lane, inc)).or_default();
+        if let Some(contradiction) = seen.contradiction {
+            track.altered.add(1, || format!("{} (its value is {contradiction})", id(inc, seen.seq)));
+        }
         if !track.seen.insert(seen.seq) {
             track.doubled.add(1, || id(inc, seen.seq));
             return false;
         }
-        let keys = self.last.entry((seen.lane, seen.partition)).or_default();
-        match keys.get_mut(seen.key) {
-            Some((last_inc, last_seq)) if *last_inc == inc => {
-                if seen.seq < *last_seq {
-                    track.disordered.add(1, || id(inc, seen.seq));
-                } else {
-                    *last_seq = seen.seq;
-                }
-            }
-            Some(last) => {
-                self.follows.entry((seen.lane, last.0, inc)).or_default().add(1, || id(inc, seen.seq));
-                *last = (inc, seen.seq);
-            }
-            None => drop(keys.insert(seen.key.to_owned(), (inc, seen.seq))),
+        let keys = self.keys.entry((seen.lane, seen.topic, seen.partition)).or_default();
+        let Some(stay) = keys.get_mut(seen.key) else {
+            keys.insert(seen.key.to_owned(), Stay { records: 1, first: id(inc, seen.seq), last: vec![(inc, seen.seq)] });
+            return true;
+        };
+        stay.records += 1;
+        let before = stay.last.last().map_or(inc, |(before, _)| *before);
+        let last_seq = stay.last.iter().rposition(|(of, _)| *of == inc).map_or(0, |at| stay.last.remove(at).1);
+        stay.last.push((inc, last_seq.max(seen.seq)));
+        if seen.seq < last_seq {
+            track.disordered.add(1, || id(inc, seen.seq));
+        } else if before != inc {
+            self.follows.entry((seen.lane, before, inc)).or_default().add(1, || id(inc, seen.seq));
         }
         true
     }
@@ -174,13 +192,20 @@ impl Ledger {
         self.tracks.entry((lane, inc)).or_default().gaps.push((from, to, reason));
     }
 
-    /// `inc` says that it came after `predecessor`, and where its lanes ended.
+    /// `inc` says that it came after `predecessor` on one disk, and where its lanes ended.
     pub fn opened(&mut self, inc: &str, predecessor: &str, last_seq: PerLane<Option<u64>>) {
         let (inc, predecessor) = (self.number(inc), self.number(predecessor));
         self.known[inc].predecessors.insert(predecessor);
+        self.successors.entry(predecessor).or_default().insert(inc);
         let ends = self.ends.entry(predecessor).or_default();
         // Copies of a disk may tell of the same one; the longer is the one that went on.
         ends.iter_mut().zip(last_seq).for_each(|(end, told)| *end = (*end).max(told));
+    }
+
+    /// `inc` says that it took over from `predecessor`, of another disk.
+    pub fn taken_over(&mut self, inc: &str, predecessor: &str) {
+        let (inc, predecessor) = (self.number(inc), self.number(predecessor));
+        self.known[inc].predecessors.insert(predecessor);
     }
 
     /// What the books say.

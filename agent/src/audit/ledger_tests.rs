@@ -19,8 +19,13 @@ fn record(ledger: &mut Ledger, inc: &str, seq: u64, partition: usize) {
     timed(ledger, inc, seq, partition, Some(seq as i64));
 }
 
+fn seen(inc: &str, seq: u64) -> Seen<'_> {
+    Seen { lane: LANE, inc, seq, key: "z", contradiction: None, topic: 9, partition: 27, appended_ms: None }
+}
+
 fn timed(ledger: &mut Ledger, inc: &str, seq: u64, partition: usize, appended_ms: Option<i64>) {
-    ledger.record(Seen { lane: LANE, inc, seq, key: ["a", "b", "c"][partition % 3], partition, appended_ms });
+    let key = ["a", "b", "c"][partition % 3];
+    ledger.record(Seen { key, topic: partition / 3, partition, appended_ms, ..seen(inc, seq) });
 }
 
 /// Records 1 to `count` of incarnation `i`, in turn in three partitions, and a cursor at the last.
@@ -78,7 +83,7 @@ fn a_gap_excuses_what_is_missing_once_and_nothing_that_is_there() {
 fn earlier_incarnations_end_where_their_successors_say() {
     let mut ledger = whole(10);
     for seq in 1..=5 {
-        ledger.record(Seen { lane: LANE, inc: "h", seq, key: "z", partition: 7, appended_ms: None });
+        ledger.record(seen("h", seq));
     }
     ledger.opened("i", "h", [Some(7), None, None, None]);
     let findings = ledger.findings();
@@ -88,7 +93,7 @@ fn earlier_incarnations_end_where_their_successors_say() {
     // Nobody says where `g` ended, and `j` is beyond the cursor.
     for (inc, seqs) in [("g", [1, 3]), ("j", [2, 3])] {
         for seq in seqs {
-            ledger.record(Seen { lane: LANE, inc, seq, key: inc, partition: 8, appended_ms: Some(-5) });
+            ledger.record(Seen { key: inc, appended_ms: Some(-5), ..seen(inc, seq) });
         }
     }
     ledger.opened("h", "g", [None; 4]);
@@ -185,11 +190,109 @@ fn an_emptied_partition_makes_what_is_missing_unsure_and_nothing_else() {
 }
 
 #[test]
-fn a_lane_without_a_cursor_is_told() {
+fn a_lane_without_a_cursor_is_told_and_looked_at_as_far_as_it_came() {
     let mut ledger = Ledger::new(GW);
-    record(&mut ledger, "i", 1, 0);
+    ledger.opened("i", "h", [Some(2), None, None, None]);
+    [("h", 1), ("i", 1), ("i", 3)].into_iter().for_each(|(inc, seq)| record(&mut ledger, inc, seq, 0));
     let findings = ledger.findings();
-    assert_eq!((findings.without_cursor.as_slice(), findings.rows[0].beyond), ([LANE].as_slice(), 1));
+    assert_eq!(findings.without_cursor, [LANE]);
+    let told: Vec<_> = findings.rows.iter().map(|row| (row.end, row.to, row.missing.count, row.beyond)).collect();
+    assert_eq!(told, [(End::Successor, 2, 1, 0), (End::NoCursor, 3, 1, 0)]);
+    assert!(findings.open_ended().is_empty());
+}
+
+#[test]
+fn a_value_of_another_record_is_named() {
+    let mut ledger = whole(5);
+    ledger.cursor(LANE, "i", 3, 6);
+    ledger.record(Seen { contradiction: Some("of gw/i/inputs/2"), ..seen("i", 6) });
+    let findings = ledger.findings();
+    let altered = &only_row(&findings).altered;
+    assert_eq!((findings.faults(), altered.count, altered.examples[0].as_str()), (1, 1, "gw/i/inputs/6 (its value is of gw/i/inputs/2)"));
+}
+
+#[test]
+fn a_key_in_two_partitions_of_a_topic_is_named() {
+    let mut ledger = whole(90);
+    ledger.cursor(LANE, "i", 3, 93);
+    // `a` has its own partition in each topic; of this one it has a second.
+    ledger.record(Seen { key: "a", topic: 1, partition: 4, ..seen("i", 91) });
+    ledger.record(Seen { key: "a", topic: 0, partition: 2, ..seen("i", 92) });
+    ledger.record(Seen { key: "a", topic: 0, partition: 2, lane: LaneName::Events, ..seen("i", 1) });
+    ledger.cursor(LaneName::Events, "i", 3, 1);
+    record(&mut ledger, "i", 93, 0);
+    let findings = ledger.findings();
+    let [stray] = findings.strays.as_slice() else { panic!("{findings:#?}") };
+    assert_eq!((stray.key.as_str(), stray.home, stray.partition, stray.records), ("a", 0, 2, 2));
+    assert_eq!((stray.first.as_str(), findings.faults(), findings.misplaced()), ("gw/i/inputs/92", 2, 2));
+}
+
+/// Disordered and between disks, by incarnation.
+fn orders(ledger: &Ledger) -> BTreeMap<String, (u64, u64)> {
+    ledger.findings().rows.into_iter().map(|row| (row.inc, (row.disordered.count, row.between_disks.count))).collect()
+}
+
+#[test]
+fn between_disks_that_were_alive_at_once_no_order_is_promised() {
+    let fight = |opened: &[(&str, &str)]| {
+        let mut ledger = Ledger::new(GW);
+        ledger.taken_over("a", "b");
+        ledger.taken_over("b", "a");
+        ledger.cursor(LANE, "b", 2, 3);
+        opened.iter().for_each(|(inc, before)| ledger.opened(inc, before, [Some(3), None, None, None]));
+        for (inc, seq) in [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("b", 3)] {
+            record(&mut ledger, inc, seq, 0);
+        }
+        orders(&ledger)
+    };
+    let told = |a, b| BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
+    assert_eq!(fight(&[]), told((0, 2), (0, 0)));
+    assert_eq!(fight(&[("b", "a")]), told((2, 0), (0, 0)), "on one disk");
+    let copied = fight(&[("b", "a"), ("c", "a")]);
+    assert_eq!((copied["a"], copied["b"]), ((0, 2), (0, 0)), "a copy went on from `a`, too");
+    // By way of another one, of which no record is left.
+    assert_eq!(fight(&[("x", "a"), ("b", "x")])["a"], (2, 0));
+}
+
+#[test]
+fn order_within_an_incarnation_is_promised_in_a_fight_too() {
+    let mut ledger = Ledger::new(GW);
+    ledger.cursor(LANE, "b", 2, 1);
+    ledger.taken_over("b", "a");
+    for (inc, seq) in [("a", 1), ("a", 3), ("b", 1), ("a", 2)] {
+        record(&mut ledger, inc, seq, 0);
+    }
+    assert_eq!(orders(&ledger), BTreeMap::from([("a".to_owned(), (1, 0)), ("b".to_owned(), (0, 0))]));
+}
+
+#[test]
+fn the_lineage_tells_of_one_disk_where_events_do_not() {
+    let ids = [1, 2].map(|n| Uuid::from_bytes([n; 16]));
+    let names = ids.map(|id| id.to_string());
+    let mut ledger = Ledger::new(GW);
+    ledger.cursor(LANE, &names[1], 2, 2);
+    for (at, last) in [(1, None), (0, Some([2, 0, 0, 0]))] {
+        ledger.lineage(Short::from(Incarnation { ordinal: at as u32 + 1, id: ids[at] }), last);
+    }
+    for (at, seq) in [(0, 1), (1, 1), (0, 2), (1, 2)] {
+        record(&mut ledger, &names[at], seq, 0);
+    }
+    assert_eq!(orders(&ledger), BTreeMap::from([(names[0].clone(), (1, 0)), (names[1].clone(), (0, 0))]));
+}
+
+#[test]
+fn what_was_delivered_elsewhere_is_neither_missing_nor_lost() {
+    let mut ledger = Ledger::new(GW);
+    ledger.cursor(LANE, "i", 1, 20);
+    (8..=20).filter(|seq| *seq != 15).for_each(|seq| record(&mut ledger, "i", seq, 0));
+    // Told twice, and of records that came here too.
+    ledger.gap(LANE, "i", 1, 9, GapReason::DeliveredElsewhere);
+    ledger.gap(LANE, "i", 1, 7, GapReason::DeliveredElsewhere);
+    ledger.gap(LANE, "i", 5, 5, GapReason::Refused);
+    let findings = ledger.findings();
+    let row = only_row(&findings);
+    assert_eq!(row.gaps, BTreeMap::from([("delivered_elsewhere".to_owned(), 6), ("refused".to_owned(), 1)]));
+    assert_eq!((findings.faults(), row.missing.examples.as_slice()), (1, ["gw/i/inputs/15".to_owned()].as_slice()));
 }
 
 /// What was done to a record on its way.

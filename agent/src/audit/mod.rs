@@ -8,19 +8,21 @@
 //! their beginning the proof starts where all of them surely are complete. Only bits are kept (`ledger`), no records.
 mod bitmap;
 mod findings;
+mod gaps;
 mod kafka;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 mod order;
 mod record;
+mod told;
 
 use std::time::Duration;
 
 use hark_protocol::topics::{ALARMS, EVENTS, LaneName, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
 
 pub use self::{
-    findings::{End, Findings, Row},
+    findings::{End, Findings, Row, Stray},
     kafka::KafkaFailure,
     ledger::Tally,
 };
@@ -31,6 +33,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    config::Delivery,
     forward::{
         cursor::{KafkaCursor, Lineage},
         kafka::{LINEAGE_TOPIC, cursor_group, cursor_topic},
@@ -57,6 +60,8 @@ pub struct Question {
     pub gateway: String,
     /// How long to wait for what is missing at first.
     pub patience: Duration,
+    /// How its records are delivered, where a configuration tells.
+    pub delivery: Option<Delivery>,
 }
 
 /// The answer.
@@ -76,6 +81,8 @@ pub struct Audited {
     pub expired: Vec<String>,
     /// Partitions of which nothing can be told, by lane.
     pub blind: Vec<(LaneName, String)>,
+    /// Records away from the partition of their key.
+    pub misplaced: Tally,
 }
 
 /// Reads Kafka and gives what it proves. `progress` is told of records read and of those there are, roughly.
@@ -97,8 +104,13 @@ pub fn run(question: &Question, clock: &Clock, progress: &mut dyn FnMut(u64, u64
         findings = audit.ledger.findings();
     }
     let blind = findings.blind.iter().map(|(lane, number)| (*lane, audit.partition_name(*number))).collect();
+    let mut misplaced = Tally::default();
+    for Stray { key, home, partition, records, first } in &findings.strays {
+        let [there, home] = [partition, home].map(|number| audit.partition_name(*number));
+        misplaced.add(*records, || format!("{first} in {there}, while most of `{key}` are in {home}"));
+    }
     let Audit { read, own, unreadable, expired, .. } = audit;
-    Ok(Audited { findings, cursors, records: read, own, unreadable, expired, blind })
+    Ok(Audited { findings, cursors, records: read, own, unreadable, expired, blind, misplaced })
 }
 
 struct Audit<'a> {
@@ -162,12 +174,12 @@ impl Audit<'_> {
     fn read(&mut self, source: &Source, progress: &mut dyn FnMut(u64, u64)) -> Result<(), KafkaFailure> {
         let total = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| (partition.high - partition.low).max(0) as u64).sum();
         let mut topics = std::mem::take(&mut self.topics);
-        for topic in &mut topics {
+        for (number_of_topic, topic) in topics.iter_mut().enumerate() {
             let (first, tells) = (topic.first, topic.tells);
             let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.number).collect();
             source.read(&topic.name, &mut topic.partitions, |number, record| {
                 let index = numbers.iter().position(|other| *other == number).unwrap_or_default();
-                self.take(first + index, tells, &record);
+                self.take(number_of_topic, first + index, tells, &record);
                 progress(self.read, total);
             })?;
         }
@@ -175,7 +187,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn take(&mut self, partition: usize, tells: bool, record: &Record<'_>) {
+    fn take(&mut self, topic: usize, partition: usize, tells: bool, record: &Record<'_>) {
         self.read += 1;
         let Some(place) = Place::of(record.headers(), record.value()) else {
             self.unreadable += 1;
@@ -185,14 +197,25 @@ impl Audit<'_> {
             return;
         }
         self.own += 1;
-        let key = record.key();
-        let seen = Seen { lane: place.lane, inc: &place.inc, seq: place.seq, key: &key, partition, appended_ms: record.appended_ms() };
-        if !self.ledger.record(seen) || !tells {
+        let (key, contradiction) = (record.key(), place.contradiction(record.value()));
+        let seen = Seen {
+            lane: place.lane,
+            inc: &place.inc,
+            seq: place.seq,
+            key: &key,
+            contradiction: contradiction.as_deref(),
+            topic,
+            partition,
+            appended_ms: record.appended_ms(),
+        };
+        // What a value tells that belongs to another record is not believed.
+        if !self.ledger.record(seen) || contradiction.is_some() || !tells {
             return;
         }
         match record.value().and_then(Telling::of) {
             Some(Telling::Gap { lane, inc, from, to, reason }) => self.ledger.gap(lane, &inc, from, to, reason),
             Some(Telling::Opened { predecessor, last_seq }) => self.ledger.opened(&place.inc, &predecessor, last_seq),
+            Some(Telling::TakenOver { predecessor }) => self.ledger.taken_over(&place.inc, &predecessor),
             None => {}
         }
     }

@@ -1,4 +1,8 @@
-//! What the audit reads from a message: whose it is, and, of an event, what it says of gaps and incarnations. Pure.
+//! What the audit reads from a message: whose it is, whether its value says the same, and, of an event, what it says of gaps and incarnations. Pure.
+//!
+//! Millions of records go through here: of a value only the few fields are kept that say which record it is.
+use std::{borrow::Cow, fmt};
+
 use hark_protocol::topics::{EventKind, GapReason, LaneName};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -35,18 +39,42 @@ pub enum Telling {
         /// Why.
         reason: GapReason,
     },
-    /// An incarnation came after this one.
+    /// An incarnation came after this one, on one disk.
     Opened {
         /// The one before.
         predecessor: String,
         /// Where its lanes ended, as far as that is said.
         last_seq: PerLane<Option<u64>>,
     },
+    /// An incarnation took over from this one, of another disk.
+    TakenOver {
+        /// The one of the other disk.
+        predecessor: String,
+    },
+}
+
+/// Longest text of a strange value that is quoted.
+const QUOTED: usize = 200;
+
+/// What a value says of itself; that of a record which is wrapped for Kafka Connect stands in `payload`.
+#[derive(Deserialize)]
+struct Claim<'a> {
+    #[serde(borrow)]
+    event_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    gw: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inc: Option<Cow<'a, str>>,
+    lane: Option<LaneName>,
+    seq: Option<u64>,
+    #[serde(borrow)]
+    payload: Option<Box<Claim<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Fields {
     kind: EventKind,
+    what: Option<String>,
     gap_lane: Option<LaneName>,
     gap_inc: Option<String>,
     gap_from_seq: Option<u64>,
@@ -73,14 +101,45 @@ impl Place {
         let of_headers = || Some(Self { gw: gw?, inc: inc?, lane: lane?, seq: seq? });
         of_headers().or_else(|| fields(value?)).filter(|place| (1..=SEQ_MAX).contains(&place.seq))
     }
+
+    /// What `value` is instead of the value of this record; `None` if it is that.
+    pub fn contradiction(&self, value: Option<&[u8]>) -> Option<String> {
+        let claim = value.and_then(|value| serde_json::from_slice::<Claim<'_>>(value).ok());
+        let claim = claim.map(|claim| claim.payload.map_or(Claim { payload: None, ..claim }, |payload| *payload));
+        let Some(Claim { event_id, gw, inc, lane, seq, .. }) = claim else { return Some("of no record".to_owned()) };
+        let of_fields = gw.is_some() && inc.is_some() && lane.is_some() && seq.is_some();
+        if event_id.is_none() && !of_fields {
+            return Some("of no record".to_owned());
+        }
+        let fields_agree = gw.as_ref().is_none_or(|gw| **gw == self.gw)
+            && inc.as_ref().is_none_or(|inc| **inc == self.inc)
+            && lane.is_none_or(|lane| lane == self.lane)
+            && seq.is_none_or(|seq| seq == self.seq);
+        let id_agrees = event_id.as_ref().is_none_or(|event_id| **event_id == self.to_string());
+        if fields_agree && id_agrees {
+            return None;
+        }
+        let of_fields =
+            || format!("{}/{}/{}/{}", gw.unwrap_or_default(), inc.unwrap_or_default(), lane.map_or("", LaneName::as_str), seq.unwrap_or(0));
+        let told = event_id.filter(|_| !id_agrees).map_or_else(of_fields, Cow::into_owned);
+        Some(format!("of {}", told.chars().take(QUOTED).collect::<String>()))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { gw, inc, lane, seq } = self;
+        write!(f, "{gw}/{inc}/{lane}/{seq}")
+    }
 }
 
 impl Telling {
     /// From the value of an event; `None` if it tells of neither.
     pub fn of(value: &[u8]) -> Option<Self> {
-        let Fields { kind, gap_lane, gap_inc, gap_from_seq, gap_to_seq, gap_reason, predecessor, last_seq_json } = fields(value)?;
+        let Fields { kind, what, gap_lane, gap_inc, gap_from_seq, gap_to_seq, gap_reason, predecessor, last_seq_json } = fields(value)?;
         match kind {
             EventKind::Gap => Some(Self::Gap { lane: gap_lane?, inc: gap_inc?, from: gap_from_seq?, to: gap_to_seq?, reason: gap_reason? }),
+            EventKind::IncarnationOpened if what.as_deref() == Some("taken_over") => Some(Self::TakenOver { predecessor: predecessor? }),
             EventKind::IncarnationOpened => {
                 let last: Value = last_seq_json.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
                 Some(Self::Opened { predecessor: predecessor?, last_seq: LaneName::ALL.map(|lane| last.get(lane.as_str())?.as_u64()) })
@@ -92,10 +151,11 @@ impl Telling {
 
 /// The fields of a value, also of one that is wrapped for Kafka Connect as `{"schema": …, "payload": …}`.
 fn fields<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
-    serde_json::from_slice(value).ok().or_else(|| {
-        let mut wrapped: Value = serde_json::from_slice(value).ok()?;
-        serde_json::from_value(wrapped.get_mut("payload")?.take()).ok()
-    })
+    #[derive(Deserialize)]
+    struct Wrapped<T> {
+        payload: T,
+    }
+    serde_json::from_slice(value).ok().or_else(|| serde_json::from_slice::<Wrapped<T>>(value).ok().map(|wrapped| wrapped.payload))
 }
 
 #[cfg(test)]
@@ -120,6 +180,30 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_that_of_the_record_which_the_headers_name_or_a_fault() {
+        let place = Place { gw: "g".into(), inc: "i".into(), lane: LaneName::Inputs, seq: 7 };
+        let check = |value: &str, expected: Option<&str>| {
+            assert_eq!(place.contradiction(Some(value.as_bytes())).as_deref(), expected, "{value}");
+            let wrapped = format!(r#"{{"schema":{{"type":"struct"}},"payload":{value}}}"#);
+            assert_eq!(place.contradiction(Some(wrapped.as_bytes())).as_deref(), expected, "{wrapped}");
+        };
+        check(r#"{"event_id":"g/i/inputs/7","gw":"g","inc":"i","lane":"inputs","seq":7,"value":0.5,"data_json":"[1,2]"}"#, None);
+        check(r#"{"event_id":"g/i/inputs/7"}"#, None);
+        check(r#"{"gw":"g","inc":"i","lane":"inputs","seq":7}"#, None);
+        check(r#"{"event_id":"g/i/inputs/8","gw":"g","inc":"i","lane":"inputs","seq":8}"#, Some("of g/i/inputs/8"));
+        for other in [r#""gw":"h""#, r#""inc":"h""#, r#""lane":"alarms""#, r#""seq":8"#] {
+            let told = place.contradiction(Some(format!(r#"{{"event_id":"g/i/inputs/7",{other}}}"#).as_bytes()));
+            assert!(told.is_some(), "{other}");
+        }
+        for none in ["", "junk", "{}", "7", "null", r#"{"event_id":7}"#, r#"{"gw":"g","inc":"i","lane":"inputs"}"#] {
+            check(none, Some("of no record"));
+        }
+        assert_eq!(place.contradiction(None).as_deref(), Some("of no record"));
+        let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(1_000));
+        assert_eq!(place.contradiction(Some(long.as_bytes())).unwrap().len(), "of ".len() + QUOTED);
+    }
+
+    #[test]
     fn events_tell_of_gaps_and_incarnations() {
         let gap = br#"{"kind":"gap","gap_lane":"inputs","gap_inc":"i","gap_from_seq":3,"gap_to_seq":9,"gap_reason":"quota"}"#;
         let expected = Telling::Gap { lane: LaneName::Inputs, inc: "i".into(), from: 3, to: 9, reason: GapReason::Quota };
@@ -128,6 +212,8 @@ mod tests {
         let opened = br#"{"kind":"incarnation_opened","predecessor":"p","last_seq_json":"{\"inputs\":5,\"events\":2}"}"#;
         let expected = Telling::Opened { predecessor: "p".into(), last_seq: [Some(5), None, None, Some(2)] };
         assert_eq!(Telling::of(opened), Some(expected));
+        let taken_over = br#"{"kind":"incarnation_opened","what":"taken_over","predecessor":"p","last_seq_json":null}"#;
+        assert_eq!(Telling::of(taken_over), Some(Telling::TakenOver { predecessor: "p".into() }));
         assert_eq!(Telling::of(br#"{"kind":"incarnation_opened"}"#), None);
         assert_eq!(Telling::of(br#"{"kind":"tick"}"#), None);
     }
