@@ -152,15 +152,17 @@ pub(super) fn of(ledger: &Ledger) -> Findings {
 
 /// The same key goes to the same partition, whatever the lane: partitions are not raised in place.
 fn strays(ledger: &Ledger) -> Vec<Stray> {
-    let mut homes: BTreeMap<(usize, &str), BTreeMap<usize, (u64, &str)>> = BTreeMap::new();
-    for ((_, topic, partition), keys) in &ledger.keys {
-        for (key, stay) in keys {
-            homes.entry((*topic, key)).or_default().entry(*partition).or_insert((0, &stay.first)).0 += stay.records;
+    // By topic and key, then by partition: how many, and the first.
+    type Stays<'a> = BTreeMap<usize, (u64, &'a str)>;
+    let mut keys: BTreeMap<(usize, &str), Stays<'_>> = BTreeMap::new();
+    for ((_, topic, partition), stays) in &ledger.keys {
+        for (key, stay) in stays {
+            keys.entry((*topic, key)).or_default().entry(*partition).or_insert((0, &stay.first)).0 += stay.records;
         }
     }
     let mut strays = Vec::new();
-    for ((_, key), stays) in homes.into_iter().filter(|(_, stays)| stays.len() > 1) {
-        let Some(home) = stays.iter().rev().max_by_key(|(_, (records, _))| *records).map(|(partition, _)| *partition) else { continue };
+    for ((_, key), stays) in keys.into_iter().filter(|(_, stays)| stays.len() > 1) {
+        let Some(home) = stays.iter().max_by_key(|(_, (records, _))| *records).map(|(partition, _)| *partition) else { continue };
         let away = stays.into_iter().filter(|(partition, _)| *partition != home);
         strays.extend(away.map(|(partition, (records, first))| Stray { key: key.to_owned(), home, partition, records, first: first.to_owned() }));
     }

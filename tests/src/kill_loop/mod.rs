@@ -85,7 +85,7 @@ pub struct Outcome {
     pub faults: [u32; 4],
     /// What Kafka shows.
     pub verdict: Verdict,
-    /// Whether `hark audit` finds the same clean; `None` if this agent has no such command.
+    /// Whether `hark audit` finds the same clean; `None` if this agent has no such command, or delivers at least once, of which the audit proves nothing.
     pub audit: Option<bool>,
 }
 
@@ -154,12 +154,12 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
     for topic in TOPICS_OF_LANES {
         bench.kafka.visit_records(&topic.full_name(PREFIX), |record| ledger.take(record))?;
     }
-    let audit = audit(&bench.agent)?;
+    let audit = audit(&bench.agent, &plan.delivery)?;
     Ok(Some(Outcome { kills, delivering, sent: sent.count.values().sum(), faults, verdict: ledger.verdict(&sent), audit }))
 }
 
 /// Asks the agent's own audit, which knows nothing of what was sent: exit code 0 is clean, 1 a fault, else it could not tell.
-fn audit(agent: &Agent) -> Result<Option<bool>> {
+fn audit(agent: &Agent, delivery: &str) -> Result<Option<bool>> {
     if !agent.output(&["audit", "--help"])?.status.success() {
         return Ok(None);
     }
@@ -167,6 +167,7 @@ fn audit(agent: &Agent) -> Result<Option<bool>> {
     match output.status.code() {
         Some(0) => Ok(Some(true)),
         Some(1) => Ok(Some(false)),
+        Some(2) if delivery == "at_least_once" => Ok(None),
         _ => bail!("the audit could not tell: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
     }
 }

@@ -48,7 +48,7 @@ pub fn of(question: &Question, audited: &Audited) -> (Verdict, Vec<String>) {
         reasons.push(format!("nothing tells where these ended, though no event has expired: {}", open_ended(findings)));
     }
     // Without transactions what is sent again stands there twice, and what is on its way is not told from what is lost.
-    let promised_once = !at_least_once && !(no_cursors && question.delivery.is_none());
+    let promised_once = if no_cursors { question.delivery == Some(Delivery::ExactlyOnce) } else { !at_least_once };
     let faults =
         if promised_once { findings.faults() } else { findings.misplaced() + findings.rows.iter().map(|row| row.altered.count).sum::<u64>() };
     let verdict = match faults {
