@@ -1,6 +1,6 @@
 //! `hark audit` proves promises 1 and 2 from Kafka alone: clean while an agent runs and is killed, and a topic that somebody doctored is found out.
 #![expect(clippy::print_stdout, reason = "what the audit said, for --nocapture")]
-use std::{path::Path, process::Command, time::Duration};
+use std::{fs::File, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hark_protocol::topics::{ALARMS, EVENTS, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
@@ -78,6 +78,16 @@ impl Site {
         said(&["--brokers", &brokers, "--gateway", GATEWAY, "--topic-prefix", prefix, "--patience", patience])
     }
 
+    /// Audits a copy under `prefix` in which `doctor` has hurt what it names, and nothing else: that is found, `count` times.
+    fn check_doctored(&self, prefix: &str, fault: &str, count: u64, doctor: impl FnOnce(&mut Vec<KafkaRecord>) -> Vec<String>) -> Result<()> {
+        let mut hurt = Vec::new();
+        self.copy(prefix, |records| hurt = doctor(records))?;
+        let Said { exit, json } = self.audit(prefix, "1")?;
+        ensure!(exit == 1 && json[fault] == count && json["faults"] == count, "{prefix}: exit {exit}, {json}");
+        ensure!(examples(&json, fault) == hurt, "{prefix}: {hurt:?} were hurt: {json}");
+        Ok(())
+    }
+
     /// Copies all that `doctor` leaves of the records to topics under `prefix`, each to its partition, and the cursors as they are.
     fn copy(&self, prefix: &str, doctor: impl FnOnce(&mut Vec<KafkaRecord>)) -> Result<()> {
         self.kafka.create_topics(prefix)?;
@@ -132,10 +142,11 @@ fn said(arguments: &[&str]) -> Result<Said> {
     Ok(Said { exit, json })
 }
 
-/// What `json` names as examples of `fault`, in all its rows.
+/// What `json` names as examples of `fault`, in all its rows or of the whole.
 fn examples(json: &Value, fault: &str) -> Vec<String> {
-    let rows = json["rows"].as_array().into_iter().flatten();
-    rows.flat_map(|row| row[fault]["examples"].as_array().into_iter().flatten()).filter_map(|id| id.as_str().map(str::to_owned)).collect()
+    let rows = json["rows"].as_array().into_iter().flatten().map(|row| &row[fault]["examples"]);
+    let lists = rows.chain([&json[format!("{fault}_first")]]).filter_map(Value::as_array);
+    lists.flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect()
 }
 
 fn id(record: &KafkaRecord) -> String {
@@ -205,31 +216,41 @@ fn a_doctored_topic_is_found_out() -> Result<()> {
     let faithful = site.audit("faithful.", "20")?;
     ensure!(faithful.exit == 0, "a faithful copy: {}", faithful.json);
 
-    let mut touched = Vec::new();
-    site.copy("removed.", |records| touched.push(id(&records.remove(neighbours(records).0))))?;
-    let removed = site.audit("removed.", "1")?;
-    ensure!((removed.exit, &removed.json["missing"]) == (1, &Value::from(1)), "{}", removed.json);
-    ensure!(examples(&removed.json, "missing") == touched, "removed {touched:?}: {}", removed.json);
-
-    touched.clear();
-    site.copy("repeated.", |records| {
+    let without_one = |records: &mut Vec<KafkaRecord>| vec![id(&records.remove(neighbours(records).0))];
+    site.check_doctored("removed.", "missing", 1, without_one)?;
+    site.check_doctored("repeated.", "doubled", 1, |records| {
         let (first, second) = neighbours(records);
-        touched.push(id(&records[first]));
         records.insert(second + 1, records[first].clone());
+        vec![id(&records[first])]
     })?;
-    let repeated = site.audit("repeated.", "1")?;
-    ensure!((repeated.exit, &repeated.json["doubled"]) == (1, &Value::from(1)), "{}", repeated.json);
-    ensure!(examples(&repeated.json, "doubled") == touched, "repeated {touched:?}: {}", repeated.json);
-
-    touched.clear();
-    site.copy("swapped.", |records| {
+    site.check_doctored("swapped.", "disordered", 1, |records| {
         let (first, second) = neighbours(records);
-        touched.push(id(&records[first]));
         records.swap(first, second);
+        vec![id(&records[second])]
     })?;
-    let swapped = site.audit("swapped.", "1")?;
-    ensure!((swapped.exit, &swapped.json["disordered"]) == (1, &Value::from(1)), "{}", swapped.json);
-    ensure!(examples(&swapped.json, "disordered") == touched, "swapped {touched:?}: {}", swapped.json);
+    let holds = |record: &KafkaRecord, what: &str| format!("{} (its value is of {what})", id(record));
+    site.check_doctored("replaced.", "altered", 1, |records| {
+        let (first, second) = neighbours(records);
+        records[first].value = records[second].value.clone();
+        vec![holds(&records[first], &id(&records[second]))]
+    })?;
+    site.check_doctored("exchanged.", "altered", 2, |records| {
+        let (first, second) = neighbours(records);
+        (records[first].value, records[second].value) = (records[second].value.clone(), records[first].value.clone());
+        [(first, second), (second, first)].map(|(at, of)| holds(&records[at], &id(&records[of]))).to_vec()
+    })?;
+    site.check_doctored("illegible.", "altered", 1, |records| {
+        let first = neighbours(records).0;
+        records[first].value = Some("{\"value\":".to_owned());
+        vec![holds(&records[first], "no record")]
+    })?;
+    site.check_doctored("moved.", "misplaced", 1, |records| {
+        let first = neighbours(records).0;
+        let moved = &mut records[first];
+        let (topic, home) = (READINGS.full_name("moved."), moved.partition);
+        moved.partition = i32::from(home == 0);
+        vec![format!("{} in {topic}/{}, while most of `fan-7` are in {topic}/{home}", id(moved), moved.partition)]
+    })?;
 
     expire_unevenly(&site)?;
     nobody(&site)
@@ -265,7 +286,22 @@ fn nobody(site: &Site) -> Result<()> {
     let brokers = site.kafka.bootstrap();
     let stranger = said(&["--brokers", &brokers, "--gateway", "nobody", "--topic-prefix", PREFIX, "--patience", "1"])?;
     ensure!((stranger.exit, &stranger.json["verdict"]) == (2, &Value::from("could_not_tell")), "{}", stranger.json);
-    let status = Command::new(PROGRAM).args(["audit", "--brokers", &brokers, "--gateway", GATEWAY, "--topic-prefix", "typo."]).status()?;
-    ensure!(status.code() == Some(2), "topics that are not there: {status}");
+    let place = ["--gateway", GATEWAY, "--brokers", &brokers, "--topic-prefix"];
+    check_words(&[&place[..], &["typo."]].concat(), "there is no topic `typo.events.v1`; is the topic prefix right?")?;
+    check_words(&["--gateway", GATEWAY, "--brokers", "127.0.0.1:1"], "is a broker up, and reachable from here?")?;
+    check_words(&["--gateway", GATEWAY, "--brokers", ""], "it is empty")?;
+    check_words(&["--gateway", GATEWAY, "--config", "/nowhere"], "(--brokers and --gateway together do without a configuration)")?;
+    let full = File::options().write(true).open("/dev/full")?;
+    let unwritten = Command::new(PROGRAM).arg("audit").args(place).arg(PREFIX).stdout(full).output()?;
+    let said = String::from_utf8_lossy(&unwritten.stderr).into_owned();
+    ensure!(unwritten.status.code() == Some(2) && said.contains("could not be written to standard output"), "{}: {said}", unwritten.status);
+    Ok(())
+}
+
+/// Nothing can be told, and the complaint says why.
+fn check_words(arguments: &[&str], words: &str) -> Result<()> {
+    let output = Command::new(PROGRAM).arg("audit").args(arguments).output().context("failed to start the program")?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(2) && complaint.contains(words) && output.stdout.is_empty(), "{}: {complaint}", output.status);
     Ok(())
 }

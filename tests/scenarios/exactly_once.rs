@@ -299,6 +299,9 @@ fn two_agents_under_one_id_raise_an_alarm_and_lose_nothing() -> Result<()> {
     for agent in &mut agents {
         agent.stop()?;
     }
+    // Between the two no order is promised, and the audit does not miss it.
+    let audit = agents[0].output(&["audit"])?;
+    ensure!(audit.status.success(), "{}{}", String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
     site.check()
 }
 
