@@ -172,7 +172,7 @@ impl Scrape {
             counted("forward_recycled", "Connections given up because something might still have been under way", numbers.recycled),
             counted("forward_refused", "Records that Kafka refused for good", numbers.refused),
             counted("forward_fenced", "Times that another producer was first", numbers.fenced),
-            counted("forward_cursor_expired", "Times that Kafka had forgotten the cursors", numbers.cursor_expired),
+            counted("forward_cursor_expired", "Times that Kafka had no cursors of what was delivered", numbers.cursor_expired),
             counted("forward_cursor_behind", "Times that Kafka's cursor of a lane was behind what Kafka had acknowledged", numbers.cursor_behind),
             counted("forward_take_over", "Other disks whose place was taken", numbers.take_over),
             counted("records_accepted", "Records found in the buffer at the start or appended since: delivered + buffered + gaps", records.accepted),
