@@ -6,6 +6,9 @@
 //! The cursors are taken first: what they claim must be there, each seq exactly once or inside exactly one gap. A transaction's marker reaches some
 //! partitions after the cursors can be read, so what is missing at first is waited for a little. Partitions expire one by one; where some have lost
 //! their beginning the proof starts where all of them surely are complete. Only bits are kept (`ledger`), no records.
+//!
+//! Headers say which record one is, its value must say the same (`record`). Order is that of a key in its one partition, within an incarnation and from
+//! one to the next on its disk (`told`); two disks that ran at once have none between them.
 mod bitmap;
 mod findings;
 mod gaps;

@@ -25,7 +25,7 @@ pub fn page(question: &Question, audited: &Audited, verdict: Verdict, reasons: &
     text += "\n";
     for (reason, records) in gaps_by_reason(&audited.findings.rows) {
         text += &match reason {
-            ELSEWHERE => format!("Delivered under another gateway id, topic prefix or to another Kafka, by its own word: {}\n", count(records)),
+            ELSEWHERE => format!("Delivered before under another gateway id, topic prefix or Kafka cluster, as the agent says: {}\n", count(records)),
             _ => format!("In gaps, {reason}: {}\n", count(records)),
         };
     }
@@ -221,7 +221,7 @@ mod tests {
         let between = |audited: &mut Audited| audited.findings.rows[0].between_disks = tally("gw/i/inputs/3");
         check(between, Verdict::Clean, "between which no order is promised (no fault): gw/i/inputs/3", ("between_disks", 7.into()));
         let elsewhere = |audited: &mut Audited| audited.findings.rows[0].gaps.extend([(ELSEWHERE.to_owned(), 7)]);
-        let says = "Delivered under another gateway id, topic prefix or to another Kafka, by its own word: 7";
+        let says = "Delivered before under another gateway id, topic prefix or Kafka cluster, as the agent says: 7";
         check(elsewhere, Verdict::Clean, says, ("in_gaps", json!({ELSEWHERE: 7})));
         let misplaced = |audited: &mut Audited| {
             let stray = crate::audit::Stray { key: "a".to_owned(), home: 1, partition: 2, records: 7, first: "gw/i/inputs/3".to_owned() };
