@@ -32,7 +32,12 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Copies {
     root: PathBuf,
+    /// Where to.
+    temporary: PathBuf,
 }
+
+/// sled writes when it opens a copy, and takes a full disk for damage: so much is free before it does, a segment and a snapshot.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// Keeps the agent out while it lives, not others who look in.
 struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
@@ -40,9 +45,10 @@ struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
 impl Copies {
     /// Opens a copy of the partition in `dir`. The copy goes when the second value is dropped, after the partition.
     pub(super) fn open(&self, dir: &Path, open: impl FnOnce(&Path) -> Result<Partition, StoreError>) -> Result<(Partition, TempDir), StoreError> {
-        let copy = tempfile::Builder::new().prefix("hark-copy-").tempdir()?;
+        let failed = |to: &Path, source| StoreError::Copy { to: to.to_owned(), source };
+        let copy = tempfile::Builder::new().prefix("hark-copy-").tempdir_in(&self.temporary).map_err(|error| failed(&self.temporary, error))?;
         let quiet = quiet(&self.root).map_err(|error| StoreError::Io(io::Error::other(error)))?;
-        copy_tree(dir, copy.path())?;
+        copy_tree(dir, copy.path()).and_then(|()| make_sure_of_room(copy.path())).map_err(|error| failed(copy.path(), error))?;
         drop(quiet);
         Ok((open(copy.path())?, copy))
     }
@@ -58,7 +64,7 @@ impl Log {
         let mut register = Register::open(dir)?;
         let mut learned = Vec::new();
         let mut lane = |lane| {
-            let copies = Copies { root: dir.to_owned() };
+            let copies = Copies { root: dir.to_owned(), temporary: std::env::temp_dir() };
             Lane::inspect(dir, lane, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
         };
         let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
@@ -180,6 +186,13 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes [`ROOM_BYTES`] into `dir` and takes them away again.
+fn make_sure_of_room(dir: &Path) -> io::Result<()> {
+    let room = dir.join("room");
+    fs::write(&room, vec![0; ROOM_BYTES])?;
+    fs::remove_file(room)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -262,6 +275,18 @@ mod tests {
         assert_eq!((log.last(INPUTS), log.depth(INPUTS, Position::default()), log.ended().len()), (None, 0, 0));
         assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
         assert!(matches!(Log::inspect(&dir.path().join("absent"), settings()), Err(BufferError::Io { .. })));
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_made_is_no_damage() {
+        let dir = filled();
+        let absent = dir.path().join("absent");
+        let copies = Copies { root: dir.path().to_owned(), temporary: absent.clone() };
+        let lane = Lane::inspect(dir.path(), INPUTS, copies, |_| None, |_| ()).unwrap();
+        let Err(error) = lane.place(Position { ordinal: 1, seq: 1 }) else { panic!("copied into nothing") };
+        assert!(matches!(error, BufferError::Store { .. }), "{error:?}");
+        let text = crate::causes::chain(&error);
+        assert!(text.contains("TMPDIR") && text.contains(&absent.display().to_string()), "{text}");
     }
 
     #[test]

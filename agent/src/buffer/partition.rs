@@ -60,6 +60,14 @@ pub enum StoreError {
     /// A file call of our own beside it.
     #[error("file error")]
     Io(#[from] io::Error),
+    /// It cannot be copied to be looked at: what is wrong is wrong there, not here.
+    #[error("it cannot be copied to `{to}` to be read there; TMPDIR may name another directory, with 20 MB free")]
+    Copy {
+        /// The copy.
+        to: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
     /// The header file is not sound, or belongs to another partition.
     #[error("partition header is wrong")]
     Header,
@@ -78,6 +86,7 @@ impl StoreError {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
             Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Cut => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::Copy { .. } => false,
         }
     }
 
