@@ -2,7 +2,8 @@
 //!
 //! Numbered readings go through the real agent into a real Kafka, while agents are killed inside transactions, disks are copied back, replaced and
 //! cloned, and Kafka forgets or refuses. Each position of the log is then in Kafka once, in order, or inside one gap.
-#![expect(clippy::disallowed_methods, reason = "the stall is a measurement, which reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "the stall and the stop are measurements, which read the clock")]
+#![expect(clippy::print_stdout, reason = "what was measured, for --nocapture")]
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -215,6 +216,38 @@ fn kills_inside_transactions_lose_and_double_nothing() -> Result<()> {
         // Not, if the transaction's last word was on the line already.
         kills += u32::from(now_hidden > hidden);
         hidden = now_hidden;
+    }
+    agent.stop()?;
+    site.check()
+}
+
+/// A stop does not wait for a Kafka that hangs within a transaction, and the next start finds out what became of it.
+#[test]
+fn a_stop_while_kafka_hangs_in_a_transaction_is_bounded() -> Result<()> {
+    const PART: u32 = 500;
+    // The client's call that hands over the cursors cannot be cut short: 8 s, and one for the rest.
+    const BOUND: Duration = Duration::from_secs(9);
+    let site = Site::new()?;
+    let mut agent = site.agent("a", "", "1")?;
+    start_ready(&mut agent)?;
+    site.publish("a", 0..PART)?;
+    site.wait_for_numbers(0..PART)?;
+    let topic = READINGS.full_name(PREFIX);
+    let open = site.kafka.watch_open(&topic)?;
+    for part in 1..4 {
+        site.to_kafka.set(Fault::Delay(Duration::from_millis(200)));
+        site.publish("a", part * PART..(part + 1) * PART)?;
+        wait_for("an open transaction", SOON, || Ok((open()? > 0).then_some(())))?;
+        site.kafka.process()?.pause()?;
+        let began = Instant::now();
+        agent.stop()?;
+        let took = began.elapsed();
+        println!("stopped after {:.1} s", took.as_secs_f64());
+        ensure!(took < BOUND, "the stop took {:.1} s", took.as_secs_f64());
+        site.kafka.process()?.resume()?;
+        site.to_kafka.set(Fault::None);
+        start_ready(&mut agent)?;
+        site.wait_for_numbers(0..(part + 1) * PART)?;
     }
     agent.stop()?;
     site.check()

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
 
 use hark_protocol::topics::{Clock as ClockState, Event, EventKind, GapReason, LaneName, Origin};
@@ -74,7 +75,9 @@ impl Gateway {
 
     /// One connection. True if everything was delivered.
     pub(super) fn connect_once(&mut self) -> bool {
-        let ended = self.forward.connection(&self.stop, &mut None);
+        // Its grace begins anew.
+        self.stop = Stop::requested_before(Duration::ZERO);
+        let ended = self.forward.connection(&self.stop);
         self.check_conservation();
         matches!(ended, Ended::Stopped)
     }

@@ -11,7 +11,7 @@ use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
@@ -22,7 +22,7 @@ use super::{
     delivery::{Failed, Failure},
     destination::{Destination, Progress, Session},
     message::Message,
-    reports::{Reports, classify, failed, weightier},
+    reports::{GRACE, Reports, classify, failed, weightier},
 };
 use crate::{
     config::{self, Delivery},
@@ -37,11 +37,15 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(8);
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The client reports after its message time-out; a longer silence is its fault, and it is dropped.
 const REPORT_SLACK: Duration = Duration::from_secs(3);
-/// For a question to a broker that accepts connections and says nothing; a stop waits for it, and for the cursors up to a socket time-out more.
+/// For a question to a broker that accepts connections and says nothing.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// `init_transactions` is asked in slices of a second, between which a stop is seen.
 const INIT_SLICE: Duration = Duration::from_secs(1);
 const INIT_SLICES: usize = 30;
+/// So is the commit, within a socket time-out in all.
+const COMMIT_SLICE: Duration = Duration::from_millis(500);
+/// An abort has so long even after the grace of a stop: a broker that is only slow then ends the transaction now, not at its time-out.
+const ABORT_AT_LEAST: Duration = Duration::from_millis(500);
 /// Times that the cursors are asked for again where they cannot be told but something is: over 20 s in all.
 const STABLE_TRIES: usize = 2;
 const END_IT: &str = "find it with `kafka-transactions.sh find-hanging`, end it with `abort`, then run `hark audit`, see the limits in the README; it is \
@@ -150,8 +154,8 @@ impl Kafka {
     }
 
     /// Reached, and all topics are there.
-    fn check_topics(&self, producer: &ThreadedProducer<Reports>) -> Result<(), Failed> {
-        let metadata = producer.client().fetch_metadata(None, CALL_TIMEOUT).map_err(|error| match classify(&error) {
+    fn check_topics(&self, producer: &ThreadedProducer<Reports>, stop: &Stop) -> Result<(), Failed> {
+        let metadata = producer.client().fetch_metadata(None, within(CALL_TIMEOUT, stop)).map_err(|error| match classify(&error) {
             // Nothing was heard of a broker, whatever the client calls it.
             Failure::Again => Failed::new(Failure::Unreachable, format!("failed to reach Kafka at `{}`: {error}", self.config.brokers)),
             failure => Failed::new(failure, error.to_string()),
@@ -168,7 +172,7 @@ impl Kafka {
 
     /// Kafka's cursors, and where the next ones go. It waits for what an older transaction left open.
     fn cursors(&self, stop: &Stop) -> Result<(Cursors, ConsumerGroupMetadata), Failed> {
-        let stable = || self.read_cursors("read_committed", SOCKET_TIMEOUT);
+        let stable = || self.read_cursors("read_committed", within(SOCKET_TIMEOUT, stop));
         let error = match stable() {
             Ok(found) => return Ok(found),
             Err(error) => error,
@@ -215,7 +219,7 @@ impl Destination for Kafka {
     fn connect(&mut self, stop: &Stop) -> Result<(Connection, Option<Cursors>), Failed> {
         let transactional = self.config.delivery == Delivery::ExactlyOnce;
         let producer = self.producer(if transactional { Kind::Transactional } else { Kind::Idempotent })?;
-        self.check_topics(&producer)?;
+        self.check_topics(&producer, stop)?;
         let (cursors, group) = if transactional {
             init_transactions(&producer, stop)?;
             // Only now: an older producer can no longer commit behind our back.
@@ -286,7 +290,29 @@ impl Connection {
     }
 }
 
+/// `timeout`, or what is left of the grace of a stop. What is cut off is told by Kafka's cursors after the next start.
+fn within(timeout: Duration, stop: &Stop) -> Duration {
+    stop.left_of(GRACE).map_or(timeout, |left| left.min(timeout))
+}
+
 impl Connection {
+    /// The client goes on committing where a call timed out, and the next call waits for the same commit.
+    fn commit(&self, stop: &Stop) -> Result<(), KafkaError> {
+        let mut left = SOCKET_TIMEOUT;
+        loop {
+            let slice = within(COMMIT_SLICE, stop).max(Duration::from_millis(1));
+            left = left.saturating_sub(slice);
+            match self.producer.commit_transaction(slice) {
+                Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::OperationTimedOut && error.is_retriable() => {
+                    if left.is_zero() || stop.left_of(GRACE) == Some(Duration::ZERO) {
+                        return Err(KafkaError::Transaction(error));
+                    }
+                }
+                ended => return ended,
+            }
+        }
+    }
+
     /// The failure, or the one that made the client useless before, where that says more.
     fn with_cause(&self, told: Failed) -> Failed {
         let Some((code, text)) = self.producer.client().fatal_error() else { return told };
@@ -318,11 +344,11 @@ impl Session for Connection {
             (reported, cursors) => reported.and(cursors),
         };
         // Everything is reported, so this does not wait for a flush, which takes a tenth of a second at least.
-        let committed = sent.and_then(|()| self.producer.commit_transaction(SOCKET_TIMEOUT).map_err(|error| failed("commit a transaction", &error)));
+        let committed = sent.and_then(|()| self.commit(stop).map_err(|error| failed("commit a transaction", &error)));
         committed.map_err(|failed| {
             let failed = self.with_cause(failed);
             // Only so that other readers need not wait for the time-out; the connection is dropped in any case.
-            if let Err(error) = self.producer.abort_transaction(CALL_TIMEOUT) {
+            if let Err(error) = self.producer.abort_transaction(within(CALL_TIMEOUT, stop).max(ABORT_AT_LEAST)) {
                 debug!(%error, "transaction not aborted");
             }
             Failed { taken: 0, ..failed }

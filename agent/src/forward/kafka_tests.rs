@@ -116,3 +116,26 @@ fn without_a_broker_it_is_unreachable_and_without_topics_blocked() {
     let failed = kafka.connect(&Stop::default()).err().unwrap();
     assert_eq!(failed.failure, Failure::Unreachable, "{failed:?}");
 }
+
+#[test]
+fn once_the_grace_of_a_stop_is_over_a_broker_that_hangs_is_waited_for_no_longer() {
+    const HANGS: Duration = Duration::from_secs(60);
+    let coordinator_away = [Answer::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE; 500];
+    let cursor = KafkaCursor { incarnation: Incarnation { ordinal: 1, id: Default::default() }, seq: 7, others: Vec::new() };
+    let progress = Progress { lanes: LaneName::ALL.map(|_| cursor.clone()), lineage: None };
+    for commit_alone in [false, true] {
+        let (mock, mut kafka) = mock();
+        let (mut connection, _) = kafka.connect(&Stop::default()).unwrap();
+        if commit_alone {
+            mock.request_errors(Api::EndTxn, &coordinator_away);
+        } else {
+            mock.broker_round_trip_time(1, HANGS).unwrap();
+        }
+        let (records, progress) = if commit_alone { (&[][..], Some(&progress)) } else { (&[10; 3][..], None) };
+        let began = std::time::Instant::now();
+        let failed = connection.send(&messages(records), progress, &Stop::requested_before(GRACE), &mut || {}).unwrap_err();
+        drop(connection);
+        assert_eq!(failed.failure, Failure::Again, "{failed:?}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}: {failed:?}", began.elapsed());
+    }
+}

@@ -36,6 +36,8 @@ use std::{sync::Arc, time::Duration};
 use hark_protocol::topics::LaneName;
 use tracing::{error, info, warn};
 
+#[cfg(test)]
+pub(crate) use self::mark::Mark as StoredMark;
 use self::{
     batch::{Group, Lanes},
     cursor::PerLane,
@@ -215,16 +217,15 @@ impl<D: Destination> Forward<D> {
 
     /// Runs until `stop` and then until the log is empty, the grace is over or Kafka is away.
     pub fn run(mut self, stop: &Stop) {
-        let mut deadline = None;
         loop {
-            let ended = self.connection(stop, &mut deadline);
+            let ended = self.connection(stop);
             let next = match ended {
                 Ended::Stopped => break,
                 Ended::Suspicious => {
                     self.status.forward(|numbers| numbers.recycled += 1);
                     // A stop does not end it: the rest may be sent within the grace.
                     stop.wait(self.recovery.suspicious());
-                    if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
+                    if is_over(stop) {
                         break;
                     }
                     continue;
@@ -246,8 +247,8 @@ impl<D: Destination> Forward<D> {
         self.store();
     }
 
-    /// One connection, from its begin to its end. Once a stop was seen, it ends at `deadline`.
-    fn connection(&mut self, stop: &Stop, deadline: &mut Option<Duration>) -> Ended {
+    /// One connection, from its begin to its end.
+    fn connection(&mut self, stop: &Stop) -> Ended {
         self.lanes.forget_ahead();
         let (mut session, cursors) = match self.destination.connect(stop) {
             Ok(connected) => connected,
@@ -266,30 +267,27 @@ impl<D: Destination> Forward<D> {
             // The latest values may have been lost with the connection.
             self.latest.again();
         }
-        self.deliver(&mut session, stop, deadline)
+        self.deliver(&mut session, stop)
     }
 
     /// Sends until it is stopped or something fails.
-    fn deliver(&mut self, session: &mut D::Session, stop: &Stop, deadline: &mut Option<Duration>) -> Ended {
+    fn deliver(&mut self, session: &mut D::Session, stop: &Stop) -> Ended {
         loop {
-            let began = self.clock.monotonic();
-            if deadline.is_none() && stop.requested() {
-                *deadline = Some(began + GRACE);
-            }
+            let (began, stopping) = (self.clock.monotonic(), stop.requested());
             let turn = match self.turn(session, stop) {
                 Ok(turn) => turn,
                 Err(ended) => return ended,
             };
             self.last_problem.clear();
             self.store_if_due();
-            if deadline.is_some_and(|deadline| self.clock.monotonic() > deadline) {
+            if is_over(stop) {
                 warn!("stopping with records in the buffer; they are sent after the next start");
                 return Ended::Stopped;
             }
-            if deadline.is_some() && !turn.moved {
+            if stopping && !turn.moved {
                 return Ended::Stopped;
             }
-            if deadline.is_none() && !turn.full {
+            if !stopping && !turn.full {
                 self.pause(began, turn.moved, stop);
             }
         }
@@ -360,7 +358,7 @@ impl<D: Destination> Forward<D> {
         loop {
             self.store_if_due();
             let mut wait = until.saturating_sub(self.clock.monotonic());
-            if wait.is_zero() {
+            if wait.is_zero() || stop.requested() {
                 return stop.requested();
             }
             if matches!(next.link, Link::Blocked | Link::DuplicateGateway) {
@@ -406,6 +404,11 @@ impl<D: Destination> Forward<D> {
     fn has_seen_more(&self) -> bool {
         self.highest_ordinal > self.seen.position().map_or(self.log.incarnation().ordinal, |seen| seen.ordinal)
     }
+}
+
+/// A stop was asked for, and what is left waits for the next start.
+fn is_over(stop: &Stop) -> bool {
+    stop.left_of(GRACE) == Some(Duration::ZERO)
 }
 
 /// What a turn did.

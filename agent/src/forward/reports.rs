@@ -126,14 +126,12 @@ impl Reports {
         }
     }
 
-    /// Waits until each message is reported; once `stop` is requested, for [`GRACE`] at most.
+    /// Waits until each message is reported; once `stop` is requested, until its [`GRACE`] is over.
     pub(super) fn wait(&self, stop: &Stop) -> Result<(), Failed> {
         let mut batch = self.batch();
         let mut left = self.within;
         while batch.outstanding > 0 && !left.is_zero() {
-            if stop.requested() {
-                left = left.min(GRACE);
-            }
+            left = left.min(stop.left_of(GRACE).unwrap_or(left));
             let slice = left.min(LOOK_AT_STOP_EVERY);
             (batch, _) = self.complete.wait_timeout_while(batch, slice, |batch| batch.outstanding > 0).unwrap_or_else(PoisonError::into_inner);
             left -= slice;
