@@ -8,7 +8,7 @@ use hark_protocol::topics::{Event, EventKind, GapReason, LaneName};
 
 use serde::{Deserialize, Serialize};
 
-use super::Position;
+use super::{Position, marks::LaneMarks};
 
 /// A range that is lost, and the event that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +37,35 @@ impl Gap {
     }
 }
 
-/// All gaps that a reader may still meet.
+/// Records of one incarnation that are lost for one reason, in gaps that no reader meets any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Passed {
+    pub(super) lane: LaneName,
+    pub(super) ordinal: u32,
+    pub(super) reason: GapReason,
+    pub(super) records: u64,
+}
+
+/// All gaps that a reader may still meet, and the sums of the others.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     by_start: BTreeMap<(LaneName, Position), Gap>,
+    passed: BTreeMap<(LaneName, u32, GapReason), u64>,
     added: u64,
 }
 
 impl Gaps {
+    /// What the marks of the lanes tell of the incarnations that are `known`.
+    pub(super) fn of_marks<'a>(marks: impl IntoIterator<Item = &'a LaneMarks>, known: impl Fn(u32) -> bool) -> Self {
+        let mut gaps = Self::default();
+        for marks in marks {
+            marks.gaps.iter().for_each(|gap| gaps.add(*gap));
+            let passed = marks.passed.iter().filter(|passed| known(passed.ordinal));
+            gaps.passed.extend(passed.map(|passed| ((passed.lane, passed.ordinal, passed.reason), passed.records)));
+        }
+        gaps
+    }
+
     pub(super) fn add(&mut self, gap: Gap) {
         self.by_start.insert((gap.lane, gap.from), gap);
         self.added += 1;
@@ -74,9 +95,21 @@ impl Gaps {
         of_lane.map(|gap| if gap.from > at { gap.records() } else { gap.to.seq - at.seq }).sum()
     }
 
-    /// Forgets the gaps of `lane` that end at or before `passed`.
+    /// Forgets the gaps of `lane` that end at or before `passed`, but for how many records they name.
     pub(super) fn forget(&mut self, lane: LaneName, passed: Position) {
-        self.by_start.retain(|_, gap| gap.lane != lane || gap.to > passed);
+        let sums = &mut self.passed;
+        self.by_start.retain(|_, gap| {
+            let stays = gap.lane != lane || gap.to > passed;
+            if !stays && gap.is_named() {
+                *sums.entry((lane, gap.from.ordinal, gap.reason)).or_default() += gap.records();
+            }
+            stays
+        });
+    }
+
+    /// The sums of those that were forgotten.
+    pub(super) fn passed(&self) -> Vec<Passed> {
+        self.passed.iter().map(|(&(lane, ordinal, reason), &records)| Passed { lane, ordinal, reason, records }).collect()
     }
 
     /// Those that an event names.
@@ -140,5 +173,7 @@ mod tests {
         gaps.forget(LaneName::Inputs, at(29));
         assert_eq!(gaps.holding(LaneName::Inputs, at(10)), None);
         assert_eq!(gaps.all().len(), 2);
+        let passed = Passed { lane: LaneName::Inputs, ordinal: 2, reason: GapReason::Quota, records: 11 };
+        assert_eq!(gaps.passed(), [passed], "their number is not forgotten");
     }
 }

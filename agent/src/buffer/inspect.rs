@@ -24,6 +24,7 @@ use super::{
     incarnation::{Incarnation, Register},
     lane::Lane,
     log::Shared,
+    marks::LaneMarks,
     partition::{Partition, StoreError},
     recovery::{self, HighWater},
 };
@@ -80,17 +81,16 @@ impl Log {
             }
             register.end(ordinal, last_seqs);
         }
-        let mut gaps = Gaps::default();
-        for lane in &lanes {
-            // The agent saves what it can of a damaged newest partition; until then its gaps are not known.
-            let marks = recovery::marks_of(lane).or_else(|error| if is_damage(&error) { Ok(Default::default()) } else { Err(error) })?;
-            marks.gaps.iter().for_each(|gap| gaps.add(*gap));
-        }
+        // The agent saves what it can of a damaged newest partition; until then its gaps are not known.
+        let marks_of = |lane| recovery::marks_of(lane).or_else(|error| if is_damage(&error) { Ok(Default::default()) } else { Err(error) });
+        let marks: Vec<LaneMarks> = lanes.iter().map(marks_of).collect::<Result<_, _>>()?;
+        let history = register.look_back();
+        let gaps = Gaps::of_marks(&marks, |ordinal| history.find(ordinal).is_some());
         let shared = Shared {
             dir: dir.to_owned(),
             settings,
             incarnation: Incarnation { ordinal: u32::MAX, id: Uuid::nil() },
-            history: register.look_back(),
+            history,
             lanes,
             counters: Arc::default(),
             watch: Arc::default(),

@@ -152,8 +152,7 @@ impl Log {
         let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();
         let has_records = |ordinal| oldest.is_some_and(|oldest| ordinal >= oldest);
         let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?.max(high_water.ordinal()), has_records)?;
-        let mut gaps = Gaps::default();
-        recovered.iter().flat_map(|marks| &marks.gaps).for_each(|gap| gaps.add(*gap));
+        let gaps = Gaps::of_marks(&recovered, |ordinal| history.find(ordinal).is_some());
         let shared = Shared {
             dir: dir.to_owned(),
             settings,

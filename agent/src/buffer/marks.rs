@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use hark_protocol::{node::Kind, topics::Name};
 use serde::{Deserialize, Serialize};
 
-use super::{frame::FRAME_MAX_BYTES, gaps::Gap};
+use super::{
+    frame::FRAME_MAX_BYTES,
+    gaps::{Gap, Passed},
+};
 use crate::record::Cause;
 
 /// Messages of an MQTT session that are remembered: more than a broker has unacknowledged at a time, since the window bounds what is on its way.
@@ -136,6 +139,8 @@ pub(super) enum Mark {
     Cause(Cause),
     /// A gap that an event of this commit names.
     Gap(Gap),
+    /// How many records gaps named that no mark tells of any more.
+    Passed(Passed),
 }
 
 /// All marks of a lane, the newest of each kind.
@@ -145,6 +150,8 @@ pub(super) struct LaneMarks {
     pub(super) cause: Option<Cause>,
     /// Gaps that a reader may still meet, in the order in which they were named.
     pub(super) gaps: Vec<Gap>,
+    /// The sums of those that none can meet.
+    pub(super) passed: Vec<Passed>,
 }
 
 impl LaneMarks {
@@ -169,13 +176,15 @@ impl LaneMarks {
             Mark::Source(mark) => self.sources.apply(mark),
             Mark::Cause(cause) => self.cause = self.cause.max(Some(*cause)),
             Mark::Gap(gap) => self.gaps.push(*gap),
+            Mark::Passed(passed) => self.passed.push(*passed),
         }
     }
 
     /// The same state as marks, for the head of a new partition.
     pub(super) fn repeated(&self) -> Vec<Mark> {
         let sources = self.sources.repeated().into_iter().map(Mark::Source);
-        sources.chain(self.cause.map(Mark::Cause)).chain(self.gaps.iter().copied().map(Mark::Gap)).collect()
+        let gaps = self.gaps.iter().copied().map(Mark::Gap).chain(self.passed.iter().copied().map(Mark::Passed));
+        sources.chain(self.cause.map(Mark::Cause)).chain(gaps).collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod header;
 mod incarnation;
 mod inspect;
 mod lane;
+mod ledger;
 mod log;
 pub mod marks;
 mod partition;
@@ -65,6 +66,7 @@ pub use self::{
     frame::{ENTRY_MAX_BYTES, FrameError},
     gaps::Gap,
     incarnation::{Ended, Incarnation},
+    ledger::{Account, Ledger},
     log::{Log, LogSettings},
     partition::StoreError,
     reader::Reader,

@@ -277,8 +277,9 @@ impl Tail {
 
 /// What a new partition of `lane` begins with.
 fn repeated(shared: &Shared, lane: LaneName, marks: &LaneMarks) -> Vec<Mark> {
-    let gaps = if lane == LaneName::Events { shared.gaps().named() } else { Vec::new() };
-    LaneMarks { gaps, ..marks.clone() }.repeated()
+    let all = shared.gaps();
+    let (gaps, passed) = if lane == LaneName::Events { (all.named(), all.passed()) } else { Default::default() };
+    LaneMarks { gaps, passed, ..marks.clone() }.repeated()
 }
 
 /// The small partitions at the end of a lane, oldest first, with their bytes on disk.
