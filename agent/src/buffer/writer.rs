@@ -43,6 +43,8 @@ struct Tail {
     partition: Option<Written>,
     /// The lane has had a partition of this incarnation.
     begun: bool,
+    /// It was said that small partitions cannot be merged: on a full disk it is tried at each commit.
+    unmerged: bool,
 }
 
 /// The partition being written.
@@ -250,7 +252,10 @@ impl Writer {
             let created_ms = header::read(&lane.path(merged_key)).map_or(self.now_ms, |header| header.created_ms);
             match merge(&shared, lane, header(merged_key, id, created_ms, holds(&shared, merged_key)), &sources, &repeated) {
                 Ok((payload, paths)) => (written, replaced) = (Written { key: merged_key, payload, marks_at: 1 }, paths),
-                Err(error) => tracing::warn!(lane = name.as_str(), error = %causes::chain(&error), "small partitions are not merged"),
+                Err(error) if !std::mem::replace(&mut self.lanes[name as usize].unmerged, true) => {
+                    tracing::warn!(lane = name.as_str(), error = %causes::chain(&error), "small partitions are not merged");
+                }
+                Err(_) => {}
             }
         }
         if written.key == key {
@@ -328,4 +333,60 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, BufferError> {
         return Err(BufferError::EntryTooLarge { bytes: bytes.len() });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io, sync::Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::buffer::{
+        Log, LogSettings,
+        log_tests::{INPUTS, fill, open, partition_dirs},
+        samples,
+    };
+
+    /// What was logged.
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<u8>>);
+
+    impl io::Write for &Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = &'a Self;
+
+        fn make_writer(&'a self) -> &'a Self {
+            self
+        }
+    }
+
+    #[test]
+    fn that_small_partitions_are_not_merged_is_told_once_however_often_it_is_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut writer) = open(dir.path());
+        fill(&mut writer, 0..5);
+        drop((log, writer));
+        // As a full disk: neither a merged partition nor one of its own can be made.
+        let [only] = &partition_dirs(dir.path())[..] else { panic!("one partition") };
+        let (_log, mut writer) = Log::open(dir.path(), LogSettings::new(1 << 30)).unwrap();
+        for (key, generation) in [(Key { ordinal: 1, first_seq: 1 }, 1), (Key { ordinal: 2, first_seq: 1 }, 0)] {
+            fs::write(only.with_file_name(key.directory(generation)), b"").unwrap();
+        }
+        writer.append(INPUTS, &samples::reading(1)).unwrap();
+        let lines = Arc::new(Lines::default());
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || (0..3).for_each(|_| assert!(writer.commit().is_err())));
+        let text = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
+        assert_eq!(text.matches("small partitions are not merged").count(), 1, "{text}");
+    }
 }
