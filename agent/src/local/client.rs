@@ -102,7 +102,8 @@ impl Client {
     fn unconnected(&self, error: io::Error) -> ClientError {
         let path = self.path.clone();
         match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NoAgent { path },
+            // No socket can have a path that is too long.
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused | ErrorKind::InvalidInput => ClientError::NoAgent { path },
             ErrorKind::PermissionDenied => ClientError::Forbidden { path },
             _ => ClientError::Broken { path, source: error },
         }

@@ -21,16 +21,18 @@ pub struct Page {
     pub end: PageEnd,
 }
 
-/// The page of `log` that `request` asks for.
+/// The page of `log` that `request` asks for. Kafka has the lane up to `acked`: what is missing before is not lost.
 ///
 /// # Errors
 /// [`BufferError`] if the disk refuses. Damage is no error but a line that names what cannot be read.
-pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page, BufferError> {
-    let lane = request.lane;
+pub fn page(log: &Log, sender: &Sender, request: &ExportRequest, acked: Option<Position>) -> Result<Page, BufferError> {
+    let (lane, acked) = (request.lane, acked.unwrap_or_default());
     let limit = request.limit.unwrap_or(PAGE_RECORDS).min(PAGE_RECORDS);
     let last = request.to.unwrap_or(Position { ordinal: u32::MAX, seq: u64::MAX });
     let mut lines = Vec::new();
-    let mut after = begin(log, lane, request.from, last, &mut lines);
+    let mut after = request.from.map_or_else(Position::default, |from| Position { seq: from.seq.saturating_sub(1), ..from });
+    // Of what lies before the oldest record on disk, Kafka's part was given back.
+    after = after.max(acked.min(log.start(lane)));
     let mut reader = log.reader(lane)?;
     let (mut records, mut bytes) = (0, 0);
     let mut more = true;
@@ -45,26 +47,17 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
                 more = false;
                 break;
             }
-            // Kafka has all of it: it was given back.
-            Err(BufferError::Hole { named: Some(gap), .. }) if !gap.is_named() => {
-                after = gap.to;
-                continue;
-            }
-            Err(BufferError::Hole { named: Some(gap), .. }) => {
-                lines.push(gap_line(log, lane, gap.from, gap.to, Some(gap.reason), Some(gap.event)));
-                after = gap.to;
-                continue;
-            }
-            Err(BufferError::Hole { from, to, named: None, .. }) => {
-                lines.push(gap_line(log, lane, from, to, None, None));
-                after = to;
+            Err(BufferError::Hole { from, to, named, .. }) => {
+                let missing = Missing { lane, from, to: named.map_or(to, |gap| gap.to), reason: GapReason::TornTail, named };
+                lines.extend(missing.line(log, acked));
+                after = missing.to;
                 continue;
             }
             Err(BufferError::Damaged { .. }) => {
                 let Some(from) = log.following(lane, after) else { break };
-                let to = log.before_next_partition(lane, from);
-                lines.push(gap_line(log, lane, from, to, Some(GapReason::Damaged), None));
-                after = to;
+                let missing = Missing { lane, from, to: log.before_next_partition(lane, from), reason: GapReason::Damaged, named: None };
+                lines.extend(missing.line(log, acked));
+                after = missing.to;
                 continue;
             }
             Err(error) => return Err(error),
@@ -89,30 +82,36 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest) -> Result<Page,
     Ok(Page { lines, end: PageEnd { records, next } })
 }
 
-/// The place to read after. What lies before the oldest record on disk was delivered and given back, or is named in gaps: these get their lines.
-fn begin(log: &Log, lane: LaneName, from: Option<Position>, last: Position, lines: &mut Vec<Vec<u8>>) -> Position {
-    let start = log.start(lane);
-    let after = from.map_or_else(Position::default, |from| Position { seq: from.seq.saturating_sub(1), ..from });
-    if after >= start {
-        return after;
-    }
-    let passed = |gap: &Gap| gap.lane == lane && gap.is_named() && gap.to > after && gap.to <= start && gap.from <= last;
-    for gap in log.gaps().into_iter().filter(passed) {
-        lines.push(gap_line(log, lane, gap.from, gap.to, Some(gap.reason), Some(gap.event)));
-    }
-    start
+/// Records that cannot be read.
+struct Missing {
+    lane: LaneName,
+    from: Position,
+    to: Position,
+    /// Why, if no event says so yet: what the agent will say when it meets them.
+    reason: GapReason,
+    /// What an event says of them.
+    named: Option<Gap>,
 }
 
-/// The line for missing records. Without an event they are not named yet: the agent does so when it meets them.
-fn gap_line(log: &Log, lane: LaneName, from: Position, to: Position, reason: Option<GapReason>, event: Option<Position>) -> Vec<u8> {
-    let line = json!({
-        "gap_lane": lane,
-        "gap_inc": log.incarnation_id(from.ordinal).map(|id| id.to_string()),
-        "gap_ordinal": from.ordinal,
-        "gap_from_seq": from.seq,
-        "gap_to_seq": to.seq,
-        "gap_reason": reason,
-        "gap_event": event.map(|event| event.to_string()),
-    });
-    line.to_string().into_bytes()
+impl Missing {
+    /// The line that names them, from the first one on that Kafka does not have; none if it has all.
+    fn line(&self, log: &Log, acked: Position) -> Option<Vec<u8>> {
+        let Self { lane, to, named, .. } = *self;
+        if to <= acked {
+            return None;
+        }
+        let named = named.filter(Gap::is_named);
+        let from = named.map_or(self.from, |gap| gap.from);
+        let from = if from <= acked && from.ordinal == acked.ordinal { Position { seq: acked.seq + 1, ..acked } } else { from };
+        let line = json!({
+            "gap_lane": lane,
+            "gap_inc": log.incarnation_id(from.ordinal).map(|id| id.to_string()),
+            "gap_ordinal": from.ordinal,
+            "gap_from_seq": from.seq,
+            "gap_to_seq": to.seq,
+            "gap_reason": named.map_or(self.reason, |gap| gap.reason),
+            "gap_event": named.map(|gap| gap.event.to_string()),
+        });
+        Some(line.to_string().into_bytes())
+    }
 }

@@ -21,7 +21,7 @@ use std::{
 
 pub use self::{
     export::{Page, page},
-    report::{BufferReport, CursorReport, GapReport, IncarnationReport, LaneReport, LinkReport, PutAside},
+    report::{BufferReport, CursorReport, GapReport, IncarnationReport, Known, LaneReport, LinkReport, PutAside, acked},
     server::{Local, Voices},
 };
 

@@ -1,12 +1,12 @@
 //! What is in the buffer, told the same way by a running agent and from the directory of a stopped one.
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use hark_protocol::topics::{GapReason, LaneName};
 use serde::{Deserialize, Serialize};
 
 use super::message::as_text;
 use crate::{
-    buffer::{BufferError, Gap, Log, LogSettings, Position, stored_cursors},
+    buffer::{Account, BufferError, Gap, Ledger, Log, LogSettings, Position, stored_cursors},
     clock::Clock,
     forward::stored_mark,
     inference::checkpoint,
@@ -16,19 +16,21 @@ use crate::{
 /// Everything under the data directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BufferReport {
-    /// Gateway id.
-    pub gateway: String,
+    /// Gateway id; `None` where no configuration tells whose directory it is.
+    pub gateway: Option<String>,
     /// The data directory.
     pub dir: String,
     /// Whether an agent told this; else it was read from the disk.
     pub running: bool,
-    /// Bytes allowed under the directory.
-    pub quota_bytes: u64,
+    /// Bytes allowed under the directory; `None` without a configuration.
+    pub quota_bytes: Option<u64>,
     /// Bytes it takes on disk, everything counted.
     pub used_bytes: u64,
+    /// Ordinal of the oldest start that is remembered: since then the records of the lanes are counted. `None` if the agent never started.
+    pub since: Option<u32>,
     /// The lanes.
     pub lanes: Vec<LaneReport>,
-    /// Ranges that are lost and named, as far as a reader may still meet them.
+    /// Ranges that are lost and named, until Kafka has their lane beyond them.
     pub gaps: Vec<GapReport>,
     /// Starts of the agent that are remembered, oldest first.
     pub incarnations: Vec<IncarnationReport>,
@@ -58,14 +60,22 @@ pub struct LaneReport {
     /// Bytes on disk.
     pub bytes: u64,
     /// Its share of the quota.
-    pub quota_bytes: u64,
+    pub quota_bytes: Option<u64>,
     /// Age of the oldest record on disk by its own time, seconds.
     pub oldest_s: Option<f64>,
     /// Last record that Kafka has.
     #[serde(with = "as_text")]
     pub acked: Option<Position>,
-    /// Records after it.
+    /// Records durably appended since [`BufferReport::since`]: the sum of the four that follow.
+    pub accepted: u64,
+    /// Of these, what Kafka has.
+    pub delivered: u64,
+    /// On this disk, still to be delivered.
     pub waiting: u64,
+    /// Named in gaps, by reason.
+    pub lost: BTreeMap<GapReason, u64>,
+    /// Neither in Kafka nor on this disk, and in no gap yet.
+    pub missing: u64,
     /// Last input that inference's checkpoint holds; inputs alone.
     #[serde(with = "as_text")]
     pub checkpoint: Option<Position>,
@@ -132,18 +142,30 @@ pub struct LinkReport {
     pub delivered: u64,
 }
 
+/// What a report is made of besides the log and its directory.
+#[derive(Clone, Copy, Default)]
+pub struct Known<'a> {
+    /// Gateway id.
+    pub gateway: Option<&'a str>,
+    /// Bytes allowed under the directory.
+    pub quota_bytes: Option<u64>,
+    /// Of the running agent: it knows what Kafka has this moment, and the link.
+    pub status: Option<&'a Status>,
+}
+
 impl BufferReport {
-    /// Reads it from `log`, which lies in `dir`. With the `status` of the running agent it knows what Kafka has this moment, and the link.
+    /// Reads it from `log`, which lies in `dir`.
     ///
     /// # Errors
     /// [`BufferError`] if the disk refuses.
-    pub fn of(log: &Log, dir: &Path, gateway: &str, quota_bytes: u64, status: Option<&Status>, clock: &Clock) -> Result<Self, BufferError> {
+    pub fn of(log: &Log, dir: &Path, known: Known<'_>, clock: &Clock) -> Result<Self, BufferError> {
         let cursors = stored_cursors(&dir.join("cursors"))?;
-        let settings = LogSettings::new(quota_bytes);
-        let acked = stored_mark(dir)?;
-        let place = Place { log, settings, acked, status, clock, checkpoint: checkpoint::position_in(dir) };
+        let ledger = log.ledger();
+        let acked = acked(dir, known.status)?;
+        let place = Place { log, ledger: &ledger, known, acked, clock, checkpoint: checkpoint::position_in(dir) };
         let lanes = LaneName::ALL.into_iter().map(|lane| place.lane(lane)).collect::<Result<_, _>>()?;
-        let gaps = log.gaps().into_iter().filter(Gap::is_named).map(|gap| GapReport {
+        let is_shown = |gap: &&Gap| Some(gap.to) > acked[gap.lane as usize];
+        let gaps = ledger.gaps().iter().filter(is_shown).map(|gap| GapReport {
             lane: gap.lane,
             from: Some(gap.from),
             to: Some(gap.to),
@@ -151,27 +173,42 @@ impl BufferReport {
             reason: gap.reason,
             event: Some(gap.event),
         });
+        let link = |status: &Status| LinkReport { state: status.link().as_str().to_owned(), delivered: status.forward_numbers().delivered };
         Ok(Self {
-            gateway: gateway.to_owned(),
+            gateway: known.gateway.map(str::to_owned),
             dir: dir.display().to_string(),
-            running: status.is_some(),
-            quota_bytes,
+            running: known.status.is_some(),
+            quota_bytes: known.quota_bytes,
             used_bytes: log.disk_bytes()?,
+            since: ledger.since(),
             lanes,
             gaps: gaps.collect(),
             incarnations: incarnations(log),
             cursors: cursors.into_iter().map(|(name, position)| CursorReport { name, position }).collect(),
             quarantine: quarantine(&dir.join("quarantine")),
-            link: status.map(|status| LinkReport { state: status.link().as_str().to_owned(), delivered: status.forward_numbers().delivered }),
+            link: known.status.map(link),
         })
     }
 }
 
+/// The last record of each lane that Kafka has: as the running agent knows it, else as it is stored in `dir`.
+///
+/// # Errors
+/// If the disk cannot be read.
+pub fn acked(dir: &Path, status: Option<&Status>) -> Result<[Option<Position>; LaneName::ALL.len()], BufferError> {
+    let stored = stored_mark(dir)?;
+    let of_lane = |lane: LaneName| {
+        let now = status.map(|status| status.acknowledged(lane)).filter(|position| position.seq > 0);
+        now.or(stored.map(|stored| stored[lane as usize])).filter(|position| position.seq > 0)
+    };
+    Ok(LaneName::ALL.map(of_lane))
+}
+
 struct Place<'a> {
     log: &'a Log,
-    settings: LogSettings,
-    acked: Option<[Position; LaneName::ALL.len()]>,
-    status: Option<&'a Status>,
+    ledger: &'a Ledger,
+    known: Known<'a>,
+    acked: [Option<Position>; LaneName::ALL.len()],
     clock: &'a Clock,
     checkpoint: Option<Position>,
 }
@@ -181,8 +218,8 @@ impl Place<'_> {
         let log = self.log;
         let before_first = log.start(lane);
         let records = log.depth(lane, before_first);
-        let stored = self.acked.map(|acked| acked[lane as usize]);
-        let acked = self.status.map(|status| status.acknowledged(lane)).filter(|position| position.seq > 0).or(stored);
+        let acked = self.acked[lane as usize];
+        let Account { accepted, delivered, waiting, lost, missing } = self.ledger.account(lane, acked.unwrap_or_default());
         Ok(LaneReport {
             lane,
             partitions: log.partitions(lane).0,
@@ -190,10 +227,14 @@ impl Place<'_> {
             last: log.last(lane),
             records,
             bytes: log.lane_bytes(lane)?,
-            quota_bytes: self.settings.lane_quota_bytes(lane),
+            quota_bytes: self.known.quota_bytes.map(|quota| LogSettings::new(quota).lane_quota_bytes(lane)),
             oldest_s: self.oldest_s(lane, before_first),
             acked,
-            waiting: log.depth(lane, acked.unwrap_or(before_first).max(before_first)),
+            accepted,
+            delivered,
+            waiting,
+            lost,
+            missing,
             checkpoint: self.checkpoint.filter(|_| lane == LaneName::Inputs),
         })
     }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    BufferReport, CONNECTION_TIME, LINE_MAX_BYTES, export,
+    BufferReport, CONNECTION_TIME, Known, LINE_MAX_BYTES, acked, export,
     message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Problem, Request, Stored},
     socket_path,
 };
@@ -152,13 +152,16 @@ impl Local {
 
     fn status(&self) -> Result<Answer, Problem> {
         let Voices { log, status, clock, .. } = &self.voices;
-        let report = || BufferReport::of(log, &self.dir, &self.gateway.id, self.quota_bytes, Some(status), clock);
+        let known = Known { gateway: Some(&self.gateway.id), quota_bytes: Some(self.quota_bytes), status: Some(status) };
+        let report = || BufferReport::of(log, &self.dir, known, clock);
         let report = tokio::task::block_in_place(report).map_err(|error| unread("tell the state of the buffer", &error))?;
         Ok(Answer::Status(report.into()))
     }
 
     fn export(&self, request: &ExportRequest) -> (Vec<Vec<u8>>, Answer) {
-        match tokio::task::block_in_place(|| export::page(&self.voices.log, &self.sender, request)) {
+        let Voices { log, status, .. } = &self.voices;
+        let page = || export::page(log, &self.sender, request, acked(&self.dir, Some(status))?[request.lane as usize]);
+        match tokio::task::block_in_place(page) {
             Ok(page) => (page.lines, Answer::End(page.end)),
             Err(error) => (Vec::new(), Answer::Error(unread(&format!("export lane {}", request.lane), &error))),
         }

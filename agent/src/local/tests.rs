@@ -6,6 +6,7 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use hark_protocol::topics::{Event, EventKind, FeedbackAction, GapReason, LaneName, Origin};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONNECTIONS, LINE_MAX_BYTES, Local, Voices,
+    BufferReport, CONNECTIONS, Known, LINE_MAX_BYTES, Local, Voices,
     client::{Client, ClientError},
     message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Problem, Request, Stored},
     page, socket_path,
@@ -22,11 +23,11 @@ use super::{
 use crate::{
     buffer::{
         BufferError, Log, LogSettings, Position,
-        commit::{self, CommitPolicy},
+        commit::{self, Appender, CommitPolicy},
     },
     clock::Clock,
     config::{self, Config},
-    forward::{Sender, gateway_stamp},
+    forward::{Sender, StoredMark, gateway_stamp},
     hold::Hold,
     inference::configured::Configured,
     record::{Body, Entry},
@@ -38,6 +39,9 @@ struct Agent {
     dir: TempDir,
     config: Config,
     log: Log,
+    appender: Appender,
+    status: Arc<Status>,
+    hold: Arc<Hold>,
     stop: CancellationToken,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -56,12 +60,14 @@ impl Agent {
         let status = Arc::new(Status::new(&config, log.clone(), Vec::new(), &clock));
         let commit_log = log.clone();
         let settings = loop_settings(config.buffer.quota_bytes, clock.clone());
+        let hold = settings.hold.clone();
         let committing = thread::spawn(move || {
             commit::run(writer, commit_log, requests, settings).unwrap();
         });
         let configured = Arc::new(Configured::open(&config, "bundle".into(), clock.clone()).unwrap());
-        let serving = serve(&config, Voices { log: log.clone(), appender, status, configured, clock });
-        Self { dir, config, log, stop: serving.0, threads: vec![serving.1, committing] }
+        let voices = Voices { log: log.clone(), appender: appender.clone(), status: status.clone(), configured, clock };
+        let serving = serve(&config, voices);
+        Self { dir, config, log, appender, status, hold, stop: serving.0, threads: vec![serving.1, committing] }
     }
 
     fn client(&self) -> Client {
@@ -86,10 +92,19 @@ impl Agent {
         self.log.reader(LaneName::Inputs).unwrap().read(self.log.start(LaneName::Inputs), 100, 1 << 20).unwrap()
     }
 
-    fn stop(mut self) -> TempDir {
-        self.stop.cancel();
-        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
-        self.dir
+    fn report(&self) -> BufferReport {
+        match self.client().ask(&Request::Status) {
+            Ok(Answer::Status(report)) => *report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stop(self) -> TempDir {
+        let Self { dir, log, appender, stop, threads, .. } = self;
+        stop.cancel();
+        drop((log, appender));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        dir
     }
 }
 
@@ -123,6 +138,14 @@ fn serve(config: &Config, voices: Voices) -> (CancellationToken, thread::JoinHan
         });
     });
     (stop, thread)
+}
+
+/// What is told of the directory of a stopped agent.
+fn stopped_report(dir: &Path, config: &Config) -> BufferReport {
+    let quota_bytes = config.buffer.quota_bytes;
+    let log = Log::inspect(dir, LogSettings::new(quota_bytes)).unwrap();
+    let known = Known { gateway: Some(&config.gateway.id), quota_bytes: Some(quota_bytes), status: None };
+    BufferReport::of(&log, dir, known, &Clock::new()).unwrap()
 }
 
 fn stored(answer: Answer) -> Stored {
@@ -287,12 +310,11 @@ fn running_and_stopped_tell_and_export_the_same() {
     let second: Value = serde_json::from_slice(&whole.lines[1]).unwrap();
     assert_eq!((&second["command_id"], &second["seq"], &second["lane"]), (&json!("c-1"), &json!(2), &json!("inputs")));
 
-    let Ok(Answer::Status(running)) = agent.client().ask(&Request::Status) else { panic!("no status") };
-    let (quota, gateway) = (agent.config.buffer.quota_bytes, agent.config.gateway.id.clone());
-    let inc = agent.log.incarnation();
+    let running = agent.report();
+    let (config, inc) = (agent.config.clone(), agent.log.incarnation());
     let dir = agent.stop();
-    let log = Log::inspect(dir.path(), LogSettings::new(quota)).unwrap();
-    let stopped = super::BufferReport::of(&log, dir.path(), &gateway, quota, None, &Clock::new()).unwrap();
+    let log = Log::inspect(dir.path(), LogSettings::new(config.buffer.quota_bytes)).unwrap();
+    let stopped = stopped_report(dir.path(), &config);
     assert_eq!((running.running, stopped.running), (true, false));
     assert_eq!((running.lanes[0].first, running.lanes[0].last, running.lanes[0].records), (at(1), at(5), 5));
     assert_eq!((stopped.lanes[0].first, stopped.lanes[0].last, stopped.lanes[0].records), (at(1), at(5), 5));
@@ -300,8 +322,50 @@ fn running_and_stopped_tell_and_export_the_same() {
     assert_eq!((running.incarnations[0].last_seq, stopped.incarnations[0].last_seq), ([5, 0, 0, 0], [5, 0, 0, 0]));
     assert_eq!(stopped.incarnations[0].id, inc.id.to_string());
     assert!(running.link.is_some() && stopped.link.is_none());
-    let sender = Sender::new(gateway.as_ref().into(), "");
-    assert_eq!(page(&log, &sender, &ask(None, None, None)).unwrap().lines, whole.lines);
+    let sender = Sender::new(config.gateway.id, "");
+    assert_eq!(page(&log, &sender, &ask(None, None, None), None).unwrap().lines, whole.lines);
+}
+
+#[test]
+fn gaps_are_told_until_kafka_has_their_lane_beyond_them_and_counted_for_good() {
+    let agent = Agent::start();
+    for _ in 0..5 {
+        agent.client().ask(&Request::Command(CommandRequest::new("pump-1", FeedbackAction::Acknowledge))).unwrap();
+    }
+    let at = |seq| Position { ordinal: 1, seq };
+    agent.appender.blocking_name_gap(LaneName::Inputs, at(2), at(3), GapReason::Quota).unwrap();
+    agent.appender.blocking_name_gap(LaneName::Inputs, at(5), at(5), GapReason::Refused).unwrap();
+    assert_eq!(agent.report().gaps.len(), 2);
+    // Kafka has the first four inputs, and the event that names the first gap.
+    let acked = [at(4), Position::default(), Position::default(), at(1)];
+    let mut mark = StoredMark::open(agent.dir.path(), Duration::ZERO).unwrap();
+    mark.moved(acked, 0, Duration::ZERO);
+    mark.store(Duration::ZERO).unwrap();
+    agent.status.placed(acked);
+    let at_once = agent.report();
+    agent.hold.checkpoint_stored(at(4));
+    LaneName::ALL.iter().for_each(|&lane| agent.hold.forward_stored(lane, acked[lane as usize]));
+    while agent.log.gaps().len() > 1 {
+        agent.client().ask(&Request::Command(CommandRequest::new("pump-1", FeedbackAction::Acknowledge))).unwrap();
+    }
+    let later = agent.report();
+    let config = agent.config.clone();
+    let dir = agent.stop();
+    let stopped = stopped_report(dir.path(), &config);
+    // The next start begins a new partition of events, which repeats what the one before said.
+    let again = Agent::start_in(dir);
+    again.appender.blocking_name_gap(LaneName::Events, Position { ordinal: 1, seq: 2 }, Position { ordinal: 1, seq: 2 }, GapReason::Damaged).unwrap();
+    let dir = again.stop();
+    for report in [at_once, later, stopped, stopped_report(dir.path(), &config)] {
+        let (inputs, events) = (&report.lanes[LaneName::Inputs as usize], &report.lanes[LaneName::Events as usize]);
+        let told: Vec<_> = report.gaps.iter().filter(|gap| gap.lane == LaneName::Inputs).map(|gap| (gap.from, gap.to)).collect();
+        assert_eq!(told, [(Some(at(5)), Some(at(5)))], "{report:#?}");
+        assert_eq!((report.since, inputs.delivered, inputs.missing), (Some(1), 2, 0), "{report:#?}");
+        assert_eq!(inputs.lost, [(GapReason::Quota, 2), (GapReason::Refused, 1)].into(), "{report:#?}");
+        for lane in [inputs, events] {
+            assert_eq!(lane.accepted, lane.delivered + lane.waiting + lane.missing + lane.lost.values().sum::<u64>(), "{lane:#?}");
+        }
+    }
 }
 
 #[test]
@@ -331,17 +395,25 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
     assert!(partitions.len() > 6, "{partitions:?}");
     std::fs::remove_dir_all(&partitions[2]).unwrap();
     std::fs::write(partitions[4].join("header"), b"junk").unwrap();
+    // All that the lane has.
+    std::fs::remove_dir_all(dir.path().join("events")).unwrap();
 
     let log = Log::inspect(dir.path(), settings)?;
-    assert_eq!(log.gaps().len(), 1);
+    let sender = Sender::new("gw".into(), "");
+    let events = page(&log, &sender, &ExportRequest { lane: LaneName::Events, from: None, to: None, limit: None }, None)?.lines;
+    let events: Vec<Value> = events.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let [line] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&line["gap_from_seq"], &line["gap_to_seq"], &line["gap_reason"]), (&json!(1), &json!(1), &json!("torn_tail")));
+    assert_eq!(line["gap_event"], Value::Null, "{line}");
     let sender = Sender::new("gw".into(), "");
     let mut seqs = Vec::new();
     let mut request = ExportRequest { lane: LaneName::Inputs, from: None, to: None, limit: None };
     loop {
-        let page = page(&log, &sender, &request)?;
+        let page = page(&log, &sender, &request, None)?;
         for line in page.lines {
             let line: Value = serde_json::from_slice(&line).unwrap();
             match line.get("gap_ordinal") {
+                Some(_) if line["gap_reason"].is_null() => panic!("no reason: {line}"),
                 Some(_) => seqs.extend(line["gap_from_seq"].as_u64().unwrap()..=line["gap_to_seq"].as_u64().unwrap()),
                 None => seqs.push(line["seq"].as_u64().unwrap()),
             }
@@ -350,5 +422,10 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
         request.from = Some(next);
     }
     assert_eq!(seqs, (1..=60).collect::<Vec<_>>(), "each record or the gap that holds it, once");
+
+    // What Kafka has is not lost, whatever became of it here.
+    request.from = None;
+    let lines = page(&log, &sender, &request, Some(at(59)))?.lines;
+    assert!(lines.iter().all(|line| !String::from_utf8_lossy(line).contains("gap_ordinal")), "{}", lines.len());
     Ok(())
 }

@@ -19,7 +19,8 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 One line per record, a flat JSON object exactly as it goes to Kafka, lane by lane. Where records are missing a line names the gap: gap_lane, gap_inc, \
-gap_ordinal, gap_from_seq, gap_to_seq, gap_reason (null: not named yet), gap_event. Records that Kafka has and that were given back are not there.
+gap_ordinal, gap_from_seq, gap_to_seq, gap_reason, gap_event (null: no event names it yet). What Kafka has and was given back is not there, nor is a gap \
+before it. With --dir alone gw is `unknown`: the directory does not say whose it is, --config does.
 
 A running agent is asked, a thousand records at a time; it is not held up. Of a stopped one nothing in the directory is changed: each partition is \
 copied to the directory for temporary files (TMPDIR, some 20 MB at a time) and read there. An agent may start meanwhile.
@@ -47,10 +48,15 @@ pub struct ExportArgs {
 
 /// Prints the records.
 pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
-    let config = args.place.load()?;
-    let sender = Sender::new(config.gateway.id.clone(), "");
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        return Err(Failure::Arguments(format!("cannot export from {from} to {to}: --from lies behind --to, turn them round")));
+    }
+    let place = args.place.load()?;
+    let sender = Sender::new(place.gateway.clone().unwrap_or_else(|| "unknown".into()), "");
     let probe = |client: &Client| client.page(first_page(LaneName::Events, None, None, Some(0))).map(drop);
-    let source = Source::open(&config.buffer.dir, config.buffer.quota_bytes, probe)?;
+    let source = Source::open(&place, probe)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let lanes = LaneName::ALL.into_iter().filter(|lane| args.lane.as_deref().is_none_or(|wanted| wanted == lane.as_str()));
     for lane in lanes {
@@ -77,7 +83,21 @@ impl Source {
     fn page(&self, sender: &Sender, request: &ExportRequest) -> Result<Page, Failure> {
         match self {
             Self::Agent(client) => client.page(request.clone()).map_err(|error: ClientError| error.into()),
-            Self::Directory(log) => Ok(local::page(log, sender, request)?),
+            Self::Directory(log) => Ok(local::page(log, sender, request, local::acked(log.dir(), None)?[request.lane as usize])?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_before_the_begin_is_a_fault_of_the_arguments() {
+        let at = |seq| Some(Position { ordinal: 2, seq });
+        let place = WhereArgs { config: None, dir: Some("/none".into()) };
+        let run = |from, to| super::run(&ExportArgs { place: place.clone(), lane: Some("inputs".into()), from, to, limit: None });
+        assert!(matches!(run(at(9), at(8)), Err(Failure::Arguments(_))));
+        assert!(matches!(run(at(9), at(9)), Err(Failure::NoDirectory(_))));
     }
 }

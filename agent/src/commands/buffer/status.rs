@@ -1,7 +1,7 @@
 //! `hark buffer status`
 use std::io::{self, Write};
 
-use hark_protocol::topics::LaneName;
+use hark_protocol::topics::{GapReason, LaneName};
 
 use super::{Failure, Source, WhereArgs};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     commands::words::{age, bytes, count, table},
     local::{
-        BufferReport,
+        BufferReport, Known,
         client::Client,
         message::{Answer, Request},
     },
@@ -36,15 +36,17 @@ pub struct StatusArgs {
 
 /// Prints the state.
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let config = args.place.load()?;
-    let buffer = &config.buffer;
+    let place = args.place.load()?;
     let mut answer = None;
     let ask = |client: &Client| {
         answer = Some(client.ask(&Request::Status)?);
         Ok(())
     };
-    let report = match Source::open(&buffer.dir, buffer.quota_bytes, ask)? {
-        Source::Directory(log) => BufferReport::of(&log, &buffer.dir, &config.gateway.id, buffer.quota_bytes, None, &Clock::new())?,
+    let report = match Source::open(&place, ask)? {
+        Source::Directory(log) => {
+            let known = Known { gateway: place.gateway.as_deref(), quota_bytes: place.quota_bytes, status: None };
+            BufferReport::of(&log, &place.dir, known, &Clock::new())?
+        }
         Source::Agent(_) => match answer {
             Some(Answer::Status(report)) => *report,
             _ => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
@@ -57,9 +59,9 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
 /// The report as a person reads it.
 fn page(report: &BufferReport) -> String {
     let agent = if report.running { "running" } else { "stopped" };
-    let share = 100 * report.used_bytes / report.quota_bytes.max(1);
-    let mut text = format!("Gateway  {}, agent {agent}\n", report.gateway);
-    text += &format!("Buffer   {}: {} of {} ({share} %)\n", report.dir, bytes(report.used_bytes), bytes(report.quota_bytes));
+    let quota = |quota: u64| format!(" of {} ({} %)", bytes(quota), 100 * report.used_bytes / quota.max(1));
+    let mut text = format!("Gateway  {}, agent {agent}\n", report.gateway.as_deref().unwrap_or("unknown (the configuration tells)"));
+    text += &format!("Buffer   {}: {}{}\n", report.dir, bytes(report.used_bytes), report.quota_bytes.map(quota).unwrap_or_default());
     if let Some(link) = &report.link {
         text += &format!("Kafka    {}, {} records delivered since the start\n", link.state, count(link.delivered));
     }
@@ -68,13 +70,14 @@ fn page(report: &BufferReport) -> String {
     if let Some(checkpoint) = report.lanes.iter().find_map(|lane| lane.checkpoint) {
         text += &format!("\nInference's checkpoint holds the inputs up to {checkpoint}.\n");
     }
+    text += &accounts(report);
     text += &gaps(report);
     text += &incarnations(report);
     text += &quarantine(report);
     text
 }
 
-const LANE_COLUMNS: [&str; 9] = ["lane", ">parts", ">first", ">last", ">records", ">on disk", ">oldest", ">Kafka has", ">waiting"];
+const LANE_COLUMNS: [&str; 8] = ["lane", ">parts", ">first", ">last", ">records", ">on disk", ">oldest", ">Kafka has"];
 
 fn lane_row(lane: &crate::local::LaneReport) -> Vec<String> {
     vec![
@@ -86,21 +89,49 @@ fn lane_row(lane: &crate::local::LaneReport) -> Vec<String> {
         bytes(lane.bytes),
         lane.oldest_s.map_or_else(none, age),
         place(lane.acked),
-        count(lane.waiting),
     ]
+}
+
+/// Where the records are.
+fn accounts(report: &BufferReport) -> String {
+    let Some(since) = report.since else { return "\nThe agent has not started here yet.\n".to_owned() };
+    let since = if since == 1 { "the first start".to_owned() } else { format!("start {since}, the oldest that is remembered") };
+    let is_missing = report.lanes.iter().any(|lane| lane.missing > 0);
+    let row = |lane: &crate::local::LaneReport| {
+        let sum = |numbers: &mut dyn Iterator<Item = u64>| count(numbers.sum());
+        let reasons: Vec<_> = lane.lost.iter().map(|(reason, records)| format!("{} {}", word(*reason), count(*records))).collect();
+        let mut row = vec![lane.lane.to_string(), count(lane.accepted), count(lane.delivered), count(lane.waiting)];
+        row.extend(is_missing.then(|| count(lane.missing)));
+        row.extend([sum(&mut lane.lost.values().copied()), reasons.join(", ")]);
+        row
+    };
+    let mut columns = vec!["lane", ">accepted", ">delivered", ">waiting"];
+    columns.extend(is_missing.then_some(">missing"));
+    columns.extend([">lost", "why"]);
+    let sum = if is_missing { "delivered + waiting + missing + lost" } else { "delivered + waiting + lost" };
+    let mut text = format!("\nRecords since {since}: accepted = {sum}\n");
+    text += &table(&columns, &report.lanes.iter().map(row).collect::<Vec<_>>());
+    if is_missing {
+        text += "Missing: neither in Kafka nor on this disk, and named by no event yet; the agent names them when it comes to them.\n";
+    }
+    text
+}
+
+/// As records and JSON have it.
+fn word(reason: GapReason) -> String {
+    serde_json::to_value(reason).ok().and_then(|reason| reason.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn gaps(report: &BufferReport) -> String {
     if report.gaps.is_empty() {
-        return "\nNo gaps.\n".to_owned();
+        return "\nNo gaps that Kafka has yet to be told of.\n".to_owned();
     }
     let rows: Vec<_> = report.gaps.iter().rev().take(SHOWN).collect();
     let row = |gap: &&crate::local::GapReport| {
-        let reason = serde_json::to_value(gap.reason).ok().and_then(|reason| reason.as_str().map(str::to_owned)).unwrap_or_default();
-        vec![gap.lane.to_string(), place(gap.from), place(gap.to), count(gap.records), reason, place(gap.event)]
+        vec![gap.lane.to_string(), place(gap.from), place(gap.to), count(gap.records), word(gap.reason), place(gap.event)]
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    let title = format!("\nGaps: records that are lost and named{}\n", newest(report.gaps.len()));
+    let title = format!("\nGaps: records that are lost and named, until Kafka has their lane beyond them{}\n", newest(report.gaps.len()));
     title + &table(&["lane", ">from", ">to", ">records", "reason", ">event"], &rows)
 }
 
@@ -142,8 +173,6 @@ fn none() -> String {
 
 #[cfg(test)]
 mod tests {
-    use hark_protocol::topics::GapReason;
-
     use super::*;
     use crate::local::{GapReport, IncarnationReport, LaneReport, LinkReport, PutAside};
 
@@ -157,18 +186,23 @@ mod tests {
             last,
             records,
             bytes: 5 << 20,
-            quota_bytes: 700 << 20,
+            quota_bytes: Some(700 << 20),
             oldest_s: first.map(|_| 7_300.0),
             acked: first,
+            accepted: records + 17 * u64::from(records > 0),
+            delivered: u64::from(records > 0),
             waiting: records,
+            lost: if records > 0 { [(GapReason::DiskFull, 12), (GapReason::Refused, 4)].into() } else { Default::default() },
+            missing: 0,
             checkpoint: None,
         };
-        let report = BufferReport {
-            gateway: "gw-hall-3".into(),
+        let mut report = BufferReport {
+            gateway: Some("gw-hall-3".into()),
             dir: "/var/lib/hark".into(),
             running: true,
-            quota_bytes: 1 << 30,
+            quota_bytes: Some(1 << 30),
             used_bytes: 300 << 20,
+            since: Some(1),
             lanes: vec![lane(LaneName::Inputs, at(2, 17), at(12, 1_234_567), 1_300_000), lane(LaneName::Alarms, None, None, 0)],
             gaps: vec![GapReport {
                 lane: LaneName::Inputs,
@@ -188,11 +222,16 @@ Gateway  gw-hall-3, agent running
 Buffer   /var/lib/hark: 300 MiB of 1.0 GiB (29 %)
 Kafka    reconnecting, 16 records delivered since the start
 
-lane    parts  first        last    records  on disk  oldest  Kafka has    waiting
-inputs      3   2/17  12/1234567  1 300 000  5.0 MiB   2.0 h       2/17  1 300 000
-alarms      3      -           -          0  5.0 MiB       -          -          0
+lane    parts  first        last    records  on disk  oldest  Kafka has
+inputs      3   2/17  12/1234567  1 300 000  5.0 MiB   2.0 h       2/17
+alarms      3      -           -          0  5.0 MiB       -          -
 
-Gaps: records that are lost and named
+Records since the first start: accepted = delivered + waiting + lost
+lane     accepted  delivered    waiting  lost  why
+inputs  1 300 017          1  1 300 000    16  disk_full 12, refused 4
+alarms          0          0          0     0
+
+Gaps: records that are lost and named, until Kafka has their lane beyond them
 lane    from    to  records  reason     event
 inputs   2/1  2/16       16  disk_full   12/4
 
@@ -205,5 +244,16 @@ directory  on disk
 p-1        1.0 MiB
 ";
         assert_eq!(page(&report), expected);
+
+        (report.gateway, report.quota_bytes, report.since) = (None, None, Some(7));
+        (report.lanes[0].accepted, report.lanes[0].missing) = (1_300_020, 3);
+        let text = page(&report);
+        assert!(text.starts_with("Gateway  unknown (the configuration tells), agent running\nBuffer   /var/lib/hark: 300 MiB\n"), "{text}");
+        let told = "\
+Records since start 7, the oldest that is remembered: accepted = delivered + waiting + missing + lost
+lane     accepted  delivered    waiting  missing  lost  why
+inputs  1 300 020          1  1 300 000        3    16  disk_full 12, refused 4
+";
+        assert!(text.contains(told), "{text}");
     }
 }
