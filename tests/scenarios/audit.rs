@@ -196,6 +196,12 @@ fn an_agent_that_runs_and_is_killed_is_clean() -> Result<()> {
 fn look_at_the_buffer(site: &Site, dir: &Path) -> Result<()> {
     let status: Value = serde_json::from_str(&site.agent.command(&["buffer", "status", "--json"])?)?;
     ensure!(status["running"] == false && status["incarnations"].as_array().is_some_and(|starts| starts.len() == 4), "{status}");
+    for lane in status["lanes"].as_array().into_iter().flatten() {
+        let number = |name: &str| lane[name].as_u64().unwrap_or(0);
+        let lost: u64 = lane["lost"].as_object().into_iter().flatten().filter_map(|(_, records)| records.as_u64()).sum();
+        ensure!(number("accepted") == number("delivered") + number("waiting") + number("missing") + lost, "{lane}");
+    }
+    ensure!(status["lanes"][0]["delivered"].as_u64() >= Some(1) && status["since"] == 1, "{status}");
     println!("{}", site.agent.command(&["buffer", "status"])?);
     let export = site.agent.command(&["buffer", "export", "--lane", "events"])?;
     ensure!(export.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["lane"] == "events")), "{export}");

@@ -3,7 +3,6 @@
 //! Numbered readings go through the real agent into a real Kafka, while agents are killed inside transactions, disks are copied back, replaced and
 //! cloned, and Kafka forgets or refuses. Each position of the log is then in Kafka once, in order, or inside one gap.
 #![expect(clippy::disallowed_methods, reason = "the stall and the stop are measurements, which read the clock")]
-#![expect(clippy::print_stdout, reason = "what was measured, for --nocapture")]
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
