@@ -120,6 +120,24 @@ fn a_flipped_byte_in_what_was_written_last_is_no_torn_tail() {
     }
 }
 
+/// A damaged partition whose last commit is there in part: what is left of it tells how far it went.
+#[test]
+fn what_is_left_of_the_last_commit_tells_its_end() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, killed) = (root.path().join("log"), root.path().join("killed"));
+    let (_log, mut writer) = open(&dir);
+    fill(&mut writer, 0..20);
+    fs::create_dir(&killed).unwrap();
+    inspect::copy_tree(&dir, &killed).unwrap();
+    [5, 20].iter().for_each(|seq| spoil(&partition_dirs(&killed)[0], at(1, *seq)));
+    let looped = looped(&killed, u64::MAX);
+    looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    let records: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();
+    assert_accounted(1, 20, &records, &gaps);
+    assert!(records.len() > 5 && gaps.len() == 2, "{records:?} {gaps:?}");
+}
+
 /// The commit loop notes how far it came: with it even the last commit of a killed agent is missed.
 #[test]
 fn the_last_commit_of_a_killed_agent_is_missed_if_it_is_gone() {

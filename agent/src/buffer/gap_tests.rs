@@ -4,10 +4,10 @@ use std::{path::Path, thread};
 use hark_protocol::topics::{EventKind, GapReason, LaneName};
 
 use super::{
-    BufferError, Followed, Follower, Log, LogSettings, Position,
+    BufferError, Followed, Follower, Gap, Log, LogSettings, Position,
     commit::{self, Appender, CommitPolicy, Settings},
     damage_tests::spoil,
-    log_tests::partition_dirs_of,
+    log_tests::{looped, partition_dirs_of},
     samples,
 };
 use crate::record::{Body, Entry};
@@ -78,4 +78,16 @@ fn a_gap_whose_event_is_lost_is_named_again() {
     }
     drop((log, appender));
     thread.join().unwrap().unwrap();
+}
+
+/// A full disk takes no mark: what Kafka has acknowledged is not lost all the same.
+#[test]
+fn what_kafka_has_is_not_lost_though_no_mark_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    looped.appender.blocking_append_durably(LaneName::Inputs, (0..12).map(samples::reading).collect(), true).unwrap();
+    looped.hold.delivered(LaneName::Inputs, at(8));
+    looped.appender.blocking_name_gap(LaneName::Inputs, at(5), at(12), GapReason::DiskFull).unwrap();
+    let named: Vec<_> = looped.log.gaps().into_iter().filter(Gap::is_named).map(|gap| (gap.from, gap.to)).collect();
+    assert_eq!((named, looped.log.counters().lost(LaneName::Inputs)), (vec![(at(9), at(12))], 4));
 }

@@ -220,7 +220,7 @@ pub(super) struct Looped {
     pub(super) log: Log,
     pub(super) appender: commit::Appender,
     stop: tokio_util::sync::CancellationToken,
-    hold: std::sync::Arc<Hold>,
+    pub(super) hold: std::sync::Arc<Hold>,
     pub(super) thread: thread::JoinHandle<Result<(), BufferError>>,
 }
 

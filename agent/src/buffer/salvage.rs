@@ -80,3 +80,47 @@ impl Raw {
 fn file(dir: &Path) -> PathBuf {
     dir.join("db")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        buffer::{
+            frame::{Encoder, Records},
+            marks, samples,
+        },
+        record::Cause,
+    };
+
+    const LANE: LaneName = LaneName::Predictions;
+
+    /// A commit of three records that do not fit one frame, and a file that holds it twice, with its marks and the frame of another lane.
+    #[test]
+    fn sound_frames_are_found_with_what_they_tell() {
+        let cause = |seq| Cause { ordinal: 1, seq, n: 0 };
+        let mut records = Records::default();
+        for n in 0..3 {
+            let entry = crate::record::Entry { cause: Some(cause(n)), ..samples::noise(n, 5_000) };
+            records.push(&postcard::to_stdvec(&entry).unwrap());
+        }
+        let first = Position { ordinal: 7, seq: 100 };
+        let mut encoder = Encoder::new().unwrap();
+        let frames: Vec<Vec<u8>> = encoder.encode(LANE, first, &records).unwrap().into_iter().flat_map(|frame| frame.parts).collect();
+        let other = encoder.encode(LaneName::Inputs, first, &records).unwrap().remove(0).parts.remove(0);
+        let piece = marks::encode(&[Mark::Cause(cause(1))]).remove(0);
+        let marks = Header::of_marks(4, 0).seal(&piece);
+        let whole = [&marks[..], &other, &frames[0], &frames[1], &frames[2], &frames[1]].concat();
+        let mut decoder = Decoder::new().unwrap();
+        let mut salvage = |bytes: Vec<u8>| Raw(bytes).salvage(LANE, &mut decoder);
+        let seqs = |salvaged: &Salvaged| salvaged.frames.iter().map(|(stored, last)| (stored.first.seq, last.seq)).collect::<Vec<_>>();
+        let found = salvage(whole.clone());
+        assert_eq!((seqs(&found), found.end.seq, found.marks.cause), (vec![(100, 100), (101, 101), (102, 102)], 102, Some(cause(2))));
+        // The mark and the last frame are gone: the others tell the end, and the highest cause that is left.
+        let mut damaged = whole;
+        damaged[marks.len() - 1] ^= 1;
+        let last = marks.len() + other.len() + frames[0].len() + frames[1].len();
+        damaged[last + frames[2].len() - 1] ^= 1;
+        let found = salvage(damaged);
+        assert_eq!((seqs(&found), found.end.seq, found.marks.cause), (vec![(100, 100), (101, 101)], 102, Some(cause(1))));
+    }
+}
