@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use hark_protocol::topics::ALARMS;
 use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
-    support::{Metrics, machine::Usage},
+    support::{Metrics, PREFIX, machine::Usage},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
@@ -83,18 +84,25 @@ fn nothing_is_lost_while_kafka_is_away_and_2_gib_come_in() -> Result<()> {
     plant.agent.stop().map(drop)
 }
 
+/// Sends until so many MiB were given up, behind an alarm: that and everything else that is not a reading or a score is in Kafka afterwards.
+fn evict(mib: f64) -> Result<()> {
+    let mut plant = Plant::start(PROGRAM, "quota = \"64 MiB\"")?;
+    plant.lose_kafka();
+    let changes = plant.raise_alarm()?;
+    ensure!(away(&mut plant, evicted(mib), PATIENCE)? > 0, "nothing was evicted, so nothing was shown");
+    let alarms = plant.kafka.read_committed(&ALARMS.full_name(PREFIX))?.len() as u64;
+    ensure!(alarms == changes, "{alarms} changes of an alarm are in Kafka, {changes} were made");
+    plant.agent.stop().map(drop)
+}
+
 /// A little more than the smallest quota takes.
 #[test]
 fn what_is_evicted_has_a_name() -> Result<()> {
-    let mut plant = Plant::start(PROGRAM, "quota = \"64 MiB\"")?;
-    ensure!(away(&mut plant, evicted(8.0), PATIENCE)? > 0, "nothing was evicted, so nothing was shown");
-    plant.agent.stop().map(drop)
+    evict(8.0)
 }
 
 #[test]
 #[ignore = "the long form: minutes"]
 fn what_is_evicted_of_ten_times_the_quota_has_a_name() -> Result<()> {
-    let mut plant = Plant::start(PROGRAM, "quota = \"64 MiB\"")?;
-    ensure!(away(&mut plant, evicted(576.0), PATIENCE)? > 0, "nothing was evicted, so nothing was shown");
-    plant.agent.stop().map(drop)
+    evict(576.0)
 }

@@ -9,12 +9,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use hark_firmware_sim::{ReplayConfig, Stop, mqtt::Broker, replay::Shape, replay_to_mqtt};
 use tempfile::TempDir;
 
 use crate::{
     kill_loop::{Ledger, Sent, TOPICS_OF_LANES, Verdict},
     support::{
-        Agent, Connection, Fault, Kafka, Load, Metrics, Mosquitto, PREFIX, Proxy, Random, Settings, free_port, start_ready, wait_for, wait_until,
+        Agent, Connection, Fault, Kafka, Load, Metrics, Mosquitto, PREFIX, Proxy, Random, Recording, Settings, free_port, start_ready, wait_for,
+        wait_until,
     },
 };
 
@@ -25,6 +27,8 @@ pub const READINGS_PER_NUMBER: u64 = 2;
 /// Messages that wait for the broker's acknowledgement.
 const WINDOW: usize = 128;
 const MACHINE: &str = "machine-0";
+/// The one that is scored.
+const WATCHED: &str = "watched-0";
 const SOON: Duration = Duration::from_secs(60);
 
 /// The plant; everything is stopped when it is dropped.
@@ -39,6 +43,10 @@ pub struct Plant {
     pub mosquitto: Mosquitto,
     /// What was acknowledged to the sender.
     pub sent: Sent,
+    /// What a machine that is scored measures until it gives an alarm.
+    watched: Recording,
+    /// Readings of it that were sent.
+    from_watched: u64,
     dir: TempDir,
 }
 
@@ -65,15 +73,18 @@ impl Plant {
         let mosquitto = Mosquitto::start(&dir.path().join("mosquitto"), Settings::LongQueue)?;
         let tables = format!(
             "[kafka]\nbrokers = \"127.0.0.1:{}\"\ntopic_prefix = \"{PREFIX}\"\n\n[[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {}\n\n\
-             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\", sequence = \"/s\" }}\n",
+             [[mqtt.topic]]\ntemplate = \"plant/{{asset}}\"\npayload = {{ array = \"/r\", point = \"/p\", value = \"/v\", sequence = \"/s\" }}\n\
+             [[mqtt.topic]]\ntemplate = \"watched/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\", time = \"/ts\" }}\n",
             to_kafka.port(),
             mosquitto.port()
         );
         let point = |id: &str| format!("[[point]]\nid = \"{id}\"\nunit = \"1\"\nscored = false\n\n");
         let asset = format!("id = \"{MACHINE}\"\n\n{}{}", point("number"), point("noise"));
         let buffer = if buffer.contains("dir =") { buffer.to_owned() } else { format!("dir = \"data\"\n{buffer}") };
-        let agent = Agent::configure_buffer(program, &dir.path().join("agent"), "gw-plant", &buffer, &tables, &[(MACHINE.to_owned(), asset)])?;
-        Ok(Self { agent, to_kafka, kafka, mosquitto, sent: Sent::default(), dir })
+        let watched = Recording::synthetic(dir.path().join("watched.csv"), 7, 800, 500)?;
+        let assets = [(MACHINE.to_owned(), asset), (WATCHED.to_owned(), watched.asset_file(WATCHED))];
+        let agent = Agent::configure_buffer(program, &dir.path().join("agent"), "gw-plant", &buffer, &tables, &assets)?;
+        Ok(Self { agent, to_kafka, kafka, mosquitto, sent: Sent::default(), watched, from_watched: 0, dir })
     }
 
     /// Where everything is.
@@ -110,6 +121,26 @@ impl Plant {
         Ok(())
     }
 
+    /// Lets the watched machine learn and then go wrong. Gives how often the state of its alarm changed.
+    ///
+    /// # Errors
+    /// When it gives no alarm.
+    pub fn raise_alarm(&mut self) -> Result<u64> {
+        let broker = Broker { host: "127.0.0.1".into(), port: self.mosquitto.port(), client_id: "watched".into(), credentials: None };
+        let (_handle, stop) = Stop::new();
+        replay_to_mqtt(&ReplayConfig::new(&self.watched.file), broker, &format!("watched/{WATCHED}/{{point}}"), &Shape::Scalars, stop)
+            .context("failed to play what the watched machine measures")?;
+        let sent = (self.watched.rows * self.watched.columns.len()) as u64;
+        self.from_watched += sent;
+        self.wait_accepted(self.count(), SOON)?;
+        let mut changes = 0.0;
+        self.wait_metrics("all of it to be judged", SOON, |metrics| {
+            changes = metrics.get("hark_inference_total{kind=\"alarm_changes\"}").unwrap_or(0.0);
+            changes > 0.0 && metrics.get("hark_inference_total{kind=\"readings\"}") >= Some(sent as f64)
+        })?;
+        Ok(changes as u64)
+    }
+
     /// Numbers sent so far.
     pub fn count(&self) -> u64 {
         self.sent.count.values().sum()
@@ -125,7 +156,7 @@ impl Plant {
     /// # Errors
     /// When it does not, or ends.
     pub fn wait_accepted(&mut self, numbers: u64, within: Duration) -> Result<()> {
-        let readings = (numbers * READINGS_PER_NUMBER) as f64;
+        let readings = (numbers * READINGS_PER_NUMBER + self.from_watched) as f64;
         self.wait_metrics(&format!("{readings} readings to be accepted"), within, |metrics| {
             metrics.sum("hark_source_readings_accepted_total") >= Some(readings)
         })
