@@ -159,6 +159,22 @@ fn the_last_commit_of_a_killed_agent_is_missed_if_it_is_gone() {
     assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 191), at(1, 200))]);
 }
 
+/// A life that stored nothing in a lane says nothing of what earlier ones had there.
+#[test]
+fn a_life_without_records_in_a_lane_proves_nothing_of_it() {
+    let dir = filled();
+    let before = partition_dirs(dir.path());
+    for _ in 0..2 {
+        let life = looped(dir.path(), u64::MAX);
+        life.appender.blocking_append_durably(LaneName::Events, vec![samples::reading(1)], true).unwrap();
+        let (records, gaps) = follow(&life, INPUTS, Position::default());
+        assert_eq!((records.len(), gaps.len()), (300, 0));
+        drop(life.appender);
+        life.thread.join().unwrap().unwrap();
+    }
+    assert_eq!(partition_dirs(dir.path()), before);
+}
+
 /// What the readers of the log remember of its end is missed if it is gone.
 #[test]
 fn a_lost_tail_that_readers_had_seen_is_named() {

@@ -245,8 +245,8 @@ impl Lane {
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
         // Of one that was made anew nobody knows what it should hold: it may have been damaged.
-        let ends_here =
-            known.generation == 0 && key.first() <= self.known_end && following(state, key).is_none_or(|next| self.known_end < next.first());
+        let is_newest = following(state, key).is_none_or(|next| self.known_end < next.first());
+        let ends_here = known.generation == 0 && key.ordinal == self.known_end.ordinal && key.first() <= self.known_end && is_newest;
         let end = if ends_here { self.known_end } else { Position::default() };
         let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, end, self.watch.clone());
         let opened = match &self.copies {

@@ -75,8 +75,13 @@ pub enum StoreError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// It took damage for its end, and left out what lies behind.
-    #[error("store ends at damage, sound records lie behind it")]
-    Cut,
+    #[error("store ends at {last}, though it was durable up to {end}")]
+    Cut {
+        /// Its last record.
+        last: Position,
+        /// The last one that was durable for certain.
+        end: Position,
+    },
 }
 
 impl StoreError {
@@ -84,7 +89,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Cut => true,
+            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
             Self::Copy { .. } => false,
         }
@@ -162,7 +167,7 @@ impl Partition {
             Err(error) if error.is_damage() && remove_snapshots(dir)? => Self::open_database(dir, watch),
             opened => opened,
         };
-        match opened.and_then(|partition| partition.reaches(end.max(raw.proven()))) {
+        match opened.and_then(|partition| partition.reaches(end.max(raw.proven(key.first())))) {
             // sled overwrites what it gives up, which is everything behind the damage.
             Err(error) if error.is_damage() => {
                 raw.restore(dir)?;
@@ -176,8 +181,8 @@ impl Partition {
     /// The same, unless the store has given up records that were durable: the last of them is `end`.
     fn reaches(self, end: Position) -> Result<Self, StoreError> {
         let newest = self.frame_at(Position { ordinal: MARKS - 1, seq: u64::MAX })?;
-        let last = newest.and_then(|stored| Some(Seal::open(stored.parts.first()?).ok()?.0.last()));
-        if last.unwrap_or_default() < end { Err(StoreError::Cut) } else { Ok(self) }
+        let last = newest.and_then(|stored| Some(Seal::open(stored.parts.first()?).ok()?.0.last())).unwrap_or_default();
+        if last < end { Err(StoreError::Cut { last, end }) } else { Ok(self) }
     }
 
     fn open_database(dir: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {

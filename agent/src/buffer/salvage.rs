@@ -44,10 +44,11 @@ impl Raw {
         barrier::sync_all(&file(dir))
     }
 
-    /// The last record of which it is certain that it was durable: a later commit had begun.
-    pub(super) fn proven(&self) -> Position {
+    /// The last record of a partition that begins at `first` of which it is certain that it was durable: a later commit had begun. What the first commit of
+    /// a partition or an incarnation proves lies elsewhere.
+    pub(super) fn proven(&self, first: Position) -> Position {
         let frames = seal::find_all(&self.0).filter(|(head, _)| !head.is_of_marks());
-        frames.map(|(head, _)| head.proven()).max().unwrap_or_default()
+        frames.map(|(head, _)| head.proven()).filter(|proven| proven.seq > 0 && *proven >= first).max().unwrap_or_default()
     }
 
     /// Everything of `lane` in it that is whole.
@@ -110,6 +111,8 @@ mod tests {
         let piece = marks::encode(&[Mark::Cause(cause(1))]).remove(0);
         let marks = Header::of_marks(4, 0).seal(&piece);
         let whole = [&marks[..], &other, &frames[0], &frames[1], &frames[2], &frames[1]].concat();
+        assert_eq!(Raw(whole.clone()).proven(first), Position::default(), "a first commit proves nothing of this partition");
+        assert_eq!(Raw(whole.clone()).proven(Position { seq: 90, ..first }), Position { seq: 99, ..first });
         let mut decoder = Decoder::new().unwrap();
         let mut salvage = |bytes: Vec<u8>| Raw(bytes).salvage(LANE, &mut decoder);
         let seqs = |salvaged: &Salvaged| salvaged.frames.iter().map(|(stored, last)| (stored.first.seq, last.seq)).collect::<Vec<_>>();
