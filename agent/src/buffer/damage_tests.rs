@@ -9,6 +9,7 @@ use super::{
     header, inspect,
     lane::{Expendable, Place},
     log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, open, partition_dirs, settings},
+    partition,
     recovery::Owed,
     samples, seal,
     space::{Space, Victim},
@@ -94,6 +95,25 @@ fn a_flipped_byte_costs_a_frame_at_most() {
         assert!(gaps.iter().map(Gap::records).sum::<u64>() <= 10, "{n}: {gaps:?}");
         assert_eq!(follow(&looped, INPUTS, Position::default()), (records, gaps), "{n}: and again the same");
     }
+}
+
+/// A store that has lost a page of its index has everything around it, and says nothing: what it leaves out is still in its file.
+#[test]
+fn what_a_store_leaves_out_is_found_in_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fill(&mut writer, 0..300);
+    let id = log.incarnation().id;
+    drop((log, writer));
+    let path = &partition_dirs(dir.path())[1];
+    let (key, _) = header::Key::parse(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    let partition = partition::Partition::open(path, INPUTS, key, id, Position::default(), Default::default()).unwrap();
+    let lost = partition.frame_at(at(1, key.first_seq + 12)).unwrap().unwrap().first;
+    partition.leave_out(lost);
+    drop(partition);
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!((records.len(), gaps), (300, Vec::new()));
 }
 
 /// The same in the newest partition of an agent that was killed: what lies behind the byte was durable, and is no torn tail.

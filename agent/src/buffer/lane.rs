@@ -354,6 +354,11 @@ impl Lane {
         self.dir.join(key.directory(generation))
     }
 
+    /// Whether the partition is as it was written, not made of others or of what damage has left.
+    pub(super) fn is_original(&self, key: Key) -> bool {
+        self.state().partitions.get(&key).is_some_and(|known| known.generation == 0)
+    }
+
     /// The id of the incarnation that a partition begins with.
     pub(super) fn incarnation_of(&self, key: Key) -> Option<Uuid> {
         self.state().partitions.get(&key).map(|known| known.incarnation)

@@ -74,6 +74,9 @@ pub enum StoreError {
     /// A frame is not what was written.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// It does not have a frame that lies between others.
+    #[error("store leaves out a frame")]
+    LeftOut,
     /// It took damage for its end, and left out what lies behind.
     #[error("store ends at {last}, though it was durable up to {end}")]
     Cut {
@@ -89,7 +92,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Cut { .. } => true,
+            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
             Self::Copy { .. } => false,
         }
@@ -289,6 +292,13 @@ impl Partition {
         // Stable: pieces of one commit stay in their order.
         found.sort_by_key(|(at, _)| *at);
         Ok(found.into_iter().map(|(_, piece)| piece).collect())
+    }
+
+    /// Lets the store forget the frame at `first`, which stays in its file.
+    #[cfg(test)]
+    pub(super) fn leave_out(&self, first: Position) {
+        self.db().remove(frame_key(first)).unwrap().unwrap();
+        self.flush().unwrap();
     }
 
     fn db(&self) -> &sled::Db {

@@ -9,7 +9,7 @@ use super::{
     header::Key,
     lane::{self, Place},
     log::Shared,
-    partition::Stored,
+    partition::{StoreError, Stored},
 };
 use crate::record::Entry;
 
@@ -95,7 +95,13 @@ impl Reader {
         // What the store of an earlier partition holds of positions that a later one begins with was never committed there.
         let following = lane.following(key).map(Key::first);
         let next_here = partition.first_after(next).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
-        Err(self.hole(next, next_here.into_iter().chain(following).min()))
+        let hole = self.hole(next, next_here.into_iter().chain(following).min());
+        // A store that leaves something out between what it has is damaged, and its file may still hold it. What was made anew has lost it for good.
+        let left_out = next_here.is_some_and(|here| here.ordinal == next.ordinal && following.is_none_or(|following| here < following));
+        if left_out && matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_original(key) {
+            return Err(lane::damaged(self.lane, &dir, next, StoreError::LeftOut));
+        }
+        Err(hole)
     }
 
     /// The hole from `from` to what the same incarnation still holds, or to its end.
