@@ -126,6 +126,11 @@ impl Findings {
         self.rows.iter().filter(|row| row.end == End::HighestSeen && row.from <= row.to).collect()
     }
 
+    /// Records that no cursor claims (yet).
+    pub fn beyond(&self) -> u64 {
+        self.rows.iter().map(|row| row.beyond).sum()
+    }
+
     /// Records that are not there (yet).
     pub fn absent(&self) -> u64 {
         self.rows.iter().map(|row| row.missing.count + row.unsure.count).sum()

@@ -52,6 +52,9 @@ const TOPICS: [(Topic, &[LaneName]); 5] = [
     (SNAPSHOTS, &[LaneName::Inputs]),
 ];
 
+/// Transactions carry the cursors with the records: a marker may reach their partitions later, but not by this much.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
+
 /// What is audited.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -74,6 +77,8 @@ pub struct Audited {
     pub findings: Findings,
     /// Offset and incarnation of the cursor of each lane, in the order of [`LaneName::ALL`].
     pub cursors: [Option<(u64, String)>; LaneName::ALL.len()],
+    /// Records beyond all cursors, those of after they were read included: no transaction carried them. Looked for where no configuration tells.
+    pub unclaimed: u64,
     /// All records that were read.
     pub records: u64,
     /// Those of this gateway.
@@ -106,6 +111,11 @@ pub fn run(question: &Question, clock: &Clock, progress: &mut dyn FnMut(u64, u64
         audit.read(&source, progress)?;
         findings = audit.ledger.findings();
     }
+    let unclaimed = if question.delivery.is_none() && cursors.iter().any(Option::is_some) {
+        audit.unclaimed(&source, findings.beyond(), clock, progress)?
+    } else {
+        0
+    };
     let blind = findings.blind.iter().map(|(lane, number)| (*lane, audit.partition_name(*number))).collect();
     let mut misplaced = Tally::default();
     for Stray { key, home, partition, records, first } in &findings.strays {
@@ -113,7 +123,7 @@ pub fn run(question: &Question, clock: &Clock, progress: &mut dyn FnMut(u64, u64
         misplaced.add(*records, || format!("{first} in {there}, while most of `{key}` are in {home}"));
     }
     let Audit { read, own, unreadable, expired, .. } = audit;
-    Ok(Audited { findings, cursors, records: read, own, unreadable, expired, blind, misplaced })
+    Ok(Audited { findings, cursors, unclaimed, records: read, own, unreadable, expired, blind, misplaced })
 }
 
 struct Audit<'a> {
@@ -152,6 +162,17 @@ impl Audit<'_> {
             cursors[lane as usize] = Some((seq, inc));
         }
         Ok(cursors)
+    }
+
+    /// How many of the records that were read no cursor claims, though it was asked for after them: `beyond` were so at first.
+    fn unclaimed(&mut self, source: &Source, mut beyond: u64, clock: &Clock, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, KafkaFailure> {
+        let begun = clock.monotonic();
+        while beyond > 0 && clock.monotonic().saturating_sub(begun) < CLAIMED_WITHIN {
+            self.read(source, progress)?;
+            self.take_cursors(source)?;
+            beyond = self.ledger.findings().beyond();
+        }
+        Ok(beyond)
     }
 
     fn take_partitions(&mut self, source: &Source) -> Result<(), KafkaFailure> {

@@ -168,6 +168,7 @@ pub fn json(question: &Question, audited: &Audited, verdict: Verdict, reasons: &
         "records_read": audited.records,
         "records_of_gateway": audited.own,
         "records_unreadable": audited.unreadable,
+        "records_unclaimed": audited.unclaimed,
         "cursors": cursors,
         "lost_beginning": audited.expired,
         "from_later": findings.from_later,

@@ -31,6 +31,8 @@ pub fn of(question: &Question, audited: &Audited) -> (Verdict, Vec<String>) {
         reasons.push("no record and no cursor of this gateway: are gateway id and topic prefix right?".to_owned());
     } else if at_least_once {
         reasons.push(format!("The audit is for exactly_once, and this gateway is configured with delivery = \"at_least_once\": {CAN_TELL}"));
+    } else if audited.unclaimed > 0 {
+        reasons.push(format!("The audit is for exactly_once, and {} records stand beyond cursors that are newer than they: they were delivered at_least_once. Then {CAN_TELL}", audited.unclaimed));
     } else if no_cursors && question.delivery.is_none() {
         reasons.push(format!("The audit is for exactly_once, and Kafka has no cursors of this gateway: it delivers at_least_once, or was away so long that they expired. Then {CAN_TELL}"));
     } else if no_cursors {
@@ -48,7 +50,7 @@ pub fn of(question: &Question, audited: &Audited) -> (Verdict, Vec<String>) {
         reasons.push(format!("nothing tells where these ended, though no event has expired: {}", open_ended(findings)));
     }
     // Without transactions what is sent again stands there twice, and what is on its way is not told from what is lost.
-    let promised_once = if no_cursors { question.delivery == Some(Delivery::ExactlyOnce) } else { !at_least_once };
+    let promised_once = if no_cursors { question.delivery == Some(Delivery::ExactlyOnce) } else { !at_least_once && audited.unclaimed == 0 };
     let faults =
         if promised_once { findings.faults() } else { findings.misplaced() + findings.rows.iter().map(|row| row.altered.count).sum::<u64>() };
     let verdict = match faults {
@@ -104,7 +106,7 @@ pub mod tests {
         };
         let findings = Findings { rows: vec![row], from_later, ..Findings::default() };
         let cursors = [Some((7, "new".to_owned())), None, None, None];
-        Audited { findings, cursors, records: 7, own: 7, unreadable: 0, expired: Vec::new(), blind: Vec::new(), misplaced: tally() }
+        Audited { findings, cursors, unclaimed: 0, records: 7, own: 7, unreadable: 0, expired: Vec::new(), blind: Vec::new(), misplaced: tally() }
     }
 
     #[track_caller]
@@ -138,6 +140,10 @@ pub mod tests {
         check(&audited, Some(Delivery::AtLeastOnce), Verdict::Unknown, configured);
         check(&audited, None, Verdict::Unknown, "it delivers at_least_once, or was away so long that they expired. Then what is told is");
         check(&audited, Some(Delivery::ExactlyOnce), Verdict::Fault, "Kafka has no cursors of this gateway, which expire while it is away: what");
+        // The cursors are of a time before the configuration was changed.
+        audited.cursors[0] = Some((7, "old".to_owned()));
+        audited.unclaimed = 3;
+        check(&audited, None, Verdict::Unknown, "3 records stand beyond cursors that are newer than they: they were delivered at_least_once");
         audited.findings.rows[0].altered = Tally { count: 1, examples: vec!["gw/i/inputs/6".to_owned()] };
         check(&audited, Some(Delivery::AtLeastOnce), Verdict::Fault, "gw/i/inputs/6");
     }
