@@ -73,6 +73,13 @@ fn a_damaged_partition_is_named_and_its_neighbours_are_read() {
     assert_eq!(reader.read(at(1, third - 1), 1, usize::MAX).unwrap()[0].0, at(1, third));
 }
 
+/// The directory as a kill at this moment leaves it.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let image = tempfile::tempdir().unwrap();
+    inspect::copy_tree(dir, image.path()).unwrap();
+    image
+}
+
 /// Flips a byte somewhere in the used part of the file of a partition, at `share` of it.
 fn flip(partition: &Path, share: f64) {
     let db = partition.join("db");
@@ -120,15 +127,13 @@ fn what_a_store_leaves_out_is_found_in_its_file() {
 #[test]
 fn a_flipped_byte_in_what_was_written_last_is_no_torn_tail() {
     for n in 1..20 {
-        let root = tempfile::tempdir().unwrap();
-        let (dir, killed) = (root.path().join("log"), root.path().join("killed"));
-        let (_log, mut writer) = open(&dir);
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, mut writer) = open(dir.path());
         fill(&mut writer, 0..95);
-        fs::create_dir(&killed).unwrap();
-        inspect::copy_tree(&dir, &killed).unwrap();
-        let newest = partition_dirs(&killed).pop().unwrap();
+        let killed = killed(dir.path());
+        let newest = partition_dirs(killed.path()).pop().unwrap();
         flip(&newest, f64::from(n) / 20.0);
-        let looped = looped(&killed, u64::MAX);
+        let looped = looped(killed.path(), u64::MAX);
         looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
         let (records, gaps) = follow(&looped, INPUTS, Position::default());
         let records: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();
@@ -143,14 +148,12 @@ fn a_flipped_byte_in_what_was_written_last_is_no_torn_tail() {
 /// A damaged partition whose last commit is there in part: what is left of it tells how far it went.
 #[test]
 fn what_is_left_of_the_last_commit_tells_its_end() {
-    let root = tempfile::tempdir().unwrap();
-    let (dir, killed) = (root.path().join("log"), root.path().join("killed"));
-    let (_log, mut writer) = open(&dir);
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, mut writer) = open(dir.path());
     fill(&mut writer, 0..20);
-    fs::create_dir(&killed).unwrap();
-    inspect::copy_tree(&dir, &killed).unwrap();
-    [5, 20].iter().for_each(|seq| spoil(&partition_dirs(&killed)[0], at(1, *seq)));
-    let looped = looped(&killed, u64::MAX);
+    let killed = killed(dir.path());
+    [5, 20].iter().for_each(|seq| spoil(&partition_dirs(killed.path())[0], at(1, *seq)));
+    let looped = looped(killed.path(), u64::MAX);
     looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
     let (records, gaps) = follow(&looped, INPUTS, Position::default());
     let records: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();
@@ -161,17 +164,15 @@ fn what_is_left_of_the_last_commit_tells_its_end() {
 /// The commit loop notes how far it came: with it even the last commit of a killed agent is missed.
 #[test]
 fn the_last_commit_of_a_killed_agent_is_missed_if_it_is_gone() {
-    let root = tempfile::tempdir().unwrap();
-    let (dir, killed) = (root.path().join("log"), root.path().join("killed"));
-    let first = looped(&dir, u64::MAX);
+    let dir = tempfile::tempdir().unwrap();
+    let first = looped(dir.path(), u64::MAX);
     for n in 0..20 {
         first.appender.blocking_append_durably(INPUTS, (0..10).map(|m| samples::noise(n * 10 + m, 100)).collect(), true).unwrap();
     }
-    fs::create_dir(&killed).unwrap();
-    inspect::copy_tree(&dir, &killed).unwrap();
-    spoil(&partition_dirs(&killed).pop().unwrap(), at(1, 200));
+    let killed = killed(dir.path());
+    spoil(&partition_dirs(killed.path()).pop().unwrap(), at(1, 200));
     // Without the note nobody could tell that commit from one that never came to its end.
-    let looped = looped(&killed, u64::MAX);
+    let looped = looped(killed.path(), u64::MAX);
     looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
     let (records, gaps) = follow(&looped, INPUTS, Position::default());
     let records: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();

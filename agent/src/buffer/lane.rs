@@ -17,11 +17,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    BufferError, Position, StoreWatch,
+    BufferError, Position, StoreWatch, dead,
     header::{self, Header, Key},
     incarnation::Incarnation,
     inspect::{self, Copies},
-    partition::{self, Partition, StoreError},
+    partition::{Partition, StoreError},
     small_file::sync_dir,
 };
 use crate::causes;
@@ -114,10 +114,10 @@ impl Lane {
         for entry in fs::read_dir(&dir).map_err(|error| BufferError::io("list", &dir, error))? {
             let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
             let (path, file_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if file_name.starts_with(partition::DEAD_PREFIX) {
+            if file_name.starts_with(dead::DEAD_PREFIX) {
                 clear(&path);
             } else if let Some((key, generation)) = Key::parse(&file_name) {
-                if header::is_complete(&path)? { found.push((key, generation, path)) } else { clear(&partition::retire(&path)?) }
+                if header::is_complete(&path)? { found.push((key, generation, path)) } else { clear(&dead::retire(&path)?) }
             }
         }
         let mut state = State::default();
@@ -136,7 +136,7 @@ impl Lane {
         for path in replaced {
             let gone = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
             if path.exists() {
-                clear(&partition::retire(&path)?);
+                clear(&dead::retire(&path)?);
             }
             if let Some((key, generation)) = gone
                 && state.partitions.get(&key).is_some_and(|known| known.generation == generation)
@@ -282,7 +282,7 @@ impl Lane {
         });
         let made = made.map_err(|error| {
             // It holds nothing that counts; what cannot be removed now is removed at the next start.
-            let _ = partition::remove(&dir);
+            let _ = dead::remove(&dir);
             BufferError::Store { partition: dir.clone(), source: error }
         })?;
         state.open.retain(|open| !sources.contains(&open.key));
@@ -301,7 +301,7 @@ impl Lane {
     pub(super) fn retire(&self, key: Key) -> Result<Option<PathBuf>, BufferError> {
         let mut state = self.state();
         let Some(known) = state.partitions.get(&key) else { return Ok(None) };
-        let dead = partition::retire(&self.dir.join(key.directory(known.generation)))?;
+        let dead = dead::retire(&self.dir.join(key.directory(known.generation)))?;
         state.forget(key);
         Ok(Some(dead))
     }
@@ -311,8 +311,8 @@ impl Lane {
         let entries = fs::read_dir(&self.dir).map_err(|error| BufferError::io("list", &self.dir, error))?;
         for entry in entries {
             let entry = entry.map_err(|error| BufferError::io("list", &self.dir, error))?;
-            if entry.file_name().to_string_lossy().starts_with(partition::DEAD_PREFIX) {
-                partition::bury(&entry.path())?;
+            if entry.file_name().to_string_lossy().starts_with(dead::DEAD_PREFIX) {
+                dead::bury(&entry.path())?;
             }
         }
         Ok(())
@@ -394,7 +394,7 @@ fn newest_of_each(mut found: Vec<(Key, u16, PathBuf)>) -> Result<Vec<(Key, u16, 
         let best = if let [only] = same { only } else { same.iter().find(sound).unwrap_or(&same[0]) };
         for (_, generation, path) in same {
             if *generation != best.1 {
-                clear(&partition::retire(path)?);
+                clear(&dead::retire(path)?);
             }
         }
         kept.push(best.clone());
@@ -404,7 +404,7 @@ fn newest_of_each(mut found: Vec<(Key, u16, PathBuf)>) -> Result<Vec<(Key, u16, 
 
 /// Removes what is out of sight already. Where the disk refuses, it stays until the next start.
 fn clear(dead: &Path) {
-    if let Err(error) = partition::bury(dead) {
+    if let Err(error) = dead::bury(dead) {
         tracing::warn!(error = %causes::chain(&error), "what was given up takes up space still");
     }
 }

@@ -14,13 +14,14 @@ use uuid::Uuid;
 use super::{
     BufferCounters, BufferError, Position, Reader, StoreWatch, Writer,
     cursor::{self, Cursor},
+    dead,
     gaps::{Gap, Gaps},
     header::Key,
     incarnation::{Ended, History, Incarnation, Register},
     inspect,
     lane::Lane,
     marks::{LaneMarks, SourceMarks},
-    partition, quarantine,
+    quarantine,
     recovery::{HighWater, Owed, Recovered, Recovery},
     rewrite,
     small_file::sync_dir,
@@ -373,7 +374,7 @@ fn make_room(dir: &Path, given_up: &mut Vec<(LaneName, Key)>) -> Result<bool, Bu
         let newest = partitions.last().map(|(key, ..)| *key);
         let Some((key, ..)) = partitions.first().filter(|(key, ..)| Some(*key) != newest) else { continue };
         for (_, _, path) in partitions.iter().filter(|(of, ..)| of == key) {
-            partition::remove(path)?;
+            dead::remove(path)?;
         }
         given_up.push((lane, *key));
         return Ok(true);

@@ -15,6 +15,7 @@ mod barrier;
 pub mod commit;
 mod counters;
 mod cursor;
+mod dead;
 mod follow;
 mod frame;
 mod gaps;

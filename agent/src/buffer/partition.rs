@@ -26,11 +26,10 @@ use hark_protocol::topics::LaneName;
 use uuid::Uuid;
 
 use super::{
-    BufferError, FrameError, Position, barrier,
+    FrameError, Position, barrier,
     header::{self, Header, Key},
     salvage::Raw,
     seal::{self, Header as Seal, SEAL_BYTES},
-    small_file::sync_dir,
     watch::StoreWatch,
 };
 
@@ -38,8 +37,6 @@ use super::{
 const CACHE_BYTES: u64 = 512 * 1024;
 const LOCK_TRIES: u32 = 400;
 const LOCK_RETRY: Duration = Duration::from_millis(5);
-/// Before the name of a directory that is being removed.
-pub(super) const DEAD_PREFIX: &str = "dead-";
 /// Before the keys of marks: above every ordinal, none of which is that high.
 const MARKS: u32 = u32::MAX;
 
@@ -315,25 +312,6 @@ impl Drop for Partition {
             tracing::warn!("a partition did not close cleanly");
         }
     }
-}
-
-/// Puts the partition in `dir` out of sight in one durable step, and gives where it lies now. It counts no more, whatever becomes of the rest.
-pub(super) fn retire(dir: &Path) -> Result<PathBuf, BufferError> {
-    let (parent, name) = (dir.parent().unwrap_or(dir), dir.file_name().unwrap_or_default());
-    let dead = parent.join(format!("{DEAD_PREFIX}{}", name.to_string_lossy()));
-    fs::rename(dir, &dead).map_err(|error| BufferError::io("retire", dir, error))?;
-    sync_dir(parent)?;
-    Ok(dead)
-}
-
-/// Removes what [`retire`] put out of sight, file by file.
-pub(super) fn bury(dead: &Path) -> Result<(), BufferError> {
-    fs::remove_dir_all(dead).map_err(|error| BufferError::io("remove", dead, error))
-}
-
-/// Removes the partition in `dir` for good.
-pub(super) fn remove(dir: &Path) -> Result<(), BufferError> {
-    bury(&retire(dir)?)
 }
 
 /// Removes the snapshots of the store in `dir`; false if there are none.

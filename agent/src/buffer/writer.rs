@@ -4,13 +4,13 @@ use std::{ops::RangeInclusive, path::PathBuf, sync::Arc};
 use hark_protocol::topics::LaneName;
 
 use super::{
-    BufferCounters, BufferError, Gap, Position,
+    BufferCounters, BufferError, Gap, Position, dead,
     frame::{Decoder, ENTRY_MAX_BYTES, Encoder, Records},
     header::{self, Header, Key},
     lane::{Expendable, Lane},
     log::{Shared, tree_bytes},
     marks::{self, LaneMarks, Mark, SourceMark},
-    partition::{self, Stored},
+    partition::Stored,
     rewrite,
 };
 use crate::{causes, record::Entry};
@@ -150,7 +150,7 @@ impl Writer {
         let counted = |_: &BufferError| BufferCounters::add(&shared.counters.errors, 1);
         let Some(dead) = shared.lane(lane).retire(key).inspect_err(counted)? else { return Ok(0) };
         let bytes = tree_bytes(&dead).unwrap_or(0);
-        if let Err(error) = partition::bury(&dead).inspect_err(counted) {
+        if let Err(error) = dead::bury(&dead).inspect_err(counted) {
             self.unburied = true;
             tracing::warn!(error = %causes::chain(&error), "what was given up takes up space still");
         }
@@ -265,7 +265,7 @@ impl Writer {
         self.lanes[name as usize].partition = Some(written);
         BufferCounters::add(&shared.counters.partitions_made, 1);
         // From here on nothing refers to them; what cannot be removed now is removed at the next start.
-        replaced.iter().for_each(|dir| drop(partition::remove(dir)));
+        replaced.iter().for_each(|dir| drop(dead::remove(dir)));
         Ok(written)
     }
 }
