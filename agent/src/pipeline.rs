@@ -5,7 +5,7 @@
 //! ```
 //! Sources wait in async tasks, everything behind them is ordinary code on its own thread. This is the only place that spawns.
 #![expect(clippy::disallowed_methods, reason = "the pipeline is where stages are spawned")]
-use std::{sync::Arc, thread, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use hark_protocol::topics::{EventKind, LaneName};
 use tokio::{runtime::Handle, task::JoinSet};
@@ -193,7 +193,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
 /// Opens the log, on a disk that is full, broken or read-only as soon as that has changed. `None` if a stop was asked for meanwhile.
 async fn open_log(config: &Config, stop: &CancellationToken) -> Result<Option<(Log, Writer)>, RunError> {
-    let settings = log_settings(config)?;
+    let settings = log_settings(&config.buffer.dir, config.buffer.quota_bytes)?;
     let (dir, stopping, runtime) = (config.buffer.dir.clone(), stop.clone(), Handle::current());
     let mut backoff = Backoff::new(DISK_RETRY_FIRST, DISK_RETRY_MOST);
     let wait = move |error: &BufferError| {
@@ -209,13 +209,15 @@ async fn open_log(config: &Config, stop: &CancellationToken) -> Result<Option<(L
     }
 }
 
-/// What the log is opened with: its quota, and how far its readers had come, so that a lost tail is missed.
-fn log_settings(config: &Config) -> Result<LogSettings, BufferError> {
-    let dir = &config.buffer.dir;
+/// What the log in `dir` is opened with: its quota in bytes, and how far its readers had come, so that a lost tail is missed.
+///
+/// # Errors
+/// [`BufferError::Io`] if what they stored cannot be read.
+pub fn log_settings(dir: &Path, quota_bytes: u64) -> Result<LogSettings, BufferError> {
     let mut reached = forward::stored_mark(dir)?.unwrap_or_default();
     let inputs = &mut reached[LaneName::Inputs as usize];
     *inputs = checkpoint::position_in(dir).unwrap_or_default().max(*inputs);
-    Ok(LogSettings { reached, ..LogSettings::new(config.buffer.quota_bytes) })
+    Ok(LogSettings { reached, ..LogSettings::new(quota_bytes) })
 }
 
 fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    BufferError, Log, LogSettings, Position,
+    BufferError, Log, LogSettings, Position, StoreWatch,
     frame::Decoder,
     gaps::Gaps,
     header::{self, Key},
@@ -27,6 +27,7 @@ use super::{
     marks::LaneMarks,
     partition::{Partition, StoreError},
     recovery::{self, HighWater},
+    salvage::Salvaged,
 };
 
 /// Where a lane that is only looked at has its partitions copied from.
@@ -46,13 +47,32 @@ struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
 impl Copies {
     /// Opens a copy of the partition in `dir`. The copy goes when the second value is dropped, after the partition.
     pub(super) fn open(&self, dir: &Path, open: impl FnOnce(&Path) -> Result<Partition, StoreError>) -> Result<(Partition, TempDir), StoreError> {
-        let failed = |to: &Path, source| StoreError::Copy { to: to.to_owned(), source };
-        let copy = tempfile::Builder::new().prefix("hark-copy-").tempdir_in(&self.temporary).map_err(|error| failed(&self.temporary, error))?;
-        let quiet = quiet(&self.root).map_err(|error| StoreError::Io(io::Error::other(error)))?;
-        copy_tree(dir, copy.path()).and_then(|()| make_sure_of_room(copy.path())).map_err(|error| failed(copy.path(), error))?;
+        let copy = self.make()?;
+        let quiet = quiet(&self.root).map_err(|error| match error {
+            BufferError::InUse { dir } => StoreError::InUse { dir },
+            error => StoreError::Io(io::Error::other(error)),
+        })?;
+        copy_tree(dir, copy.path()).and_then(|()| make_sure_of_room(copy.path(), ROOM_BYTES)).map_err(|error| failed(copy.path(), error))?;
         drop(quiet);
         Ok((open(copy.path())?, copy))
     }
+
+    /// The same, of what was found in a damaged one.
+    pub(super) fn of_sound(&self, sound: Salvaged, watch: Arc<StoreWatch>) -> Result<(Partition, TempDir), StoreError> {
+        let copy = self.make()?;
+        make_sure_of_room(copy.path(), sound.bytes() + ROOM_BYTES).map_err(|error| failed(copy.path(), error))?;
+        let partition = Partition::begin(copy.path(), watch)?;
+        sound.insert_into(&partition)?;
+        Ok((partition, copy))
+    }
+
+    fn make(&self) -> Result<TempDir, StoreError> {
+        tempfile::Builder::new().prefix("hark-copy-").tempdir_in(&self.temporary).map_err(|error| failed(&self.temporary, error))
+    }
+}
+
+fn failed(to: &Path, source: io::Error) -> StoreError {
+    StoreError::Copy { to: to.to_owned(), source }
 }
 
 impl Log {
@@ -64,26 +84,26 @@ impl Log {
         drop(quiet(dir)?);
         let mut register = Register::open(dir)?;
         let mut learned = Vec::new();
+        let ends = HighWater::open(dir)?.ends();
         let mut lane = |lane| {
             let copies = Copies { root: dir.to_owned(), temporary: std::env::temp_dir() };
-            Lane::inspect(dir, lane, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
+            let known_end = ends[lane as usize].max(settings.reached[lane as usize]);
+            Lane::inspect(dir, lane, known_end, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
         };
         let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
         learned.extend(lanes.iter().flat_map(Lane::incarnations));
         learned.iter().for_each(|incarnation| register.learn(*incarnation));
-        let high_water = HighWater::open(dir)?;
         let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", dir, error))?;
         for Incarnation { ordinal, .. } in register.open_ended() {
             let mut last_seqs = [0; LaneName::ALL.len()];
-            for ((lane, last_seq), end) in lanes.iter().zip(&mut last_seqs).zip(high_water.ends()) {
-                let at_least = if end.ordinal == ordinal { end.seq } else { 0 };
-                *last_seq = last_seq_of(lane, ordinal, &mut decoder)?.max(at_least);
+            for (lane, last_seq) in lanes.iter().zip(&mut last_seqs) {
+                let at_least = if lane.known_end.ordinal == ordinal { lane.known_end.seq } else { 0 };
+                let found = sound(lane, |lane| recovery::last_seq(lane, ordinal, &mut decoder))?;
+                *last_seq = found.max(at_least).max(lane.salvaged_to(ordinal));
             }
             register.end(ordinal, last_seqs);
         }
-        // The agent saves what it can of a damaged newest partition; until then its gaps are not known.
-        let marks_of = |lane| recovery::marks_of(lane).or_else(|error| if is_damage(&error) { Ok(Default::default()) } else { Err(error) });
-        let marks: Vec<LaneMarks> = lanes.iter().map(marks_of).collect::<Result<_, _>>()?;
+        let marks: Vec<LaneMarks> = lanes.iter().map(|lane| sound(lane, recovery::marks_of)).collect::<Result<_, _>>()?;
         let history = register.look_back();
         let gaps = Gaps::of_marks(&marks, |ordinal| history.find(ordinal).is_some());
         let shared = Shared {
@@ -117,6 +137,16 @@ impl Log {
         self.shared.next(lane, after)
     }
 
+    /// Lets what is sound in the damaged partition in `dir` be read without its store, where the log is only looked at. False if that was done already.
+    pub fn salvage(&self, lane: LaneName, dir: &Path) -> bool {
+        self.shared.lane(lane).salvage(dir)
+    }
+
+    /// Whether `at` belongs to a partition for which [`Self::salvage`] was called: what is missing there was damaged.
+    pub fn is_salvaged(&self, lane: LaneName, at: Position) -> bool {
+        self.shared.lane(lane).is_salvaged(at)
+    }
+
     /// The last record of the same incarnation before the partition that follows the one of `from`: how far the damage of a partition reaches at most.
     pub fn before_next_partition(&self, lane: LaneName, from: Position) -> Position {
         let last = self.shared.last_seq(lane, from.ordinal);
@@ -126,14 +156,12 @@ impl Log {
     }
 }
 
-/// As a start would find it, but for damage, which it would repair: then what came before the newest partition is known.
-fn last_seq_of(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
-    let before = || lane.newest(ordinal).filter(|key| key.ordinal == ordinal).map_or(0, |key| key.first_seq);
-    recovery::last_seq(lane, ordinal, decoder).or_else(|error| if is_damage(&error) { Ok(before()) } else { Err(error) })
-}
-
-fn is_damage(error: &BufferError) -> bool {
-    matches!(error, BufferError::Damaged { .. })
+/// Asks `question`; where the newest partition turns out to be damaged, once more of what could be found in it, as a start would.
+fn sound<T>(lane: &Lane, mut question: impl FnMut(&Lane) -> Result<T, BufferError>) -> Result<T, BufferError> {
+    match question(lane) {
+        Err(BufferError::Damaged { partition, .. }) if lane.salvage(&partition) => question(lane),
+        answer => answer,
+    }
 }
 
 /// The complete partitions in `dir`, in order, of each the newest generation first; none if the directory is absent.
@@ -186,10 +214,10 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes [`ROOM_BYTES`] into `dir` and takes them away again.
-fn make_sure_of_room(dir: &Path) -> io::Result<()> {
+/// Writes so many `bytes` into `dir` and takes them away again.
+fn make_sure_of_room(dir: &Path, bytes: usize) -> io::Result<()> {
     let room = dir.join("room");
-    fs::write(&room, vec![0; ROOM_BYTES])?;
+    fs::write(&room, vec![0; bytes])?;
     fs::remove_file(room)
 }
 
@@ -198,7 +226,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::buffer::samples;
+    use crate::buffer::{samples, seal};
 
     const INPUTS: LaneName = LaneName::Inputs;
 
@@ -282,11 +310,53 @@ mod tests {
         let dir = filled();
         let absent = dir.path().join("absent");
         let copies = Copies { root: dir.path().to_owned(), temporary: absent.clone() };
-        let lane = Lane::inspect(dir.path(), INPUTS, copies, |_| None, |_| ()).unwrap();
+        let lane = Lane::inspect(dir.path(), INPUTS, Position::default(), copies, |_| None, |_| ()).unwrap();
         let Err(error) = lane.place(Position { ordinal: 1, seq: 1 }) else { panic!("copied into nothing") };
         assert!(matches!(error, BufferError::Store { .. }), "{error:?}");
         let text = crate::causes::chain(&error);
         assert!(text.contains("TMPDIR") && text.contains(&absent.display().to_string()), "{text}");
+    }
+
+    /// A flipped byte in the middle of the newest partition of `dir`, and in that of the oldest; `lane.salvage` is then what an export asks for.
+    #[test]
+    fn what_is_sound_in_a_damaged_partition_is_read_from_its_file() {
+        let dir = filled();
+        let mut partitions: Vec<_> = fs::read_dir(dir.path().join("inputs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        partitions.sort();
+        let newest = partitions.last().unwrap();
+        for partition in [&partitions[0], newest] {
+            let file = partition.join("db");
+            let mut bytes = fs::read(&file).unwrap();
+            // All copies that the store has of one frame.
+            let (header, _) = seal::find_all(&bytes).nth(2).unwrap();
+            let places: Vec<_> = seal::find_all(&bytes).filter(|(other, _)| *other == header).map(|(_, range)| range.end - 1).collect();
+            places.into_iter().for_each(|at| bytes[at] ^= 1);
+            fs::write(file, bytes).unwrap();
+        }
+        let before = everything(dir.path());
+        let log = Log::inspect(dir.path(), settings()).unwrap();
+        assert_eq!(log.last(INPUTS), Some(Position { ordinal: 2, seq: 30 }));
+        let (mut reader, mut at, mut read, mut lost) = (log.reader(INPUTS).unwrap(), log.start(INPUTS), 0, Vec::new());
+        loop {
+            match reader.read(at, usize::MAX, usize::MAX) {
+                Ok(records) if records.is_empty() => break,
+                Ok(records) => {
+                    read += records.len();
+                    at = records.last().unwrap().0;
+                }
+                Err(BufferError::Damaged { partition, .. }) => assert!(log.salvage(INPUTS, &partition), "saved twice"),
+                Err(BufferError::Hole { from, to, named: None, .. }) => {
+                    assert!(log.is_salvaged(INPUTS, from) && from.seq <= to.seq);
+                    lost.push(to.seq - from.seq + 1);
+                    at = to;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!((lost.len(), read as u64 + lost.iter().sum::<u64>()), (2, 130), "{lost:?}");
+        assert!(lost.iter().all(|records| *records < 10), "{lost:?}");
+        drop((reader, log));
+        assert!(before == everything(dir.path()), "something in the directory was changed");
     }
 
     #[test]

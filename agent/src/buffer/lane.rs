@@ -18,10 +18,12 @@ use uuid::Uuid;
 
 use super::{
     BufferError, Position, StoreWatch, dead,
+    frame::Decoder,
     header::{self, Header, Key},
     incarnation::Incarnation,
     inspect::{self, Copies},
     partition::{Partition, StoreError},
+    quarantine,
     small_file::sync_dir,
 };
 use crate::causes;
@@ -46,6 +48,8 @@ struct State {
     /// The one being written: open or, when idle, closed.
     writable: Option<Key>,
     open: Vec<Open>,
+    /// Those of a lane that is only looked at that are damaged, and the end of the newest commit of which anything was found.
+    salvaged: BTreeMap<Key, Position>,
 }
 
 impl State {
@@ -153,6 +157,7 @@ impl Lane {
     pub(super) fn inspect(
         root: &Path,
         name: LaneName,
+        known_end: Position,
         copies: Copies,
         id_of: impl Fn(u32) -> Option<Uuid>,
         mut learn: impl FnMut(Incarnation),
@@ -174,15 +179,7 @@ impl Lane {
                 state.partitions.remove(&key);
             }
         }
-        Ok(Self {
-            name,
-            known_end: Position::default(),
-            dir,
-            watch: Arc::default(),
-            committed: AtomicU64::new(0),
-            state: Mutex::new(state),
-            copies: Some(copies),
-        })
+        Ok(Self { name, known_end, dir, watch: Arc::default(), committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
     }
 
     /// The incarnations whose records begin a partition here.
@@ -250,6 +247,12 @@ impl Lane {
         let end = if ends_here { self.known_end } else { Position::default() };
         let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, end, self.watch.clone());
         let opened = match &self.copies {
+            Some(copies) if state.salvaged.contains_key(&key) => {
+                let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &dir, error))?;
+                let sound = quarantine::sound(self.name, key, Some(known.incarnation), &dir, &mut decoder)?;
+                state.salvaged.insert(key, sound.end);
+                copies.of_sound(sound, self.watch.clone()).map(|(partition, copy)| (partition, Some(copy)))
+            }
             Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
             None => open(&dir).map(|partition| (partition, None)),
         };
@@ -328,6 +331,29 @@ impl Lane {
         self.state().close(key);
     }
 
+    /// From now on the partition in `dir`, which is damaged, is read from what is sound in its file, by a lane that is only looked at. False if it is so
+    /// already.
+    pub(super) fn salvage(&self, dir: &Path) -> bool {
+        let mut state = self.state();
+        let Some((key, _)) = dir.file_name().and_then(|name| Key::parse(&name.to_string_lossy())).filter(|_| self.copies.is_some()) else {
+            return false;
+        };
+        state.close(key);
+        state.salvaged.insert(key, Position::default()).is_none()
+    }
+
+    /// Whether `at` is where [`Self::salvage`] found, or did not find, something.
+    pub(super) fn is_salvaged(&self, at: Position) -> bool {
+        let state = self.state();
+        let key = state.partitions.range(..=Key { ordinal: at.ordinal, first_seq: at.seq }).next_back();
+        key.is_some_and(|(key, _)| state.salvaged.contains_key(key))
+    }
+
+    /// How far the commits of `ordinal` went of which [`Self::salvage`] found anything.
+    pub(super) fn salvaged_to(&self, ordinal: u32) -> u64 {
+        self.state().salvaged.values().filter(|end| end.ordinal == ordinal).map(|end| end.seq).max().unwrap_or(0)
+    }
+
     /// Closes what nobody used since the last call; gives how many.
     pub(super) fn close_idle(&self) -> usize {
         let mut state = self.state();
@@ -356,7 +382,8 @@ impl Lane {
 
     /// Whether the partition is as it was written, not made of others or of what damage has left.
     pub(super) fn is_original(&self, key: Key) -> bool {
-        self.state().partitions.get(&key).is_some_and(|known| known.generation == 0)
+        let state = self.state();
+        !state.salvaged.contains_key(&key) && state.partitions.get(&key).is_some_and(|known| known.generation == 0)
     }
 
     /// The id of the incarnation that a partition begins with.

@@ -65,6 +65,12 @@ pub enum StoreError {
         /// Cause.
         source: io::Error,
     },
+    /// An agent has started in the directory that is looked at.
+    #[error("an agent has begun to use `{dir}`")]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// The header file is not sound, or belongs to another partition.
     #[error("partition header is wrong")]
     Header,
@@ -91,7 +97,7 @@ impl StoreError {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
             Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
-            Self::Copy { .. } => false,
+            Self::Copy { .. } | Self::InUse { .. } => false,
         }
     }
 

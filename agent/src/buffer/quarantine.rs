@@ -5,13 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hark_protocol::topics::LaneName;
+use uuid::Uuid;
+
 use super::{
     BufferError, Position,
     frame::Decoder,
     header::{self, Header, Key},
     lane::Lane,
-    marks::{self, LaneMarks},
-    rewrite::{self, Found},
+    marks::LaneMarks,
+    rewrite::Found,
     salvage::{Raw, Salvaged},
     small_file::sync_dir,
 };
@@ -28,14 +31,14 @@ const KEPT: usize = 2;
 /// When the disk refuses; the partition then stays where it is.
 pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decoder: &mut Decoder) -> Result<Found, BufferError> {
     let dir = lane.path(key);
-    let Salvaged { mut frames, marks, end } = sound(lane, key, &dir, decoder)?;
-    frames.retain(|(stored, last)| *last > after && stored.first >= key.first());
-    if frames.is_empty() && marks == LaneMarks::default() {
+    let mut saved = sound(lane.name, key, lane.incarnation_of(key), &dir, decoder)?;
+    saved.frames.retain(|(_, last)| *last > after);
+    let found = Found { frames: saved.frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end: saved.end };
+    if saved.frames.is_empty() && saved.marks == LaneMarks::default() {
         put_aside(lane, &dir, folder)?;
         lane.forget(key);
-        return Ok(Found { frames: Vec::new(), end });
+        return Ok(found);
     }
-    let found = Found { frames: frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end };
     // Its own header says when it was made and what it may hold.
     let header = header::read(&dir).unwrap_or_else(|_| Header {
         lane: lane.name,
@@ -45,27 +48,23 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
         replaces: Vec::new(),
         holds: Vec::new(),
     });
-    let (_, replaced) = lane.create(header, &[key], false, |target| {
-        rewrite::insert(target, frames.into_iter().map(|(stored, _)| Ok(stored)))?;
-        // Joined: all pieces of a partition together may be too many for one batch.
-        target.insert(Vec::new(), 0, marks::encode(&marks.repeated()))
-    })?;
+    let (_, replaced) = lane.create(header, &[key], false, |target| saved.insert_into(target))?;
     replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
     Ok(found)
 }
 
-/// What can be read in `dir`: nothing if it strayed in from elsewhere.
-fn sound(lane: &Lane, key: Key, dir: &Path, decoder: &mut Decoder) -> Result<Salvaged, BufferError> {
-    let strayed =
-        header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane.name, key, lane.incarnation_of(key)));
-    if strayed {
+/// What can be read of the partition `key`, which lies in `dir`: nothing if that strayed in from elsewhere.
+pub(super) fn sound(lane: LaneName, key: Key, incarnation: Option<Uuid>, dir: &Path, decoder: &mut Decoder) -> Result<Salvaged, BufferError> {
+    if header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane, key, incarnation)) {
         return Ok(Salvaged::default());
     }
-    match Raw::read(dir) {
-        Ok(raw) => Ok(raw.salvage(lane.name, decoder)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Salvaged::default()),
-        Err(error) => Err(BufferError::io("read", dir, error)),
-    }
+    let mut sound = match Raw::read(dir) {
+        Ok(raw) => raw.salvage(lane, decoder),
+        Err(error) if error.kind() == ErrorKind::NotFound => Salvaged::default(),
+        Err(error) => return Err(BufferError::io("read", dir, error)),
+    };
+    sound.frames.retain(|(stored, _)| stored.first >= key.first());
+    Ok(sound)
 }
 
 /// Moves a directory into `folder`, of which it keeps the newest.

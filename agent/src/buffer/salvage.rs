@@ -4,22 +4,27 @@
 //! in the file whatever sled makes of it.
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use hark_protocol::topics::LaneName;
+use memmap2::MmapMut;
 
 use super::{
     Position, barrier,
     frame::Decoder,
-    marks::{LaneMarks, Mark},
-    partition::Stored,
+    marks::{self, LaneMarks, Mark},
+    partition::{Partition, StoreError, Stored},
+    rewrite,
     seal::{self, Header},
 };
 
-/// The file of a partition as it lies on the disk. It is held in memory: some 16 MiB at most.
-pub(super) struct Raw(Vec<u8>);
+/// The file of a partition as it lies on the disk, held in memory: some 16 MiB at most.
+///
+/// In pages of its own: what the C library lends in such sizes it keeps for good, for each thread that ever opened a partition.
+pub(super) struct Raw(MmapMut);
 
 /// What was found in it.
 #[derive(Debug, Default)]
@@ -32,10 +37,30 @@ pub(super) struct Salvaged {
     pub(super) end: Position,
 }
 
+impl Salvaged {
+    /// Bytes of its frames.
+    pub(super) fn bytes(&self) -> usize {
+        self.frames.iter().flat_map(|(stored, _)| &stored.parts).map(Vec::len).sum()
+    }
+
+    /// Puts it into `target`, which is empty.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn insert_into(self, target: &Partition) -> Result<(), StoreError> {
+        rewrite::insert(target, self.frames.into_iter().map(|(stored, _)| Ok(stored)))?;
+        // Joined: all pieces of a partition together may be too many for one batch.
+        target.insert(Vec::new(), 0, marks::encode(&self.marks.repeated()))
+    }
+}
+
 impl Raw {
     /// Reads the file of the partition in `dir`.
     pub(super) fn read(dir: &Path) -> io::Result<Self> {
-        fs::read(file(dir)).map(Self)
+        let mut file = File::open(file(dir))?;
+        let mut pages = MmapMut::map_anon(usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?)?;
+        file.read_exact(&mut pages)?;
+        Ok(Self(pages))
     }
 
     /// Puts it back as it was, whatever a store has made of it. The store must be closed.
@@ -111,10 +136,15 @@ mod tests {
         let piece = marks::encode(&[Mark::Cause(cause(1))]).remove(0);
         let marks = Header::of_marks(4, 0).seal(&piece);
         let whole = [&marks[..], &other, &frames[0], &frames[1], &frames[2], &frames[1]].concat();
-        assert_eq!(Raw(whole.clone()).proven(first), Position::default(), "a first commit proves nothing of this partition");
-        assert_eq!(Raw(whole.clone()).proven(Position { seq: 90, ..first }), Position { seq: 99, ..first });
+        let raw = |bytes: &[u8]| {
+            let mut pages = MmapMut::map_anon(bytes.len()).unwrap();
+            pages.copy_from_slice(bytes);
+            Raw(pages)
+        };
+        assert_eq!(raw(&whole).proven(first), Position::default(), "a first commit proves nothing of this partition");
+        assert_eq!(raw(&whole).proven(Position { seq: 90, ..first }), Position { seq: 99, ..first });
         let mut decoder = Decoder::new().unwrap();
-        let mut salvage = |bytes: Vec<u8>| Raw(bytes).salvage(LANE, &mut decoder);
+        let mut salvage = |bytes: Vec<u8>| raw(&bytes).salvage(LANE, &mut decoder);
         let seqs = |salvaged: &Salvaged| salvaged.frames.iter().map(|(stored, last)| (stored.first.seq, last.seq)).collect::<Vec<_>>();
         let found = salvage(whole.clone());
         assert_eq!((seqs(&found), found.end.seq, found.marks.cause), (vec![(100, 100), (101, 101), (102, 102)], 102, Some(cause(2))));

@@ -1,4 +1,6 @@
 //! Records of a lane as lines of JSON, page by page: what `hark buffer export` prints, with the agent running or stopped.
+use std::path::Path;
+
 use hark_protocol::topics::{GapReason, LaneName};
 use serde_json::json;
 
@@ -21,11 +23,18 @@ pub struct Page {
     pub end: PageEnd,
 }
 
-/// The page of `log` that `request` asks for. Kafka has the lane up to `acked`: what is missing before is not lost.
+/// The page of `log` that `request` asks for. Kafka has the lane up to `acked`: what is missing before is not lost. `save` is asked, once, to save what
+/// can be read of a damaged partition (its directory, and the first record that cannot be read), and says whether it has.
 ///
 /// # Errors
 /// [`BufferError`] if the disk refuses. Damage is no error but a line that names what cannot be read.
-pub fn page(log: &Log, sender: &Sender, request: &ExportRequest, acked: Option<Position>) -> Result<Page, BufferError> {
+pub fn page(
+    log: &Log,
+    sender: &Sender,
+    request: &ExportRequest,
+    acked: Option<Position>,
+    save: impl Fn(&Path, Position) -> bool,
+) -> Result<Page, BufferError> {
     let (lane, acked) = (request.lane, acked.unwrap_or_default());
     let limit = request.limit.unwrap_or(PAGE_RECORDS).min(PAGE_RECORDS);
     let last = request.to.unwrap_or(Position { ordinal: u32::MAX, seq: u64::MAX });
@@ -35,7 +44,7 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest, acked: Option<P
     after = after.max(acked.min(log.start(lane)));
     let mut reader = log.reader(lane)?;
     let (mut records, mut bytes) = (0, 0);
-    let mut more = true;
+    let (mut more, mut asked) = (true, None);
     while records < limit && bytes < PAGE_BYTES {
         let read = match reader.read(after, limit - records, PAGE_BYTES) {
             Ok(read) if read.is_empty() => {
@@ -48,11 +57,12 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest, acked: Option<P
                 break;
             }
             Err(BufferError::Hole { from, to, named, .. }) => {
-                let missing = Missing { lane, from, to: named.map_or(to, |gap| gap.to), reason: GapReason::TornTail, named };
+                let missing = Missing { lane, from, to: named.map_or(to, |gap| gap.to), reason: reason(log, lane, from), named };
                 lines.extend(missing.line(log, acked));
                 after = missing.to;
                 continue;
             }
+            Err(BufferError::Damaged { partition, from, .. }) if asked.replace(from) != Some(from) && save(&partition, from) => continue,
             Err(BufferError::Damaged { .. }) => {
                 let Some(from) = log.following(lane, after) else { break };
                 let missing = Missing { lane, from, to: log.before_next_partition(lane, from), reason: GapReason::Damaged, named: None };
@@ -80,6 +90,11 @@ pub fn page(log: &Log, sender: &Sender, request: &ExportRequest, acked: Option<P
     }
     let next = more.then_some(Position { seq: after.seq + 1, ..after });
     Ok(Page { lines, end: PageEnd { records, next } })
+}
+
+/// What the agent will say of a hole that no event names.
+fn reason(log: &Log, lane: LaneName, from: Position) -> GapReason {
+    if log.is_salvaged(lane, from) { GapReason::Damaged } else { GapReason::TornTail }
 }
 
 /// Records that cannot be read.

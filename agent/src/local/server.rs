@@ -159,8 +159,10 @@ impl Local {
     }
 
     fn export(&self, request: &ExportRequest) -> (Vec<Vec<u8>>, Answer) {
-        let Voices { log, status, .. } = &self.voices;
-        let page = || export::page(log, &self.sender, request, acked(&self.dir, Some(status))?[request.lane as usize]);
+        let Voices { log, status, appender, .. } = &self.voices;
+        // As any reader does who meets damage.
+        let save = |_: &Path, from| appender.blocking_quarantine(request.lane, from).is_ok();
+        let page = || export::page(log, &self.sender, request, acked(&self.dir, Some(status))?[request.lane as usize], save);
         match tokio::task::block_in_place(page) {
             Ok(page) => (page.lines, Answer::End(page.end)),
             Err(error) => (Vec::new(), Answer::Error(unread(&format!("export lane {}", request.lane), &error))),

@@ -323,7 +323,7 @@ fn running_and_stopped_tell_and_export_the_same() {
     assert_eq!(stopped.incarnations[0].id, inc.id.to_string());
     assert!(running.link.is_some() && stopped.link.is_none());
     let sender = Sender::new(config.gateway.id, "");
-    assert_eq!(page(&log, &sender, &ask(None, None, None), None).unwrap().lines, whole.lines);
+    assert_eq!(page(&log, &sender, &ask(None, None, None), None, |_, _| false).unwrap().lines, whole.lines);
 }
 
 #[test]
@@ -400,7 +400,8 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
 
     let log = Log::inspect(dir.path(), settings)?;
     let sender = Sender::new("gw".into(), "");
-    let events = page(&log, &sender, &ExportRequest { lane: LaneName::Events, from: None, to: None, limit: None }, None)?.lines;
+    let unsaved = |_: &Path, _| false;
+    let events = page(&log, &sender, &ExportRequest { lane: LaneName::Events, from: None, to: None, limit: None }, None, unsaved)?.lines;
     let events: Vec<Value> = events.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
     let [line] = &events[..] else { panic!("{events:?}") };
     assert_eq!((&line["gap_from_seq"], &line["gap_to_seq"], &line["gap_reason"]), (&json!(1), &json!(1), &json!("torn_tail")));
@@ -409,7 +410,7 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
     let mut seqs = Vec::new();
     let mut request = ExportRequest { lane: LaneName::Inputs, from: None, to: None, limit: None };
     loop {
-        let page = page(&log, &sender, &request, None)?;
+        let page = page(&log, &sender, &request, None, unsaved)?;
         for line in page.lines {
             let line: Value = serde_json::from_slice(&line).unwrap();
             match line.get("gap_ordinal") {
@@ -425,7 +426,7 @@ fn an_export_names_what_is_missing() -> Result<(), BufferError> {
 
     // What Kafka has is not lost, whatever became of it here.
     request.from = None;
-    let lines = page(&log, &sender, &request, Some(at(59)))?.lines;
+    let lines = page(&log, &sender, &request, Some(at(59)), unsaved)?.lines;
     assert!(lines.iter().all(|line| !String::from_utf8_lossy(line).contains("gap_ordinal")), "{}", lines.len());
     Ok(())
 }

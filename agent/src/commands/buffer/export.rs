@@ -1,5 +1,8 @@
 //! `hark buffer export`
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
 
 use clap::builder::PossibleValuesParser;
 use hark_protocol::topics::LaneName;
@@ -61,8 +64,10 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let lanes = LaneName::ALL.into_iter().filter(|lane| args.lane.as_deref().is_none_or(|wanted| wanted == lane.as_str()));
     for lane in lanes {
         let mut request = first_page(lane, args.from, args.to, args.limit);
+        let mut printed = 0;
         loop {
             let page = source.page(&sender, &request)?;
+            printed += page.lines.len();
             for line in page.lines {
                 out.write_all(&line)?;
                 out.write_all(b"\n")?;
@@ -70,6 +75,9 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
             request.limit = request.limit.map(|limit| limit.saturating_sub(page.end.records));
             let Some(next) = page.end.next.filter(|_| request.limit != Some(0)) else { break };
             request.from = Some(next);
+        }
+        if let (0, Some(from)) = (printed, args.from) {
+            eprintln!("lane {lane} has nothing from {from} on; `hark buffer status` tells what it has");
         }
     }
     Ok(out.flush()?)
@@ -83,7 +91,10 @@ impl Source {
     fn page(&self, sender: &Sender, request: &ExportRequest) -> Result<Page, Failure> {
         match self {
             Self::Agent(client) => client.page(request.clone()).map_err(|error: ClientError| error.into()),
-            Self::Directory(log) => Ok(local::page(log, sender, request, local::acked(log.dir(), None)?[request.lane as usize])?),
+            Self::Directory(log) => {
+                let save = |dir: &Path, _| log.salvage(request.lane, dir);
+                Ok(local::page(log, sender, request, local::acked(log.dir(), None)?[request.lane as usize], save)?)
+            }
         }
     }
 }

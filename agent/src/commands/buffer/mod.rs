@@ -14,9 +14,10 @@ use hark_protocol::topics::{LaneName, Name};
 pub use self::{export::ExportArgs, status::StatusArgs};
 use super::EXIT_CONFIG;
 use crate::{
-    buffer::{BufferError, Log, LogSettings},
+    buffer::{BufferError, Log, StoreError},
     causes, config,
     local::client::{Client, ClientError},
+    pipeline,
 };
 
 /// Arguments of `hark buffer`.
@@ -98,7 +99,7 @@ enum Failure {
 impl From<BufferError> for Failure {
     fn from(error: BufferError) -> Self {
         match error {
-            BufferError::InUse { dir } => Self::NotListening(dir),
+            BufferError::InUse { dir } | BufferError::Store { source: StoreError::InUse { dir }, .. } => Self::NotListening(dir),
             BufferError::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Self::NotAllowed { path, source },
             error => Self::Buffer(error),
         }
@@ -172,12 +173,13 @@ fn inspect(dir: &Path, quota_bytes: Option<u64>) -> Result<Log, Failure> {
         return Err(Failure::NoBuffer(dir.to_owned()));
     }
     // The quota says how large partitions become, which only matters to who writes.
-    Ok(Log::inspect(dir, LogSettings::new(quota_bytes.unwrap_or(0)))?)
+    Ok(Log::inspect(dir, pipeline::log_settings(dir, quota_bytes.unwrap_or(0))?)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::LogSettings;
 
     fn place(dir: &Path) -> Place {
         Place { dir: dir.to_owned(), gateway: None, quota_bytes: None }
