@@ -10,6 +10,7 @@ use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
     support::start_ready,
 };
+use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
@@ -59,6 +60,19 @@ fn flipped_bytes_cost_a_few_frames() -> Result<()> {
     Ok(())
 }
 
+/// How many readings an export of the stopped agent has, and how many records it names as missing.
+fn exported(plant: &Plant) -> Result<(u64, u64)> {
+    let (mut readings, mut missing) = (0, 0);
+    for line in plant.agent.command(&["buffer", "export", "--lane", "inputs"])?.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        match (line["gap_from_seq"].as_u64(), line["gap_to_seq"].as_u64()) {
+            (Some(from), Some(to)) => missing += to + 1 - from,
+            _ => readings += u64::from(line.get("point").is_some()),
+        }
+    }
+    Ok((readings, missing))
+}
+
 /// A byte in what was written last before a kill: what lies behind it was acknowledged, and is neither lost nor taken for a torn tail.
 #[test]
 fn a_flipped_byte_in_the_newest_partition_of_a_killed_agent_is_no_torn_tail() -> Result<()> {
@@ -69,9 +83,12 @@ fn a_flipped_byte_in_the_newest_partition_of_a_killed_agent_is_no_torn_tail() ->
         plant.wait_accepted(plant.count(), DELIVERED_WITHIN)?;
         plant.agent.kill()?;
         flip(partitions(&plant)?.last().context("no partition")?, [share])?;
+        let (readings, missing) = exported(&plant)?;
         start_ready(&mut plant.agent)?;
         let named = plant.check(DELIVERED_WITHIN)?;
         ensure!(named < 2_500, "{named} records are named after a byte at {share}");
+        let sent = plant.count() * READINGS_PER_NUMBER;
+        ensure!(missing == named && readings + missing >= sent, "{readings} of {sent} exported, {missing} named in it, {named} by the agent");
         plant.agent.stop()?;
     }
     Ok(())
