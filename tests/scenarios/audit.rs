@@ -250,6 +250,12 @@ fn a_doctored_topic_is_found_out() -> Result<()> {
         records[first].value = Some("{\"value\":".to_owned());
         vec![holds(&records[first], "no record")]
     })?;
+    site.check_doctored("renamed.", "altered", 1, |records| {
+        let first = neighbours(records).0;
+        let renamed = &mut records[first];
+        renamed.key = Some("fan-8".to_owned());
+        vec![format!("{} (its key is `fan-8`, its value about `fan-7`)", id(renamed))]
+    })?;
     site.check_doctored("moved.", "misplaced", 1, |records| {
         let first = neighbours(records).0;
         let moved = &mut records[first];

@@ -58,7 +58,7 @@ pub struct Row {
     pub disordered: Tally,
     /// The same, but the later one came from another disk, or nobody tells that it did not: no order is promised between disks. No fault.
     pub between_disks: Tally,
-    /// Their values are not theirs.
+    /// Their value, key or topic is that of another record.
     pub altered: Tally,
     /// There, and in a gap all the same.
     pub contradicted: Tally,

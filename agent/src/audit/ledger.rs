@@ -32,7 +32,7 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Its key.
     pub key: &'a str,
-    /// What its value is instead of its own.
+    /// What says that it is another record.
     pub contradiction: Option<&'a str>,
     /// A number for its topic.
     pub topic: usize,
@@ -163,7 +163,7 @@ impl Ledger {
         let id = |inc: usize, seq: u64| format!("{}/{}/{}/{seq}", self.gateway, self.incs[inc], seen.lane);
         let track = self.tracks.entry((seen.lane, inc)).or_default();
         if let Some(contradiction) = seen.contradiction {
-            track.altered.add(1, || format!("{} (its value is {contradiction})", id(inc, seen.seq)));
+            track.altered.add(1, || format!("{} ({contradiction})", id(inc, seen.seq)));
         }
         if !track.seen.insert(seen.seq) {
             track.doubled.add(1, || id(inc, seen.seq));

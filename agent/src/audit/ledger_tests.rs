@@ -205,7 +205,7 @@ fn a_lane_without_a_cursor_is_told_and_looked_at_as_far_as_it_came() {
 fn a_value_of_another_record_is_named() {
     let mut ledger = whole(5);
     ledger.cursor(LANE, "i", 3, 6);
-    ledger.record(Seen { contradiction: Some("of gw/i/inputs/2"), ..seen("i", 6) });
+    ledger.record(Seen { contradiction: Some("its value is of gw/i/inputs/2"), ..seen("i", 6) });
     let findings = ledger.findings();
     let altered = &only_row(&findings).altered;
     assert_eq!((findings.faults(), altered.count, altered.examples[0].as_str()), (1, 1, "gw/i/inputs/6 (its value is of gw/i/inputs/2)"));

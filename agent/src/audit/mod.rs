@@ -138,7 +138,8 @@ struct Audit<'a> {
 
 struct TopicState {
     name: String,
-    tells: bool,
+    /// Whose records it may have.
+    lanes: &'static [LaneName],
     /// Number of the first partition in the ledger.
     first: usize,
     partitions: Vec<Partition>,
@@ -188,7 +189,7 @@ impl Audit<'_> {
                 self.expired.push(format!("{name}/{}", partition.number));
             }
             let count = partitions.len();
-            self.topics.push(TopicState { name, tells: topic == EVENTS, first, partitions });
+            self.topics.push(TopicState { name, lanes, first, partitions });
             first += count;
         }
         Ok(())
@@ -199,11 +200,11 @@ impl Audit<'_> {
         let total = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| (partition.high - partition.low).max(0) as u64).sum();
         let mut topics = std::mem::take(&mut self.topics);
         for (number_of_topic, topic) in topics.iter_mut().enumerate() {
-            let (first, tells) = (topic.first, topic.tells);
+            let (first, lanes) = (topic.first, topic.lanes);
             let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.number).collect();
             source.read(&topic.name, &mut topic.partitions, |number, record| {
                 let index = numbers.iter().position(|other| *other == number).unwrap_or_default();
-                self.take(number_of_topic, first + index, tells, &record);
+                self.take(number_of_topic, first + index, lanes, &record);
                 progress(self.read, total);
             })?;
         }
@@ -211,7 +212,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn take(&mut self, topic: usize, partition: usize, tells: bool, record: &Record<'_>) {
+    fn take(&mut self, topic: usize, partition: usize, lanes: &[LaneName], record: &Record<'_>) {
         self.read += 1;
         let Some(place) = Place::of(record.headers(), record.value()) else {
             self.unreadable += 1;
@@ -221,7 +222,8 @@ impl Audit<'_> {
             return;
         }
         self.own += 1;
-        let (key, contradiction) = (record.key(), place.contradiction(record.value()));
+        let key = record.key();
+        let contradiction = place.contradiction(&key, record.value(), lanes);
         let seen = Seen {
             lane: place.lane,
             inc: &place.inc,
@@ -233,7 +235,7 @@ impl Audit<'_> {
             appended_ms: record.appended_ms(),
         };
         // What a value tells that belongs to another record is not believed.
-        if !self.ledger.record(seen) || contradiction.is_some() || !tells {
+        if !self.ledger.record(seen) || contradiction.is_some() || !lanes.contains(&LaneName::Events) {
             return;
         }
         match record.value().and_then(Telling::of) {

@@ -68,6 +68,8 @@ struct Claim<'a> {
     lane: Option<LaneName>,
     seq: Option<u64>,
     #[serde(borrow)]
+    asset: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     payload: Option<Box<Claim<'a>>>,
 }
 
@@ -102,28 +104,37 @@ impl Place {
         of_headers().or_else(|| fields(value?)).filter(|place| (1..=SEQ_MAX).contains(&place.seq))
     }
 
-    /// What `value` is instead of the value of this record; `None` if it is that.
-    pub fn contradiction(&self, value: Option<&[u8]>) -> Option<String> {
+    /// What says that a record with this `key` and `value`, in a topic of `lanes`, is not the one at this place, as a clause; `None` if nothing does.
+    pub fn contradiction(&self, key: &str, value: Option<&[u8]>, lanes: &[LaneName]) -> Option<String> {
         let claim = value.and_then(|value| serde_json::from_slice::<Claim<'_>>(value).ok());
         let claim = claim.map(|claim| claim.payload.map_or(Claim { payload: None, ..claim }, |payload| *payload));
-        let Some(Claim { event_id, gw, inc, lane, seq, .. }) = claim else { return Some("of no record".to_owned()) };
+        let Some(Claim { event_id, gw, inc, lane, seq, asset, .. }) = claim else { return Some("its value is of no record".to_owned()) };
         let of_fields = gw.is_some() && inc.is_some() && lane.is_some() && seq.is_some();
         if event_id.is_none() && !of_fields {
-            return Some("of no record".to_owned());
+            return Some("its value is of no record".to_owned());
         }
         let fields_agree = gw.as_ref().is_none_or(|gw| **gw == self.gw)
             && inc.as_ref().is_none_or(|inc| **inc == self.inc)
             && lane.is_none_or(|lane| lane == self.lane)
             && seq.is_none_or(|seq| seq == self.seq);
         let id_agrees = event_id.as_ref().is_none_or(|event_id| **event_id == self.to_string());
-        if fields_agree && id_agrees {
-            return None;
+        if !fields_agree || !id_agrees {
+            let of_fields =
+                || format!("{}/{}/{}/{}", gw.unwrap_or_default(), inc.unwrap_or_default(), lane.map_or("", LaneName::as_str), seq.unwrap_or(0));
+            let told = event_id.filter(|_| !id_agrees).map_or_else(of_fields, Cow::into_owned);
+            return Some(format!("its value is of {}", quoted(&told)));
         }
-        let of_fields =
-            || format!("{}/{}/{}/{}", gw.unwrap_or_default(), inc.unwrap_or_default(), lane.map_or("", LaneName::as_str), seq.unwrap_or(0));
-        let told = event_id.filter(|_| !id_agrees).map_or_else(of_fields, Cow::into_owned);
-        Some(format!("of {}", told.chars().take(QUOTED).collect::<String>()))
+        if !lanes.contains(&self.lane) {
+            return Some("its topic is of other lanes".to_owned());
+        }
+        // The key of what is about no machine is the gateway.
+        let asset = asset.as_deref().unwrap_or(&self.gw);
+        (key != asset).then(|| format!("its key is `{}`, its value about `{}`", quoted(key), quoted(asset)))
     }
+}
+
+fn quoted(text: &str) -> String {
+    text.chars().take(QUOTED).collect()
 }
 
 impl fmt::Display for Place {
@@ -182,25 +193,42 @@ mod tests {
     #[test]
     fn a_value_is_that_of_the_record_which_the_headers_name_or_a_fault() {
         let place = Place { gw: "g".into(), inc: "i".into(), lane: LaneName::Inputs, seq: 7 };
+        let contradiction = |value: &[u8]| place.contradiction("g", Some(value), &[LaneName::Inputs]);
         let check = |value: &str, expected: Option<&str>| {
-            assert_eq!(place.contradiction(Some(value.as_bytes())).as_deref(), expected, "{value}");
+            let expected = expected.map(|expected| format!("its value is {expected}"));
+            assert_eq!(contradiction(value.as_bytes()), expected, "{value}");
             let wrapped = format!(r#"{{"schema":{{"type":"struct"}},"payload":{value}}}"#);
-            assert_eq!(place.contradiction(Some(wrapped.as_bytes())).as_deref(), expected, "{wrapped}");
+            assert_eq!(contradiction(wrapped.as_bytes()), expected, "{wrapped}");
         };
         check(r#"{"event_id":"g/i/inputs/7","gw":"g","inc":"i","lane":"inputs","seq":7,"value":0.5,"data_json":"[1,2]"}"#, None);
         check(r#"{"event_id":"g/i/inputs/7"}"#, None);
         check(r#"{"gw":"g","inc":"i","lane":"inputs","seq":7}"#, None);
         check(r#"{"event_id":"g/i/inputs/8","gw":"g","inc":"i","lane":"inputs","seq":8}"#, Some("of g/i/inputs/8"));
         for other in [r#""gw":"h""#, r#""inc":"h""#, r#""lane":"alarms""#, r#""seq":8"#] {
-            let told = place.contradiction(Some(format!(r#"{{"event_id":"g/i/inputs/7",{other}}}"#).as_bytes()));
+            let told = contradiction(format!(r#"{{"event_id":"g/i/inputs/7",{other}}}"#).as_bytes());
             assert!(told.is_some(), "{other}");
         }
         for none in ["", "junk", "{}", "7", "null", r#"{"event_id":7}"#, r#"{"gw":"g","inc":"i","lane":"inputs"}"#] {
             check(none, Some("of no record"));
         }
-        assert_eq!(place.contradiction(None).as_deref(), Some("of no record"));
+        assert_eq!(place.contradiction("g", None, &LaneName::ALL).as_deref(), Some("its value is of no record"));
         let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(1_000));
-        assert_eq!(place.contradiction(Some(long.as_bytes())).unwrap().len(), "of ".len() + QUOTED);
+        assert_eq!(contradiction(long.as_bytes()).unwrap().len(), "its value is of ".len() + QUOTED);
+    }
+
+    #[test]
+    fn a_record_stands_under_its_machine_in_a_topic_of_its_lane() {
+        let place = Place { gw: "g".into(), inc: "i".into(), lane: LaneName::Inputs, seq: 7 };
+        let check = |key: &str, asset: &str, lanes: &[LaneName], expected: Option<&str>| {
+            let value = format!(r#"{{"event_id":"g/i/inputs/7","asset":{asset}}}"#);
+            assert_eq!(place.contradiction(key, Some(value.as_bytes()), lanes).as_deref(), expected, "{key} {asset}");
+        };
+        let inputs = [LaneName::Inputs, LaneName::Events];
+        check("a", r#""a""#, &inputs, None);
+        check("g", "null", &inputs, None);
+        check("b", r#""a""#, &inputs, Some("its key is `b`, its value about `a`"));
+        check("", "null", &inputs, Some("its key is ``, its value about `g`"));
+        check("a", r#""a""#, &[LaneName::Alarms], Some("its topic is of other lanes"));
     }
 
     #[test]

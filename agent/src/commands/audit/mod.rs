@@ -26,7 +26,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Reads the gateway's cursors, then every committed record of the topics readings, predictions, alarms, events and snapshots. Each seq of each lane and \
-incarnation up to the cursor must be there exactly once, or inside exactly one gap event, and in order per key, and its value must be its own. What is \
+incarnation up to the cursor must be there exactly once, or inside exactly one gap event, and in order per key, and its value and key must be its own. What is \
 beyond the cursor is on its way. The agent may run meanwhile; nothing is written, and no group is joined.
 
 It is for delivery = \"exactly_once\": without the cursors that come with it, it tells what is missing between records and can prove nothing.

@@ -125,7 +125,7 @@ fn examples(row: &Row) -> String {
         ("doubled", &row.doubled),
         ("out of order", &row.disordered),
         ("after records of another disk under this gateway id, between which no order is promised (no fault)", &row.between_disks),
-        ("with a value that is not theirs", &row.altered),
+        ("altered on the way", &row.altered),
         ("there although a gap names it", &row.contradicted),
         ("in more than one gap", &row.gapped_twice),
     ];
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn each_kind_of_finding_has_words_a_number_and_a_verdict() {
         let altered = |audited: &mut Audited| audited.findings.rows[0].altered = tally("gw/i/inputs/3 (its value is of no record)");
-        check(altered, Verdict::Fault, "7 with a value that is not theirs: gw/i/inputs/3 (its value is of no record) …", ("altered", 7.into()));
+        check(altered, Verdict::Fault, "7 altered on the way: gw/i/inputs/3 (its value is of no record) …", ("altered", 7.into()));
         let between = |audited: &mut Audited| audited.findings.rows[0].between_disks = tally("gw/i/inputs/3");
         check(between, Verdict::Clean, "between which no order is promised (no fault): gw/i/inputs/3", ("between_disks", 7.into()));
         let elsewhere = |audited: &mut Audited| audited.findings.rows[0].gaps.extend([(ELSEWHERE.to_owned(), 7)]);
