@@ -9,6 +9,8 @@
 //! that a commit began is the proof that all before it was durable.
 use std::ops::Range;
 
+use hark_protocol::topics::LaneName;
+
 use super::Position;
 
 const VERSION: u8 = 2;
@@ -17,6 +19,9 @@ const MARKS: u8 = 0xff;
 const HEADER_BYTES: usize = 40;
 const CRC_AT: usize = HEADER_BYTES - 4;
 const BYTES_AT: usize = CRC_AT - 2;
+
+/// The largest content of a value.
+const CONTENT_MAX_BYTES: usize = super::frame::FRAME_MAX_BYTES;
 
 /// Bytes that the envelope takes.
 pub(super) const SEAL_BYTES: usize = HEADER_BYTES;
@@ -88,7 +93,7 @@ impl Header {
         Position { ordinal: self.ordinal, seq }
     }
 
-    /// The sealed value. `content` is at most 65 535 bytes.
+    /// The sealed value. `content` is at most [`CONTENT_MAX_BYTES`].
     pub(super) fn seal(self, content: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
         bytes.extend_from_slice(&[VERSION, self.lane]);
@@ -99,6 +104,7 @@ impl Header {
         for number in [self.count, self.raw_bytes, self.before, self.after] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
+        debug_assert!(content.len() <= CONTENT_MAX_BYTES, "it would not be found again");
         bytes.extend_from_slice(&u16::try_from(content.len()).expect("a value of the store is far smaller").to_le_bytes());
         let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), content);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -130,13 +136,22 @@ pub(super) fn begins_with_marks(value: &[u8]) -> bool {
     value.get(1) == Some(&MARKS)
 }
 
+/// Whether the bytes may be a value that Hark has sealed: its lane and its length can be.
+fn is_plausible(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let content = usize::from(u16::from_le_bytes([head[BYTES_AT], head[BYTES_AT + 1]]));
+    content <= CONTENT_MAX_BYTES && (usize::from(head[1]) < LaneName::ALL.len() || head[1] == MARKS)
+}
+
 /// All sealed values anywhere in `bytes`, and where they lie there, in order.
 pub(super) fn find_all(bytes: &[u8]) -> impl Iterator<Item = (Header, Range<usize>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
             at += bytes.get(at..)?.iter().position(|byte| *byte == VERSION)?;
-            let Ok((header, _, rest)) = Header::open(&bytes[at..]) else {
+            let found = &bytes[at..];
+            // Any 256th byte looks like a begin: a checksum over what it says would take most of the time of a start.
+            let Some((header, _, rest)) = is_plausible(found).then(|| Header::open(found).ok()).flatten() else {
                 at += 1;
                 continue;
             };
