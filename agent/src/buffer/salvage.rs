@@ -143,6 +143,9 @@ mod tests {
         };
         assert_eq!(raw(&whole).proven(first), Position::default(), "a first commit proves nothing of this partition");
         assert_eq!(raw(&whole).proven(Position { seq: 90, ..first }), Position { seq: 99, ..first });
+        // Nor does the first commit of a later life, though its place comes after all of this one.
+        let later = encoder.encode(LANE, Position { ordinal: 8, seq: 1 }, &records).unwrap().remove(0).parts.remove(0);
+        assert_eq!(raw(&later).proven(first), Position::default());
         let mut decoder = Decoder::new().unwrap();
         let mut salvage = |bytes: Vec<u8>| raw(&bytes).salvage(LANE, &mut decoder);
         let seqs = |salvaged: &Salvaged| salvaged.frames.iter().map(|(stored, last)| (stored.first.seq, last.seq)).collect::<Vec<_>>();
