@@ -113,19 +113,24 @@ impl Source {
             asked.add_partition(topic, 0);
         }
         let what = || "how far the gateway's cursors are".to_owned();
-        let give_up_at = self.clock.monotonic() + SILENT_FOR;
-        let answer = loop {
-            // While the group's coordinator is being looked for, or still reads its log after a start, the answer is "not yet", and each question takes a while.
-            match self.consumer.committed_offsets(asked.clone(), ANSWERS_WITHIN).and_then(without_errors) {
-                Err(error) if is_not_yet(&error) && self.clock.monotonic() < give_up_at => drop(self.consumer.poll(POLL)),
-                answer => break answer.map_err(|source| KafkaFailure::Ask { what: what(), source })?,
-            }
-        };
+        let answer = self.patiently(|| self.consumer.committed_offsets(asked.clone(), ANSWERS_WITHIN).and_then(without_errors));
+        let answer = answer.map_err(|source| KafkaFailure::Ask { what: what(), source })?;
         let of_topic = |topic: &String| match answer.find_partition(topic, 0)?.offset() {
             Offset::Offset(offset) => Some((offset, answer.find_partition(topic, 0)?.metadata().to_owned())),
             _ => None,
         };
         Ok(topics.iter().map(of_topic).collect())
+    }
+
+    /// Asks again while a coordinator or a leader is being looked for, or still reads its log after a start: each question takes a while.
+    fn patiently<T>(&self, ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+        let give_up_at = self.clock.monotonic() + SILENT_FOR;
+        loop {
+            match ask() {
+                Err(error) if is_not_yet(&error) && self.clock.monotonic() < give_up_at => drop(self.consumer.poll(POLL)),
+                answer => return answer,
+            }
+        }
     }
 
     /// The partitions of `topic`, to be read from what is left of them.
@@ -134,7 +139,7 @@ impl Source {
     /// [`KafkaFailure`]
     pub fn partitions(&self, topic: &str) -> Result<Vec<Partition>, KafkaFailure> {
         let ask = |source| KafkaFailure::Ask { what: format!("what partitions `{topic}` has"), source };
-        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWERS_WITHIN).map_err(ask)?;
+        let metadata = self.patiently(|| self.consumer.fetch_metadata(Some(topic), ANSWERS_WITHIN)).map_err(ask)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none() && !found.partitions().is_empty());
         let mut numbers: Vec<i32> = found.into_iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
         if numbers.is_empty() {
@@ -142,7 +147,7 @@ impl Source {
         }
         numbers.sort_unstable();
         let bounds = |number| {
-            let (low, high) = self.consumer.fetch_watermarks(topic, number, ANSWERS_WITHIN).map_err(ask)?;
+            let (low, high) = self.patiently(|| self.consumer.fetch_watermarks(topic, number, ANSWERS_WITHIN)).map_err(ask)?;
             Ok(Partition { number, low, high, next: low })
         };
         numbers.into_iter().map(bounds).collect()
@@ -264,6 +269,13 @@ fn is_not_yet(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::NotCoordinator | Code::CoordinatorNotAvailable | Code::CoordinatorLoadInProgress | Code::UnstableOffsetCommit)
+        Some(
+            Code::NotCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::UnstableOffsetCommit
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+        )
     )
 }

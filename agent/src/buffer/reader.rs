@@ -96,9 +96,9 @@ impl Reader {
         let following = lane.following(key).map(Key::first);
         let next_here = partition.first_after(next).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
         let hole = self.hole(next, next_here.into_iter().chain(following).min());
-        // A store that leaves something out between what it has is damaged, and its file may still hold it. What was made anew has lost it for good.
-        let left_out = next_here.is_some_and(|here| here.ordinal == next.ordinal && following.is_none_or(|following| here < following));
-        if left_out && matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_original(key) {
+        // A store that leaves out what was committed is damaged, whether something of it follows or not, and its file may still hold it. What was made
+        // anew has lost it for good.
+        if matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_original(key) {
             return Err(lane::damaged(self.lane, &dir, next, StoreError::LeftOut));
         }
         Err(hole)

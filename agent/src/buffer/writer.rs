@@ -120,7 +120,12 @@ impl Writer {
         if self.lanes.iter().all(Tail::is_empty) {
             return Ok(());
         }
-        LaneName::ALL.into_iter().try_for_each(|lane| self.store(lane)).inspect_err(|_| BufferCounters::add(&self.shared.counters.errors, 1))?;
+        // Events first: the one that opens an incarnation must be there if any record of it is, whenever a kill comes.
+        LaneName::ALL
+            .into_iter()
+            .rev()
+            .try_for_each(|lane| self.store(lane))
+            .inspect_err(|_| BufferCounters::add(&self.shared.counters.errors, 1))?;
         self.publish();
         Ok(())
     }
