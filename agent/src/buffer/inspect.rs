@@ -317,7 +317,7 @@ mod tests {
         assert!(text.contains("TMPDIR") && text.contains(&absent.display().to_string()), "{text}");
     }
 
-    /// A flipped byte in the middle of the newest partition of `dir`, and in that of the oldest; `lane.salvage` is then what an export asks for.
+    /// A frame of the oldest partition and one of the newest are spoilt; the reader does as an export does.
     #[test]
     fn what_is_sound_in_a_damaged_partition_is_read_from_its_file() {
         let dir = filled();

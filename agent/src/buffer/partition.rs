@@ -77,7 +77,7 @@ pub enum StoreError {
     /// A frame is not what was written.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// It does not have a frame that lies between others.
+    /// It does not have a frame that was committed.
     #[error("store leaves out a frame")]
     LeftOut,
     /// It took damage for its end, and left out what lies behind.
