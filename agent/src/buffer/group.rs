@@ -325,9 +325,7 @@ impl Group {
         let key = match shared.lane(lane).place(from) {
             Ok(Place::In(key, _)) => Some(key),
             Ok(Place::Missing) => None,
-            Err(BufferError::Damaged { partition, .. }) => {
-                partition.file_name().and_then(|name| Key::parse(&name.to_string_lossy())).map(|(key, _)| key)
-            }
+            Err(BufferError::Damaged { partition, .. }) => Key::of(&partition).map(|(key, _)| key),
             Err(error) => return Err(error),
         };
         let Some(key) = key else { return Ok(()) };

@@ -42,6 +42,11 @@ impl Key {
         let generation = u16::from_str_radix(fields.next()?, 16).ok()?;
         (key.directory(generation) == name).then_some((key, generation))
     }
+
+    /// The same of the directory at `path`.
+    pub(super) fn of(path: &Path) -> Option<(Self, u16)> {
+        Self::parse(&path.file_name()?.to_string_lossy())
+    }
 }
 
 /// Who made a partition; kept in it, so that a directory that strayed in from elsewhere is noticed.

@@ -174,7 +174,7 @@ pub(super) fn partitions(dir: &Path) -> Result<Vec<(Key, u16, PathBuf)>, BufferE
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| BufferError::io("list", dir, error))?.path();
-        let key = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
+        let key = Key::of(&path);
         if let Some((key, generation)) = key
             && header::is_complete(&path)?
         {

@@ -138,7 +138,7 @@ impl Lane {
             state.partitions.insert(key, Known { incarnation, generation });
         }
         for path in replaced {
-            let gone = path.file_name().and_then(|name| Key::parse(&name.to_string_lossy()));
+            let gone = Key::of(&path);
             if path.exists() {
                 clear(&dead::retire(&path)?);
             }
@@ -335,7 +335,7 @@ impl Lane {
     /// already.
     pub(super) fn salvage(&self, dir: &Path) -> bool {
         let mut state = self.state();
-        let Some((key, _)) = dir.file_name().and_then(|name| Key::parse(&name.to_string_lossy())).filter(|_| self.copies.is_some()) else {
+        let Some((key, _)) = Key::of(dir).filter(|_| self.copies.is_some()) else {
             return false;
         };
         state.close(key);

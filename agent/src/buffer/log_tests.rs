@@ -64,6 +64,20 @@ fn nothing_is_seen_before_its_commit() {
     assert_eq!((log.committed(INPUTS), log.depth(INPUTS, Position::default()), writer.pending_bytes()), (at(1, 1), 1, 0));
 }
 
+/// The event that opens an incarnation is there if any of its records is, whatever ends the commit between two lanes.
+#[test]
+fn events_are_stored_before_what_came_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) = open(dir.path());
+    fs::remove_dir(dir.path().join("inputs")).unwrap();
+    [INPUTS, LaneName::Events].iter().for_each(|lane| drop(writer.append(*lane, &samples::reading(1)).unwrap()));
+    writer.commit().unwrap_err();
+    drop((log, writer));
+    let (log, _writer) = open(dir.path());
+    let ended = log.predecessor().unwrap();
+    assert_eq!([INPUTS, LaneName::Events].map(|lane| ended.last_seq(lane)), [0, 1]);
+}
+
 #[test]
 fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();

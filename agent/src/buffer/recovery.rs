@@ -165,7 +165,7 @@ impl<'a> Recovery<'a> {
         match question(self, lane) {
             Err(BufferError::Damaged { partition, source, .. }) => {
                 error!(lane = lane.name.as_str(), partition = %partition.display(), error = %causes::chain(&source), "the newest partition of a lane is damaged, saving what can be read");
-                let Some(key) = partition.file_name().and_then(|name| Key::parse(&name.to_string_lossy())) else { return question(self, lane) };
+                let Some(key) = Key::of(&partition) else { return question(self, lane) };
                 let found = quarantine::save(lane, key.0, Position::default(), &self.quarantine, &mut self.decoder)?;
                 self.end.saved.push((lane.name, key.0, found));
                 question(self, lane)
