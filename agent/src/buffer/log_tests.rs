@@ -70,7 +70,9 @@ fn events_are_stored_before_what_came_with_them() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut writer) = open(dir.path());
     fs::remove_dir(dir.path().join("inputs")).unwrap();
-    [INPUTS, LaneName::Events].iter().for_each(|lane| drop(writer.append(*lane, &samples::reading(1)).unwrap()));
+    for lane in [INPUTS, LaneName::Events] {
+        writer.append(lane, &samples::reading(1)).unwrap();
+    }
     writer.commit().unwrap_err();
     drop((log, writer));
     let (log, _writer) = open(dir.path());
