@@ -13,7 +13,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
 };
 
@@ -167,7 +167,8 @@ impl Kafka {
                 bail!("failed to create topic {name}: {code}");
             }
         }
-        Ok(())
+        let consumer = self.consumer("read_uncommitted")?;
+        topics.iter().try_for_each(|(name, partitions, _)| wait_for_leaders(&consumer, name, i32::try_from(*partitions)?))
     }
 
     /// The settings in force for `topic`, by key.
@@ -336,6 +337,20 @@ pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32
     let topic_metadata = metadata.topics().first().with_context(|| format!("no metadata of {topic}"))?;
     ensure!(topic_metadata.error().is_none() && !topic_metadata.partitions().is_empty(), "topic {topic} does not exist");
     Ok(topic_metadata.partitions().iter().map(|partition| partition.id()).collect())
+}
+
+/// Kafka says that a topic is made before its partitions can be asked.
+fn wait_for_leaders(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<()> {
+    use RDKafkaErrorCode as Code;
+    (0..partitions).try_for_each(|partition| {
+        wait_for(&format!("a leader of {topic}/{partition}"), ANSWERS_WITHIN, || match consumer.fetch_watermarks(topic, partition, ANSWERS_WITHIN) {
+            Ok(_) => Ok(Some(())),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition) => Ok(None),
+                _ => Err(error).with_context(|| format!("failed to ask for {topic}/{partition}")),
+            },
+        })
+    })
 }
 
 pub(crate) fn record(message: &impl Message) -> Result<KafkaRecord> {
