@@ -1,6 +1,12 @@
 //! `hark audit` proves promises 1 and 2 from Kafka alone: clean while an agent runs and is killed, and a topic that somebody doctored is found out.
 #![expect(clippy::print_stdout, reason = "what the audit said, for --nocapture")]
-use std::{fs::File, path::Path, process::Command, time::Duration};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use hark_protocol::topics::{ALARMS, EVENTS, GATEWAYS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
@@ -11,6 +17,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
@@ -206,6 +213,34 @@ fn look_at_the_buffer(site: &Site, dir: &Path) -> Result<()> {
     let export = site.agent.command(&["buffer", "export", "--lane", "events"])?;
     ensure!(export.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["lane"] == "events")), "{export}");
     ensure!(!dir.join("data/hark.sock").exists(), "the socket is still there");
+    interrupt_an_export(dir)
+}
+
+/// At a signal an export ends after whole lines and takes its copies away, at a second one at once.
+fn interrupt_an_export(dir: &Path) -> Result<()> {
+    let temporary = tempfile::tempdir()?;
+    let start = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["buffer", "export", "--config"]).arg(dir).env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn()
+    };
+    let terminate = |child: &Child| kill_process(Pid::from_child(child), Signal::TERM);
+    let mut first = start()?;
+    let mut lines = BufReader::new(first.stdout.take().context("no output")?).lines();
+    lines.next().context("nothing was exported")??;
+    terminate(&first)?;
+    for line in lines {
+        serde_json::from_str::<Value>(&line?)?;
+    }
+    let code = first.wait()?.code();
+    // All of it may have been printed before the signal came to it.
+    ensure!(code == Some(130) || code == Some(0), "{code:?}");
+    ensure!(fs::read_dir(temporary.path())?.next().is_none(), "copies are left");
+
+    let mut second = start()?;
+    let mut unread = second.stdout.take().context("no output")?;
+    unread.read_exact(&mut [0])?;
+    wait_until("an export that nobody reads to end", SOON, || terminate(&second).is_err() || second.try_wait().is_ok_and(|ended| ended.is_some()))?;
+    ensure!(second.wait()?.code() == Some(130), "{:?}", second.wait());
     Ok(())
 }
 
@@ -250,11 +285,21 @@ fn a_doctored_topic_is_found_out() -> Result<()> {
         records[first].value = Some("{\"value\":".to_owned());
         vec![holds(&records[first], "no record")]
     })?;
+    site.check_doctored("emptied.", "altered", 1, |records| {
+        let first = neighbours(records).0;
+        records[first].value = Some(format!("{{\"event_id\":\"{}\"}}", id(&records[first])));
+        vec![holds(&records[first], "no reading")]
+    })?;
     site.check_doctored("renamed.", "altered", 1, |records| {
         let first = neighbours(records).0;
         let renamed = &mut records[first];
         renamed.key = Some("fan-8".to_owned());
         vec![format!("{} (its key is `fan-8`, its value about `fan-7`)", id(renamed))]
+    })?;
+    site.check_doctored("elsewhere.", "altered", 1, |records| {
+        let first = neighbours(records).0;
+        records[first].topic = SNAPSHOTS.full_name(PREFIX);
+        vec![holds(&records[first], "no snapshot")]
     })?;
     site.check_doctored("moved.", "misplaced", 1, |records| {
         let first = neighbours(records).0;

@@ -32,7 +32,7 @@ pub use self::{
 use self::{
     kafka::{Partition, Record, Source},
     ledger::{Expired, Ledger, Seen},
-    record::{Place, Telling},
+    record::{Place, Sort, Telling},
 };
 use crate::{
     clock::Clock,
@@ -43,14 +43,9 @@ use crate::{
     },
 };
 
-/// The topics that lanes go to, with the lanes. Events first: they tell of incarnations.
-const TOPICS: [(Topic, &[LaneName]); 5] = [
-    (EVENTS, &[LaneName::Inputs, LaneName::Events]),
-    (ALARMS, &[LaneName::Alarms]),
-    (PREDICTIONS, &[LaneName::Predictions]),
-    (READINGS, &[LaneName::Inputs]),
-    (SNAPSHOTS, &[LaneName::Inputs]),
-];
+/// The topics that lanes go to. Events first: they tell of incarnations.
+const TOPICS: [(Topic, Sort); 5] =
+    [(EVENTS, Sort::Event), (ALARMS, Sort::Alarm), (PREDICTIONS, Sort::Prediction), (READINGS, Sort::Reading), (SNAPSHOTS, Sort::Snapshot)];
 
 /// Transactions carry the cursors with the records: a marker may reach their partitions later, but not by this much.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
@@ -138,8 +133,8 @@ struct Audit<'a> {
 
 struct TopicState {
     name: String,
-    /// Whose records it may have.
-    lanes: &'static [LaneName],
+    /// What its records are.
+    sort: Sort,
     /// Number of the first partition in the ledger.
     first: usize,
     partitions: Vec<Partition>,
@@ -178,18 +173,18 @@ impl Audit<'_> {
 
     fn take_partitions(&mut self, source: &Source) -> Result<(), KafkaFailure> {
         let mut first = 0;
-        for (topic, lanes) in TOPICS {
+        for (topic, sort) in TOPICS {
             let name = topic.full_name(&self.question.topic_prefix);
             let partitions = source.partitions(&name)?;
             let expired: Vec<&Partition> = partitions.iter().filter(|partition| partition.low > 0).collect();
             let times = if expired.is_empty() { Vec::new() } else { source.first_times(&name, &expired)? };
             for (partition, first_ms) in expired.into_iter().zip(times) {
                 let number = first + partitions.iter().position(|other| other == partition).unwrap_or_default();
-                self.ledger.expired(Expired { partition: number, first_ms }, lanes);
+                self.ledger.expired(Expired { partition: number, first_ms }, sort.lanes());
                 self.expired.push(format!("{name}/{}", partition.number));
             }
             let count = partitions.len();
-            self.topics.push(TopicState { name, lanes, first, partitions });
+            self.topics.push(TopicState { name, sort, first, partitions });
             first += count;
         }
         Ok(())
@@ -200,11 +195,11 @@ impl Audit<'_> {
         let total = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| (partition.high - partition.low).max(0) as u64).sum();
         let mut topics = std::mem::take(&mut self.topics);
         for (number_of_topic, topic) in topics.iter_mut().enumerate() {
-            let (first, lanes) = (topic.first, topic.lanes);
+            let (first, sort) = (topic.first, topic.sort);
             let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.number).collect();
             source.read(&topic.name, &mut topic.partitions, |number, record| {
                 let index = numbers.iter().position(|other| *other == number).unwrap_or_default();
-                self.take(number_of_topic, first + index, lanes, &record);
+                self.take(number_of_topic, first + index, sort, &record);
                 progress(self.read, total);
             })?;
         }
@@ -212,7 +207,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn take(&mut self, topic: usize, partition: usize, lanes: &[LaneName], record: &Record<'_>) {
+    fn take(&mut self, topic: usize, partition: usize, sort: Sort, record: &Record<'_>) {
         self.read += 1;
         let Some(place) = Place::of(record.headers(), record.value()) else {
             self.unreadable += 1;
@@ -223,7 +218,7 @@ impl Audit<'_> {
         }
         self.own += 1;
         let key = record.key();
-        let contradiction = place.contradiction(&key, record.value(), lanes);
+        let contradiction = place.contradiction(&key, record.value(), sort);
         let seen = Seen {
             lane: place.lane,
             inc: &place.inc,
@@ -235,7 +230,7 @@ impl Audit<'_> {
             appended_ms: record.appended_ms(),
         };
         // What a value tells that belongs to another record is not believed.
-        if !self.ledger.record(seen) || contradiction.is_some() || !lanes.contains(&LaneName::Events) {
+        if !self.ledger.record(seen) || contradiction.is_some() || sort != Sort::Event {
             return;
         }
         match record.value().and_then(Telling::of) {

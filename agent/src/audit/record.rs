@@ -4,7 +4,10 @@
 use std::{borrow::Cow, fmt};
 
 use hark_protocol::topics::{EventKind, GapReason, LaneName};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 use super::ledger::SEQ_MAX;
@@ -53,6 +56,56 @@ pub enum Telling {
     },
 }
 
+/// What the records of a topic are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Readings.
+    Reading,
+    /// Blocks of samples.
+    Snapshot,
+    /// Events.
+    Event,
+    /// Predictions.
+    Prediction,
+    /// Alarms.
+    Alarm,
+}
+
+impl Sort {
+    /// The lanes that records of this sort are in.
+    pub fn lanes(self) -> &'static [LaneName] {
+        match self {
+            Self::Reading | Self::Snapshot => &[LaneName::Inputs],
+            Self::Event => &[LaneName::Inputs, LaneName::Events],
+            Self::Prediction => &[LaneName::Predictions],
+            Self::Alarm => &[LaneName::Alarms],
+        }
+    }
+
+    /// Whether a value has what every record of this sort has, and no record of another one in the same lane.
+    fn is_that_of(self, claim: &Claim<'_>) -> bool {
+        let Claim { log_ms, chunk, kind, phase, alarm_id, .. } = claim;
+        match self {
+            Self::Reading => log_ms,
+            Self::Snapshot => chunk,
+            Self::Event => kind,
+            Self::Prediction => phase,
+            Self::Alarm => alarm_id,
+        }
+        .is_some()
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Snapshot => "snapshot",
+            Self::Event => "event",
+            Self::Prediction => "prediction",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
 /// Longest text of a strange value that is quoted.
 const QUOTED: usize = 200;
 
@@ -69,6 +122,11 @@ struct Claim<'a> {
     seq: Option<u64>,
     #[serde(borrow)]
     asset: Option<Cow<'a, str>>,
+    log_ms: Option<IgnoredAny>,
+    chunk: Option<IgnoredAny>,
+    kind: Option<IgnoredAny>,
+    phase: Option<IgnoredAny>,
+    alarm_id: Option<IgnoredAny>,
     #[serde(borrow)]
     payload: Option<Box<Claim<'a>>>,
 }
@@ -104,11 +162,13 @@ impl Place {
         of_headers().or_else(|| fields(value?)).filter(|place| (1..=SEQ_MAX).contains(&place.seq))
     }
 
-    /// What says that a record with this `key` and `value`, in a topic of `lanes`, is not the one at this place, as a clause; `None` if nothing does.
-    pub fn contradiction(&self, key: &str, value: Option<&[u8]>, lanes: &[LaneName]) -> Option<String> {
+    /// What says that a record with this `key` and `value`, in a topic of `sort`, is not the one at this place, as a clause; `None` if nothing does.
+    pub fn contradiction(&self, key: &str, value: Option<&[u8]>, sort: Sort) -> Option<String> {
         let claim = value.and_then(|value| serde_json::from_slice::<Claim<'_>>(value).ok());
         let claim = claim.map(|claim| claim.payload.map_or(Claim { payload: None, ..claim }, |payload| *payload));
-        let Some(Claim { event_id, gw, inc, lane, seq, asset, .. }) = claim else { return Some("its value is of no record".to_owned()) };
+        let Some(claim) = claim else { return Some("its value is of no record".to_owned()) };
+        let is_of_sort = sort.is_that_of(&claim);
+        let Claim { event_id, gw, inc, lane, seq, asset, .. } = claim;
         let of_fields = gw.is_some() && inc.is_some() && lane.is_some() && seq.is_some();
         if event_id.is_none() && !of_fields {
             return Some("its value is of no record".to_owned());
@@ -124,8 +184,11 @@ impl Place {
             let told = event_id.filter(|_| !id_agrees).map_or_else(of_fields, Cow::into_owned);
             return Some(format!("its value is of {}", quoted(&told)));
         }
-        if !lanes.contains(&self.lane) {
+        if !sort.lanes().contains(&self.lane) {
             return Some("its topic is of other lanes".to_owned());
+        }
+        if !is_of_sort {
+            return Some(format!("its value is of no {}", sort.as_str()));
         }
         // The key of what is about no machine is the gateway.
         let asset = asset.as_deref().unwrap_or(&self.gw);
@@ -193,16 +256,17 @@ mod tests {
     #[test]
     fn a_value_is_that_of_the_record_which_the_headers_name_or_a_fault() {
         let place = Place { gw: "g".into(), inc: "i".into(), lane: LaneName::Inputs, seq: 7 };
-        let contradiction = |value: &[u8]| place.contradiction("g", Some(value), &[LaneName::Inputs]);
+        let contradiction = |value: &[u8]| place.contradiction("g", Some(value), Sort::Reading);
         let check = |value: &str, expected: Option<&str>| {
             let expected = expected.map(|expected| format!("its value is {expected}"));
             assert_eq!(contradiction(value.as_bytes()), expected, "{value}");
             let wrapped = format!(r#"{{"schema":{{"type":"struct"}},"payload":{value}}}"#);
             assert_eq!(contradiction(wrapped.as_bytes()), expected, "{wrapped}");
         };
-        check(r#"{"event_id":"g/i/inputs/7","gw":"g","inc":"i","lane":"inputs","seq":7,"value":0.5,"data_json":"[1,2]"}"#, None);
-        check(r#"{"event_id":"g/i/inputs/7"}"#, None);
-        check(r#"{"gw":"g","inc":"i","lane":"inputs","seq":7}"#, None);
+        check(r#"{"event_id":"g/i/inputs/7","gw":"g","inc":"i","lane":"inputs","seq":7,"value":0.5,"log_ms":9,"data_json":"[1,2]"}"#, None);
+        check(r#"{"event_id":"g/i/inputs/7","log_ms":9}"#, None);
+        check(r#"{"gw":"g","inc":"i","lane":"inputs","seq":7,"log_ms":9}"#, None);
+        check(r#"{"event_id":"g/i/inputs/7"}"#, Some("of no reading"));
         check(r#"{"event_id":"g/i/inputs/8","gw":"g","inc":"i","lane":"inputs","seq":8}"#, Some("of g/i/inputs/8"));
         for other in [r#""gw":"h""#, r#""inc":"h""#, r#""lane":"alarms""#, r#""seq":8"#] {
             let told = contradiction(format!(r#"{{"event_id":"g/i/inputs/7",{other}}}"#).as_bytes());
@@ -211,7 +275,7 @@ mod tests {
         for none in ["", "junk", "{}", "7", "null", r#"{"event_id":7}"#, r#"{"gw":"g","inc":"i","lane":"inputs"}"#] {
             check(none, Some("of no record"));
         }
-        assert_eq!(place.contradiction("g", None, &LaneName::ALL).as_deref(), Some("its value is of no record"));
+        assert_eq!(place.contradiction("g", None, Sort::Event).as_deref(), Some("its value is of no record"));
         let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(1_000));
         assert_eq!(contradiction(long.as_bytes()).unwrap().len(), "its value is of ".len() + QUOTED);
     }
@@ -219,16 +283,36 @@ mod tests {
     #[test]
     fn a_record_stands_under_its_machine_in_a_topic_of_its_lane() {
         let place = Place { gw: "g".into(), inc: "i".into(), lane: LaneName::Inputs, seq: 7 };
-        let check = |key: &str, asset: &str, lanes: &[LaneName], expected: Option<&str>| {
-            let value = format!(r#"{{"event_id":"g/i/inputs/7","asset":{asset}}}"#);
-            assert_eq!(place.contradiction(key, Some(value.as_bytes()), lanes).as_deref(), expected, "{key} {asset}");
+        let check = |key: &str, asset: &str, sort: Sort, expected: Option<&str>| {
+            let value = format!(r#"{{"event_id":"g/i/inputs/7","asset":{asset},"kind":"tick"}}"#);
+            assert_eq!(place.contradiction(key, Some(value.as_bytes()), sort).as_deref(), expected, "{key} {asset}");
         };
-        let inputs = [LaneName::Inputs, LaneName::Events];
-        check("a", r#""a""#, &inputs, None);
-        check("g", "null", &inputs, None);
-        check("b", r#""a""#, &inputs, Some("its key is `b`, its value about `a`"));
-        check("", "null", &inputs, Some("its key is ``, its value about `g`"));
-        check("a", r#""a""#, &[LaneName::Alarms], Some("its topic is of other lanes"));
+        check("a", r#""a""#, Sort::Event, None);
+        check("g", "null", Sort::Event, None);
+        check("b", r#""a""#, Sort::Event, Some("its key is `b`, its value about `a`"));
+        check("", "null", Sort::Event, Some("its key is ``, its value about `g`"));
+        check("a", r#""a""#, Sort::Alarm, Some("its topic is of other lanes"));
+        check("a", r#""a""#, Sort::Reading, Some("its value is of no reading"));
+        check("a", r#""a""#, Sort::Snapshot, Some("its value is of no snapshot"));
+    }
+
+    #[test]
+    fn a_value_is_of_the_sort_of_its_topic() {
+        let check = |lane: LaneName, telling: &str, expected: &[Sort]| {
+            let place = Place { gw: "g".into(), inc: "i".into(), lane, seq: 7 };
+            let value = format!(r#"{{"event_id":"{place}",{telling}}}"#);
+            let sorts = [Sort::Reading, Sort::Snapshot, Sort::Event, Sort::Prediction, Sort::Alarm];
+            let found: Vec<_> = sorts.into_iter().filter(|sort| place.contradiction("g", Some(value.as_bytes()), *sort).is_none()).collect();
+            assert_eq!(found, expected, "{value}");
+        };
+        check(LaneName::Inputs, r#""log_ms":0,"quality":"good""#, &[Sort::Reading]);
+        check(LaneName::Inputs, r#""chunk":0"#, &[Sort::Snapshot]);
+        for lane in [LaneName::Inputs, LaneName::Events] {
+            check(lane, r#""kind":"tick","alarm_id":null"#, &[Sort::Event]);
+        }
+        check(LaneName::Predictions, r#""phase":"active""#, &[Sort::Prediction]);
+        check(LaneName::Alarms, r#""alarm_id":"a""#, &[Sort::Alarm]);
+        check(LaneName::Inputs, r#""value":1"#, &[]);
     }
 
     #[test]
