@@ -8,7 +8,7 @@ use super::{
     barrier::recorder,
     header, inspect,
     lane::{Expendable, Place},
-    log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, open, partition_dirs, settings},
+    log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, looped_with, open, partition_dirs, settings},
     partition,
     recovery::Owed,
     samples, seal,
@@ -191,6 +191,58 @@ fn the_last_commit_of_a_killed_agent_is_missed_if_it_is_gone() {
     let records: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();
     assert_accounted(1, 200, &records, &gaps);
     assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 191), at(1, 200))]);
+}
+
+/// The same in a partition that was merged of small ones: of the last commit the frame alone that is hit is lost, once and for all.
+#[test]
+fn of_the_last_commit_in_a_merged_partition_a_frame_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    // Partitions of a size into which a new one is merged.
+    let settings = LogSettings::new(1 << 30);
+    fill(&mut Log::open(dir.path(), settings).unwrap().1, 0..5);
+    let second = looped_with(dir.path(), u64::MAX, settings);
+    for n in 0..5 {
+        second.appender.blocking_append_durably(INPUTS, (0..10).map(|m| samples::noise(n * 10 + m, 5_000)).collect(), true).unwrap();
+    }
+    for seq in [45, 50] {
+        let killed = killed(dir.path());
+        let [merged] = &partition_dirs(killed.path())[..] else { panic!("not merged") };
+        assert_eq!(header::Key::of(merged), Some((header::Key { ordinal: 1, first_seq: 1 }, 1)));
+        spoil(merged, at(2, seq));
+        let third = looped_with(killed.path(), u64::MAX, settings);
+        for _ in 0..2 {
+            let (records, gaps) = follow(&third, INPUTS, Position::default());
+            let (of_first, of_second): (Vec<_>, Vec<_>) = records.into_iter().partition(|at| at.ordinal == 1);
+            assert_accounted(1, 5, &of_first, &[]);
+            assert_accounted(1, 50, &of_second, &gaps);
+            assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(2, seq), at(2, seq))]);
+            assert_eq!(fs::read_dir(killed.path().join("quarantine")).unwrap().count(), 1, "{seq}");
+            // What damage has left is not expected to go as far as it did before.
+            while third.log.partitions(INPUTS).1 > 0 {
+                third.log.close_idle();
+            }
+        }
+    }
+}
+
+/// What was lost and named before it was delivered is a hole to who reads there again, and no damage.
+#[test]
+fn a_gap_that_is_behind_every_reader_is_not_named_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()).1, 0..20);
+    let mut settings = LogSettings::new(1 << 30);
+    settings.reached[INPUTS as usize] = at(1, 25);
+    let looped = looped_with(dir.path(), u64::MAX, settings);
+    looped.appender.blocking_append_durably(INPUTS, (0..5).map(samples::reading).collect(), true).unwrap();
+    let (_, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 21), at(1, 25))]);
+    looped.hold.checkpoint_stored(at(2, 5));
+    looped.hold.forward_stored(INPUTS, at(2, 5));
+    while !looped.log.gaps().is_empty() {
+        looped.appender.blocking_append_durably(LaneName::Alarms, vec![samples::reading(1)], true).unwrap();
+    }
+    let read = looped.log.reader(INPUTS).unwrap().read(at(1, 20), 1, usize::MAX);
+    assert!(matches!(read, Err(BufferError::Hole { from, to, named: None, .. }) if (from, to) == (at(1, 21), at(1, 25))), "{read:?}");
 }
 
 /// A life that stored nothing in a lane says nothing of what earlier ones had there.

@@ -62,6 +62,9 @@ pub(super) struct Header {
     pub(super) replaces: Vec<String>,
     /// Incarnations of which it may hold records, should the register of incarnations be lost.
     pub(super) holds: Vec<(u32, u128)>,
+    /// It is, or was made of, what damage has left: nobody knows what it should hold. Stands behind the other fields.
+    #[serde(skip)]
+    pub(super) salvaged: bool,
 }
 
 /// UUIDs as numbers.
@@ -91,6 +94,7 @@ impl Header {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(postcard::to_stdvec(self).expect("plain data into growing memory cannot fail"));
+        bytes.push(self.salvaged.into());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
     }
@@ -98,7 +102,9 @@ impl Header {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (fields, crc) = bytes.split_last_chunk::<4>()?;
         let sound = crc32c::crc32c(fields).to_le_bytes() == *crc;
-        postcard::from_bytes(fields.strip_prefix(&MAGIC)?).ok().filter(|_| sound)
+        let (header, rest) = postcard::take_from_bytes::<Self>(fields.strip_prefix(&MAGIC)?).ok().filter(|_| sound)?;
+        // One that does not say may be of either kind.
+        Some(Self { salvaged: rest != [0], ..header })
     }
 }
 
@@ -116,6 +122,29 @@ pub(super) fn is_complete(dir: &Path) -> Result<bool, BufferError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_says_what_it_was_written_to_say() {
+        let key = Key { ordinal: 2, first_seq: 100 };
+        for salvaged in [false, true] {
+            let header = Header {
+                lane: LaneName::Alarms,
+                key,
+                incarnation: Uuid::from_u128(7),
+                created_ms: 5,
+                replaces: vec!["p".into()],
+                holds: vec![(3, 9)],
+                salvaged,
+            };
+            let bytes = header.encode();
+            assert_eq!(Header::decode(&bytes), Some(header));
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1;
+                assert_eq!(Header::decode(&damaged), None, "{at}");
+            }
+        }
+    }
 
     #[test]
     fn directory_names_and_keys_are_the_same() {

@@ -336,6 +336,8 @@ mod tests {
         let before = everything(dir.path());
         let log = Log::inspect(dir.path(), settings()).unwrap();
         assert_eq!(log.last(INPUTS), Some(Position { ordinal: 2, seq: 30 }));
+        let missing = || log.ledger().account(INPUTS, Position::default()).missing;
+        let missing_at_first = missing();
         let (mut reader, mut at, mut read, mut lost) = (log.reader(INPUTS).unwrap(), log.start(INPUTS), 0, Vec::new());
         loop {
             match reader.read(at, usize::MAX, usize::MAX) {
@@ -355,6 +357,8 @@ mod tests {
         }
         assert_eq!((lost.len(), read as u64 + lost.iter().sum::<u64>()), (2, 130), "{lost:?}");
         assert!(lost.iter().all(|records| *records < 10), "{lost:?}");
+        // That the newest partition is damaged is met at once, that another one is when it is read.
+        assert_eq!((missing_at_first, missing()), (lost[1], lost.iter().sum()));
         drop((reader, log));
         assert!(before == everything(dir.path()), "something in the directory was changed");
     }

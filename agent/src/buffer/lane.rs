@@ -24,6 +24,7 @@ use super::{
     inspect::{self, Copies},
     partition::{Partition, StoreError},
     quarantine,
+    rewrite::Found,
     small_file::sync_dir,
 };
 use crate::causes;
@@ -48,8 +49,8 @@ struct State {
     /// The one being written: open or, when idle, closed.
     writable: Option<Key>,
     open: Vec<Open>,
-    /// Those of a lane that is only looked at that are damaged, and the end of the newest commit of which anything was found.
-    salvaged: BTreeMap<Key, Position>,
+    /// Those of a lane that is only looked at that are damaged, and what was found in them.
+    salvaged: BTreeMap<Key, Found>,
 }
 
 impl State {
@@ -70,6 +71,21 @@ struct Known {
     /// Incarnation of its first record.
     incarnation: Uuid,
     generation: u16,
+    /// The last incarnation of which it may hold records.
+    last_ordinal: u32,
+    /// It is what damage has left, in part at least.
+    salvaged: bool,
+}
+
+impl Known {
+    /// What `header`, which may be lost, says of the partition `key`.
+    fn of(key: Key, generation: u16, id: Option<Uuid>, header: Option<&Header>) -> Self {
+        // A header that cannot be read is found again, as damage, when the partition is opened.
+        let incarnation = id.or(header.map(|header| header.incarnation)).unwrap_or_default();
+        let held = header.into_iter().flat_map(|header| &header.holds).map(|(ordinal, _)| *ordinal).max();
+        let salvaged = generation > 0 && header.is_none_or(|header| header.salvaged);
+        Self { incarnation, generation, last_ordinal: held.unwrap_or(0).max(key.ordinal), salvaged }
+    }
 }
 
 struct Open {
@@ -133,9 +149,7 @@ impl Lane {
                 replaced.extend(header.replaces.iter().map(|name| dir.join(name)));
                 header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
             }
-            // A header that cannot be read is found again, as damage, when the partition is opened.
-            let incarnation = known_id.or(header.map(|header| header.incarnation)).unwrap_or_default();
-            state.partitions.insert(key, Known { incarnation, generation });
+            state.partitions.insert(key, Known::of(key, generation, known_id, header.as_ref()));
         }
         for path in replaced {
             let gone = Key::of(&path);
@@ -171,8 +185,7 @@ impl Lane {
                 replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
                 header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
             }
-            let incarnation = id_of(key.ordinal).or(header.map(|header| header.incarnation)).unwrap_or_default();
-            state.partitions.entry(key).or_insert(Known { incarnation, generation });
+            state.partitions.entry(key).or_insert(Known::of(key, generation, id_of(key.ordinal), header.as_ref()));
         }
         for (key, generation) in replaced {
             if state.partitions.get(&key).is_some_and(|known| known.generation == generation) {
@@ -241,16 +254,13 @@ impl Lane {
         let Some(known) = state.partitions.get(&key).copied() else { return Ok(None) };
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
-        // Of one that was made anew nobody knows what it should hold: it may have been damaged.
-        let is_newest = following(state, key).is_none_or(|next| self.known_end < next.first());
-        let ends_here = known.generation == 0 && key.ordinal == self.known_end.ordinal && key.first() <= self.known_end && is_newest;
-        let end = if ends_here { self.known_end } else { Position::default() };
+        let end = if ends_in(self.known_end, state, key, known) { self.known_end } else { Position::default() };
         let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, end, self.watch.clone());
         let opened = match &self.copies {
             Some(copies) if state.salvaged.contains_key(&key) => {
                 let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &dir, error))?;
                 let sound = quarantine::sound(self.name, key, Some(known.incarnation), &dir, &mut decoder)?;
-                state.salvaged.insert(key, sound.end);
+                state.salvaged.insert(key, sound.found());
                 copies.of_sound(sound, self.watch.clone()).map(|(partition, copy)| (partition, Some(copy)))
             }
             Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
@@ -274,6 +284,7 @@ impl Lane {
         let generation = state.partitions.get(&key).map_or(0, |known| known.generation + 1);
         let dir = self.dir.join(key.directory(generation));
         let path_of = |key: &Key, known: &Known| self.dir.join(key.directory(known.generation));
+        header.salvaged |= sources.iter().filter_map(|key| state.partitions.get(key)).any(|known| known.salvaged);
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
         close_others(&mut state, key);
@@ -290,7 +301,7 @@ impl Lane {
         })?;
         state.open.retain(|open| !sources.contains(&open.key));
         state.partitions.retain(|key, _| !sources.contains(key));
-        state.partitions.insert(key, Known { incarnation: header.incarnation, generation });
+        state.partitions.insert(key, Known::of(key, generation, Some(header.incarnation), Some(&header)));
         if writable {
             state.writable = Some(key);
         }
@@ -339,7 +350,7 @@ impl Lane {
             return false;
         };
         state.close(key);
-        state.salvaged.insert(key, Position::default()).is_none()
+        state.salvaged.insert(key, Found::default()).is_none()
     }
 
     /// Whether `at` is where [`Self::salvage`] found, or did not find, something.
@@ -351,7 +362,12 @@ impl Lane {
 
     /// How far the commits of `ordinal` went of which [`Self::salvage`] found anything.
     pub(super) fn salvaged_to(&self, ordinal: u32) -> u64 {
-        self.state().salvaged.values().filter(|end| end.ordinal == ordinal).map(|end| end.seq).max().unwrap_or(0)
+        self.state().salvaged.values().map(|found| found.end).filter(|end| end.ordinal == ordinal).map(|end| end.seq).max().unwrap_or(0)
+    }
+
+    /// What [`Self::salvage`] found.
+    pub(super) fn salvaged(&self) -> Vec<(Key, Found)> {
+        self.state().salvaged.iter().map(|(key, found)| (*key, found.clone())).collect()
     }
 
     /// Closes what nobody used since the last call; gives how many.
@@ -380,10 +396,10 @@ impl Lane {
         self.dir.join(key.directory(generation))
     }
 
-    /// Whether the partition is as it was written, not made of others or of what damage has left.
-    pub(super) fn is_original(&self, key: Key) -> bool {
+    /// Whether the partition should hold all that was committed to it: it is not made of what damage has left.
+    pub(super) fn is_whole(&self, key: Key) -> bool {
         let state = self.state();
-        !state.salvaged.contains_key(&key) && state.partitions.get(&key).is_some_and(|known| known.generation == 0)
+        !state.salvaged.contains_key(&key) && state.partitions.get(&key).is_some_and(|known| !known.salvaged)
     }
 
     /// The id of the incarnation that a partition begins with.
@@ -434,6 +450,13 @@ fn clear(dead: &Path) {
     if let Err(error) = dead::bury(dead) {
         tracing::warn!(error = %causes::chain(&error), "what was given up takes up space still");
     }
+}
+
+/// Whether a lane that was committed up to `known_end` has its last record in the partition `key`, if nothing of that is lost.
+fn ends_in(known_end: Position, state: &State, key: Key, known: Known) -> bool {
+    let is_newest = following(state, key).is_none_or(|next| known_end < next.first());
+    let may_hold = key.first() <= known_end && known_end.ordinal <= known.last_ordinal && known_end.seq > 0;
+    !known.salvaged && may_hold && is_newest
 }
 
 fn following(state: &State, key: Key) -> Option<Key> {

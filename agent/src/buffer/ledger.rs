@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use hark_protocol::topics::{GapReason, LaneName};
 
-use super::{Gap, Log, Position, gaps::Passed};
+use super::{Gap, Log, Position, gaps::Passed, rewrite};
 
 const LANES: usize = LaneName::ALL.len();
 /// After every record.
@@ -20,7 +20,7 @@ pub struct Account {
     pub waiting: u64,
     /// Named in gaps, by reason.
     pub lost: BTreeMap<GapReason, u64>,
-    /// Neither in Kafka nor where the lane begins on this disk, and named in no gap: the agent names them when it comes to them.
+    /// Neither in Kafka nor on this disk, by what is known without reading all of it, and named in no gap: the agent names them when it comes to them.
     pub missing: u64,
 }
 
@@ -32,6 +32,8 @@ pub struct Ledger {
     /// Those that an event names.
     gaps: Vec<Gap>,
     passed: Vec<Passed>,
+    /// Damaged, and named in no gap: first and last.
+    unnamed: Vec<(LaneName, Position, Position)>,
     /// The place before the oldest record on disk.
     starts: [Position; LANES],
 }
@@ -48,7 +50,16 @@ impl Log {
         let present = (self.incarnation().ordinal, LaneName::ALL.map(|lane| self.committed(lane).seq));
         // A directory that is only looked at has no present incarnation.
         let present = Some(present).filter(|_| !self.incarnation().id.is_nil());
-        Ledger { ends: ended.chain(present).collect(), gaps, passed, starts: LaneName::ALL.map(|lane| self.start(lane)) }
+        let unnamed = LaneName::ALL.into_iter().flat_map(|lane| self.unnamed(lane)).collect();
+        Ledger { ends: ended.chain(present).collect(), gaps, passed, unnamed, starts: LaneName::ALL.map(|lane| self.start(lane)) }
+    }
+
+    /// What is lost with the damaged partitions of a log that is only looked at: a running agent names it at once.
+    fn unnamed(&self, lane: LaneName) -> Vec<(LaneName, Position, Position)> {
+        let salvaged = self.shared.lane(lane).salvaged();
+        let lost = salvaged.into_iter().flat_map(|(key, found)| rewrite::lost(&self.shared.ranges(lane, key), &found));
+        let gaps = self.shared.gaps();
+        lost.filter(|(from, _)| gaps.holding(lane, *from).is_none()).map(|(from, to)| (lane, from, to)).collect()
     }
 }
 
@@ -70,8 +81,9 @@ impl Ledger {
         let lost = self.lost(lane, END);
         let sum = |lost: &BTreeMap<GapReason, u64>| lost.values().sum::<u64>();
         let (lost_behind, lost_before_disk) = (sum(&self.lost(lane, acked)), sum(&self.lost(lane, reached)));
-        let waiting = (accepted - before_disk).saturating_sub(sum(&lost) - lost_before_disk);
-        let missing = (before_disk - behind).saturating_sub(lost_before_disk - lost_behind);
+        let damaged = self.unnamed_after(lane, reached);
+        let waiting = (accepted - before_disk).saturating_sub(sum(&lost) - lost_before_disk + damaged);
+        let missing = (before_disk - behind).saturating_sub(lost_before_disk - lost_behind) + damaged;
         Account { accepted, delivered: behind.saturating_sub(lost_behind), waiting, lost, missing }
     }
 
@@ -86,6 +98,12 @@ impl Ledger {
             }
         };
         self.ends.iter().map(of_start).sum()
+    }
+
+    /// Records of `lane` after `at` that are damaged and not named.
+    fn unnamed_after(&self, lane: LaneName, at: Position) -> u64 {
+        let behind = self.unnamed.iter().filter(|(of, _, to)| *of == lane && *to > at);
+        behind.map(|(_, from, to)| to.seq + 1 - if *from > at { from.seq } else { at.seq + 1 }).sum()
     }
 
     /// Records of `lane` at or before `upto` that are lost and named. Gaps whose sums alone are known lie before any place asked about.
@@ -122,6 +140,7 @@ mod tests {
             ends: vec![(4, [100, 7, 0, 2]), (5, [50, 0, 0, 1])],
             gaps: vec![gap(at(4, 11), 20, GapReason::Quota), gap(at(4, 61), 70, GapReason::Damaged), gap(at(5, 5), 6, GapReason::Quota)],
             passed: vec![passed(4, 3), passed(3, 1_000)],
+            unnamed: Vec::new(),
             starts: [start; LANES],
         }
     }
@@ -143,6 +162,20 @@ mod tests {
         check(at(4, 80), at(5, 10), 85, 40, 0);
         check(at(5, 0), at(4, 65), 47, 48, 30);
         check(at(u32::MAX, 0), at(4, 65), 47, 0, 78);
+    }
+
+    #[test]
+    fn what_is_damaged_and_not_named_yet_is_missing_once() {
+        let check = |start, acked, (waiting, missing)| {
+            let ledger = Ledger { unnamed: vec![(INPUTS, at(4, 31), at(4, 40)), (LaneName::Alarms, at(4, 1), at(4, 2))], ..ledger(start) };
+            let account = ledger.account(INPUTS, acked);
+            assert_eq!((account.waiting, account.missing), (waiting, missing), "{start} {acked}");
+            assert_eq!(account.accepted, account.delivered + waiting + account.lost.values().sum::<u64>() + missing);
+        };
+        check(at(4, 0), at(4, 10), (108, 10));
+        check(at(4, 0), at(4, 35), (98, 5));
+        check(at(4, 0), at(4, 40), (98, 0));
+        check(at(5, 0), at(4, 10), (48, 70));
     }
 
     #[test]

@@ -241,7 +241,11 @@ pub(super) struct Looped {
 }
 
 pub(super) fn looped(dir: &Path, quota_bytes: u64) -> Looped {
-    let (log, writer) = open(dir);
+    looped_with(dir, quota_bytes, settings())
+}
+
+pub(super) fn looped_with(dir: &Path, quota_bytes: u64, settings: LogSettings) -> Looped {
+    let (log, writer) = Log::open(dir, settings).unwrap();
     let (appender, requests) = commit::channel(16);
     let policy = CommitPolicy { max_delay: Duration::from_millis(5), housekeeping_every: Duration::from_millis(5), ..CommitPolicy::default() };
     let settings = commit::Settings { quota_bytes, ..commit::Settings::unbounded(policy) };

@@ -425,7 +425,7 @@ mod tests {
     fn partition() -> (tempfile::TempDir, PathBuf, Partition) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join(KEY.directory(0));
-        let header = Header { lane: LANE, key: KEY, incarnation: ID, created_ms: 5, replaces: Vec::new(), holds: Vec::new() };
+        let header = Header { lane: LANE, key: KEY, incarnation: ID, created_ms: 5, replaces: Vec::new(), holds: Vec::new(), salvaged: false };
         fs::create_dir(&dir).unwrap();
         let partition = Partition::begin(&dir, watch()).unwrap();
         partition.complete(&dir, &header).unwrap();

@@ -33,21 +33,23 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
     let dir = lane.path(key);
     let mut saved = sound(lane.name, key, lane.incarnation_of(key), &dir, decoder)?;
     saved.frames.retain(|(_, last)| *last > after);
-    let found = Found { frames: saved.frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end: saved.end };
+    let found = saved.found();
     if saved.frames.is_empty() && saved.marks == LaneMarks::default() {
         put_aside(lane, &dir, folder)?;
         lane.forget(key);
         return Ok(found);
     }
     // Its own header says when it was made and what it may hold.
-    let header = header::read(&dir).unwrap_or_else(|_| Header {
+    let mut header = header::read(&dir).unwrap_or_else(|_| Header {
         lane: lane.name,
         key,
         incarnation: lane.incarnation_of(key).unwrap_or_default(),
         created_ms: 0,
         replaces: Vec::new(),
         holds: Vec::new(),
+        salvaged: true,
     });
+    header.salvaged = true;
     let (_, replaced) = lane.create(header, &[key], false, |target| saved.insert_into(target))?;
     replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
     Ok(found)

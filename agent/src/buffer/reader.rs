@@ -97,8 +97,8 @@ impl Reader {
         let next_here = partition.first_after(next).map_err(|error| lane::damaged(self.lane, &dir, next, error))?;
         let hole = self.hole(next, next_here.into_iter().chain(following).min());
         // A store that leaves out what was committed is damaged, whether something of it follows or not, and its file may still hold it. What was made
-        // anew has lost it for good.
-        if matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_original(key) {
+        // of what damage has left has lost it for good.
+        if matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_whole(key) {
             return Err(lane::damaged(self.lane, &dir, next, StoreError::LeftOut));
         }
         Err(hole)

@@ -11,7 +11,7 @@ use super::{
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// What was found in a damaged partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     /// First and last position of each sound frame, in order.
     pub(super) frames: Vec<(Position, Position)>,

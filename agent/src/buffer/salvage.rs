@@ -17,7 +17,7 @@ use super::{
     frame::Decoder,
     marks::{self, LaneMarks, Mark},
     partition::{Partition, StoreError, Stored},
-    rewrite,
+    rewrite::{self, Found},
     seal::{self, Header},
 };
 
@@ -41,6 +41,11 @@ impl Salvaged {
     /// Bytes of its frames.
     pub(super) fn bytes(&self) -> usize {
         self.frames.iter().flat_map(|(stored, _)| &stored.parts).map(Vec::len).sum()
+    }
+
+    /// What it covers.
+    pub(super) fn found(&self) -> Found {
+        Found { frames: self.frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end: self.end }
     }
 
     /// Puts it into `target`, which is empty.
