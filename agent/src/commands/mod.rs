@@ -89,14 +89,18 @@ async fn terminated() -> std::io::Result<()> {
     Ok(())
 }
 
-/// For a command without a runtime of its own: asks for the stop at SIGINT and SIGTERM as long as the value lives. Without one, as where no thread
-/// can be had, a signal ends the program at once.
+/// For a command without a runtime of its own: asks for the stop at SIGINT and SIGTERM as long as the value lives, and ends the program at the second one.
+/// Without it, as where no thread can be had, the first one does.
 fn stop_on_signal(stop: Arc<Stop>) -> Option<Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("signals").enable_all().build().ok()?;
     #[expect(clippy::disallowed_methods, reason = "it ends with the runtime, which the command holds")]
     runtime.spawn(async move {
         if terminated().await.is_ok() {
             stop.request();
+        }
+        // The command may be held up by who reads its output and reads no more.
+        if terminated().await.is_ok() {
+            std::process::exit(EXIT_INTERRUPTED.into());
         }
     });
     Some(runtime)

@@ -66,7 +66,8 @@ async fn stop_on_signal(stop: CancellationToken) -> std::convert::Infallible {
 }
 
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // What goes wrong in the store is told by Hark, with what it means and what to do.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sled=off"));
     let colour = std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
     // A second call finds a logger in place, which is as good.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_target(false).with_writer(std::io::stderr).try_init();

@@ -44,6 +44,14 @@ pub enum ClientError {
         /// How.
         source: io::Error,
     },
+    /// The same, while something was asked that changes nothing.
+    #[error("the agent at `{path}` broke off before it had answered: it ended, or was held up; ask again")]
+    Unanswered {
+        /// The socket.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
     /// It answers, and says no.
     #[error(transparent)]
     Refused(#[from] Problem),
@@ -70,22 +78,26 @@ impl Client {
     pub fn page(&self, request: ExportRequest) -> Result<Page, ClientError> {
         match self.lines(&Request::Export(request))? {
             (lines, Answer::End(end)) => Ok(Page { lines, end }),
-            _ => Err(self.broken(ErrorKind::InvalidData.into())),
+            _ => Err(ClientError::Unanswered { path: self.path.clone(), source: ErrorKind::InvalidData.into() }),
         }
     }
 
     /// The lines before the answer, and the answer.
     fn lines(&self, request: &Request) -> Result<(Vec<Vec<u8>>, Answer), ClientError> {
+        let broken = |source| {
+            let path = self.path.clone();
+            if request.is_question() { ClientError::Unanswered { path, source } } else { ClientError::Broken { path, source } }
+        };
         let mut stream = UnixStream::connect(&self.path).map_err(|error| self.unconnected(error))?;
         let asked = stream.set_read_timeout(Some(ANSWERS_WITHIN)).and_then(|()| {
             let mut line = serde_json::to_vec(request)?;
             line.push(b'\n');
             stream.write_all(&line)
         });
-        asked.map_err(|error| self.broken(error))?;
+        asked.map_err(broken)?;
         let mut lines = Vec::new();
         for line in BufReader::new(stream).split(b'\n') {
-            let line = line.map_err(|error| self.broken(error))?;
+            let line = line.map_err(broken)?;
             if !line.starts_with(br#"{"answer":"#) {
                 lines.push(line);
                 continue;
@@ -93,10 +105,10 @@ impl Client {
             return match serde_json::from_slice(&line) {
                 Ok(Answer::Error(problem)) => Err(problem.into()),
                 Ok(answer) => Ok((lines, answer)),
-                Err(error) => Err(self.broken(error.into())),
+                Err(error) => Err(broken(error.into())),
             };
         }
-        Err(self.broken(ErrorKind::UnexpectedEof.into()))
+        Err(broken(ErrorKind::UnexpectedEof.into()))
     }
 
     fn unconnected(&self, error: io::Error) -> ClientError {
@@ -107,9 +119,5 @@ impl Client {
             ErrorKind::PermissionDenied => ClientError::Forbidden { path },
             _ => ClientError::Broken { path, source: error },
         }
-    }
-
-    fn broken(&self, source: io::Error) -> ClientError {
-        ClientError::Broken { path: self.path.clone(), source }
     }
 }

@@ -19,6 +19,13 @@ pub enum Request {
     Export(ExportRequest),
 }
 
+impl Request {
+    /// Whether asking changes nothing of what Hark does.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Self::Status | Self::Export(_))
+    }
+}
+
 /// What a person asks for. It becomes a record of the inputs lane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,6 +16,7 @@ use crate::{
         client::{Client, ClientError},
         message::{ExportRequest, parse_position},
     },
+    stop::Stop,
 };
 
 /// Arguments of `hark buffer export`.
@@ -31,7 +32,7 @@ copied to the directory for temporary files (TMPDIR, some 20 MB at a time) and r
   hark buffer export --lane alarms | jq -r '[.ts, .asset, .state] | @tsv'
   hark buffer export --lane inputs --from 3/1200 --limit 10
 
-Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have faults.")]
+Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have faults, 130 interrupted after whole lines.")]
 pub struct ExportArgs {
     #[command(flatten)]
     place: WhereArgs,
@@ -49,8 +50,8 @@ pub struct ExportArgs {
     limit: Option<usize>,
 }
 
-/// Prints the records.
-pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
+/// Prints the records, until `stop` is asked for.
+pub(super) fn run(args: &ExportArgs, stop: &Stop) -> Result<(), Failure> {
     if let (Some(from), Some(to)) = (args.from, args.to)
         && from > to
     {
@@ -66,6 +67,10 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
         let mut request = first_page(lane, args.from, args.to, args.limit);
         let mut printed = 0;
         loop {
+            if stop.requested() {
+                out.flush()?;
+                return Err(Failure::Interrupted);
+            }
             let page = source.page(&sender, &request)?;
             printed += page.lines.len();
             for line in page.lines {
@@ -107,7 +112,7 @@ mod tests {
     fn an_end_before_the_begin_is_a_fault_of_the_arguments() {
         let at = |seq| Some(Position { ordinal: 2, seq });
         let place = WhereArgs { config: None, dir: Some("/none".into()) };
-        let run = |from, to| super::run(&ExportArgs { place: place.clone(), lane: Some("inputs".into()), from, to, limit: None });
+        let run = |from, to| super::run(&ExportArgs { place: place.clone(), lane: Some("inputs".into()), from, to, limit: None }, &Stop::default());
         assert!(matches!(run(at(9), at(8)), Err(Failure::Arguments(_))));
         assert!(matches!(run(at(9), at(9)), Err(Failure::NoDirectory(_))));
     }

@@ -6,18 +6,20 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Subcommand;
 use hark_protocol::topics::{LaneName, Name};
 
 pub use self::{export::ExportArgs, status::StatusArgs};
-use super::EXIT_CONFIG;
+use super::{EXIT_CONFIG, EXIT_INTERRUPTED, stop_on_signal};
 use crate::{
     buffer::{BufferError, Log, StoreError},
     causes, config,
     local::client::{Client, ClientError},
     pipeline,
+    stop::Stop,
 };
 
 /// Arguments of `hark buffer`.
@@ -91,6 +93,9 @@ enum Failure {
         "an agent uses `{0}` but does not listen at its socket there: it is starting or stopping, or its log says why it has none. Ask again, or stop it"
     )]
     NotListening(PathBuf),
+    /// A signal asked for the end.
+    #[error("interrupted")]
+    Interrupted,
     /// Nobody can read what is printed.
     #[error("failed to print")]
     Print(#[from] io::Error),
@@ -116,14 +121,18 @@ enum Source {
 
 /// Runs the subcommand.
 pub fn main(args: &BufferArgs) -> ExitCode {
+    let stop = Arc::new(Stop::default());
+    // At a signal the copies of partitions are taken away.
+    let _signals = stop_on_signal(stop.clone());
     let done = match &args.command {
         BufferCommand::Status(args) => status::run(args),
-        BufferCommand::Export(args) => export::run(args),
+        BufferCommand::Export(args) => export::run(args, &stop),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads has enough, as with `| head`.
         Err(Failure::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
         Err(failure) => {
             super::complain(&causes::chain(&failure));
             if matches!(failure, Failure::Config(_) | Failure::Arguments(_)) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
