@@ -176,6 +176,8 @@ fn an_agent_that_runs_and_is_killed_is_clean() -> Result<()> {
     let dir = site.agent.dir().to_owned();
     let config = dir.display().to_string();
     start_ready(&mut site.agent)?;
+    // Before anything is there nothing can be told.
+    wait_until("something to be in Kafka", SOON, || site.agent.metrics().is_ok_and(|m| m.sum("hark_forward_delivered_total") > Some(0.0)))?;
     for round in 0..3 {
         site.publish(300)?;
         let running = said(&["--config", &config])?;
