@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Halt;
-use crate::support::{Fault, Kafka, Mosquitto, Proxy, Random};
+use crate::support::{Eye, Fault, Kafka, Mosquitto, Proxy, Random};
 
 /// Mean time between two faults of a kind, and mean length of a fault.
 #[derive(Clone, Copy, Debug)]
@@ -28,20 +28,22 @@ impl Default for Pace {
     }
 }
 
-/// Kills Kafka or shuts it down, and starts it again, until `halt`; leaves it running. Gives how often.
+/// Kills Kafka or shuts it down, and starts it again, until `halt`; leaves it running. `eye` is shut meanwhile. Gives how often.
 ///
 /// # Errors
 /// When it does not come back.
-pub fn restart_kafka(kafka: &mut Kafka, pace: &Pace, mut random: Random, halt: &Halt) -> Result<u32> {
+pub fn restart_kafka(kafka: &mut Kafka, eye: &Eye, pace: &Pace, mut random: Random, halt: &Halt) -> Result<u32> {
     let mut restarts = 0;
     while !halt.wait(random.exponential(pace.kafka)) {
-        if random.chance(0.5) {
-            kafka.kill()?
-        } else {
-            kafka.stop()?
-        }
-        halt.wait(random.exponential(pace.length));
-        kafka.start_again()?;
+        eye.shut_while(|| {
+            if random.chance(0.5) {
+                kafka.kill()?
+            } else {
+                kafka.stop()?
+            }
+            halt.wait(random.exponential(pace.length));
+            kafka.start_again()
+        })?;
         restarts += 1;
     }
     Ok(restarts)

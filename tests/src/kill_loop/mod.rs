@@ -123,12 +123,12 @@ pub fn run(plan: &Plan, program: &str, dir: &Path, halt: &Halt, progress: &mut d
     let (sent, calm, silent) = (Mutex::new(Sent::default()), Halt::default(), Halt::default());
     let mut ledger = Ledger::default();
     let Bench { agent, node, witness, kafka, mosquitto, to_kafka, to_mosquitto } = &mut bench;
-    let mosquitto_port = mosquitto.port();
+    let (mosquitto_port, eye) = (mosquitto.port(), witness.eye());
     let ([kills, delivering], faults) = thread::scope(|scope| {
         let ended = EndOfScope([&calm, &silent]);
         let (sent, calm, silent, pace) = (&sent, &calm, &silent, &plan.pace);
         spawn(scope, move || publish(mosquitto_port, plan.per_second, silent, sent));
-        let kafka_restarts = spawn(scope, || restart_kafka(kafka, pace, random(plan, 1), calm));
+        let kafka_restarts = spawn(scope, || restart_kafka(kafka, &eye, pace, random(plan, 1), calm));
         let mosquitto_restarts = spawn(scope, || restart_mosquitto(mosquitto, pace, random(plan, 2), calm));
         let kafka_faults = spawn(scope, || disturb(to_kafka, pace, random(plan, 3), calm));
         let mosquitto_faults = spawn(scope, || disturb(to_mosquitto, pace, random(plan, 4), calm));

@@ -113,7 +113,7 @@ impl Kafka {
         self.take_process()?.kill()
     }
 
-    /// Starts the node again after [`Kafka::stop`] or [`Kafka::kill`], with its data and its port, and waits until it answers.
+    /// Starts the node again after [`Kafka::stop`] or [`Kafka::kill`], with its data and its port, and waits until it answers and leads its partitions.
     ///
     /// # Errors
     /// As [`Kafka::start`]; also when it runs already.
@@ -126,10 +126,12 @@ impl Kafka {
         let process = Process::start("kafka", Path::new("bash"), &arguments, &[], &self.dir.join("broker.log"))?;
         let process = self.process.insert(process);
         let client: BaseConsumer = client_config(&format!("127.0.0.1:{port}")).create().context("failed to create a Kafka client")?;
-        wait_for("Kafka to answer a metadata request", STARTS_WITHIN, || {
+        let metadata = wait_for("Kafka to answer a metadata request", STARTS_WITHIN, || {
             process.check_running()?;
-            Ok(client.fetch_metadata(None, Duration::from_millis(500)).ok().filter(|metadata| !metadata.brokers().is_empty()).map(drop))
-        })
+            Ok(client.fetch_metadata(None, Duration::from_millis(500)).ok().filter(|metadata| !metadata.brokers().is_empty()))
+        })?;
+        let topics = metadata.topics().iter().filter(|topic| TOPICS.iter().any(|ours| topic.name().ends_with(ours.name)));
+        topics.into_iter().try_for_each(|topic| wait_for_leaders(&client, topic.name(), i32::try_from(topic.partitions().len())?))
     }
 
     /// Stops the node in order and starts it again.
@@ -347,6 +349,7 @@ fn wait_for_leaders(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Re
             Ok(_) => Ok(Some(())),
             Err(error) => match error.rdkafka_error_code() {
                 Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition) => Ok(None),
+                Some(Code::BrokerTransportFailure | Code::OperationTimedOut) => Ok(None),
                 _ => Err(error).with_context(|| format!("failed to ask for {topic}/{partition}")),
             },
         })

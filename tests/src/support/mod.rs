@@ -30,7 +30,7 @@ pub use random::Random;
 pub use reading::reading;
 pub use recording::Recording;
 pub use wait::{wait_for, wait_until};
-pub use witness::Witness;
+pub use witness::{Eye, Witness};
 
 use std::path::{Path, PathBuf};
 
