@@ -182,7 +182,7 @@ impl Group {
     fn commit_at_last(&mut self, first_error: BufferError) -> Result<(), BufferError> {
         let counters = self.log.counters();
         counters.stalled.store(true, std::sync::atomic::Ordering::Relaxed);
-        error!(error = %causes::chain(&first_error), "the disk does not take what is appended; senders are held back until it does");
+        error!(error = %causes::chain(&first_error), "the disk does not take what is appended: make room, or repair it; senders are held back until then");
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         let (began, mut stopping_at, mut error) = (self.settings.clock.monotonic(), None, first_error);
         loop {
@@ -200,10 +200,7 @@ impl Group {
             }
         }
         counters.stalled.store(false, std::sync::atomic::Ordering::Relaxed);
-        info!(
-            after_s = (self.settings.clock.monotonic() - began).as_secs_f64(),
-            "the disk takes what is appended again; nothing acknowledged was lost"
-        );
+        info!(after_s = (self.settings.clock.monotonic() - began).as_secs_f64(), "the disk takes what is appended again");
         Ok(())
     }
 
@@ -333,8 +330,8 @@ impl Group {
         self.writer.leave(lane, key);
         let ranges = shared.ranges(lane, key);
         let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", self.log.dir(), error))?;
-        let found =
-            quarantine::save(shared.lane(lane), key, self.settings.hold.behind(lane), &self.log.dir().join(quarantine::FOLDER), &mut decoder)?;
+        let kept = (self.settings.hold.behind(lane), ranges.last().map(|(_, last)| *last).unwrap_or_default());
+        let found = quarantine::save(shared.lane(lane), key, kept, &self.log.dir().join(quarantine::FOLDER), &mut decoder)?;
         BufferCounters::add(&shared.counters.quarantined, 1);
         for (from, to) in rewrite::lost(&ranges, &found) {
             self.name_gap(lane, from, to, GapReason::Damaged)?;

@@ -62,9 +62,9 @@ pub(super) struct Header {
     pub(super) replaces: Vec<String>,
     /// Incarnations of which it may hold records, should the register of incarnations be lost.
     pub(super) holds: Vec<(u32, u128)>,
-    /// It is, or was made of, what damage has left: nobody knows what it should hold. Stands behind the other fields.
+    /// Up to here it is, or was made of, what damage has left: nobody knows what it should hold. Zero if it is whole. Stands behind the other fields.
     #[serde(skip)]
-    pub(super) salvaged: bool,
+    pub(super) salvaged_to: Position,
 }
 
 /// UUIDs as numbers.
@@ -94,7 +94,8 @@ impl Header {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(postcard::to_stdvec(self).expect("plain data into growing memory cannot fail"));
-        bytes.push(self.salvaged.into());
+        bytes.extend_from_slice(&self.salvaged_to.ordinal.to_le_bytes());
+        bytes.extend_from_slice(&self.salvaged_to.seq.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
     }
@@ -103,8 +104,13 @@ impl Header {
         let (fields, crc) = bytes.split_last_chunk::<4>()?;
         let sound = crc32c::crc32c(fields).to_le_bytes() == *crc;
         let (header, rest) = postcard::take_from_bytes::<Self>(fields.strip_prefix(&MAGIC)?).ok().filter(|_| sound)?;
-        // One that does not say may be of either kind.
-        Some(Self { salvaged: rest != [0], ..header })
+        let told = rest.split_first_chunk::<4>().and_then(|(ordinal, seq)| Some((*ordinal, *seq.first_chunk::<8>()?)));
+        // One that does not say, as those of earlier builds, may be anything.
+        let salvaged_to = told.map_or(Position { ordinal: u32::MAX, seq: u64::MAX }, |(ordinal, seq)| Position {
+            ordinal: u32::from_le_bytes(ordinal),
+            seq: u64::from_le_bytes(seq),
+        });
+        Some(Self { salvaged_to, ..header })
     }
 }
 
@@ -126,23 +132,14 @@ mod tests {
     #[test]
     fn a_header_says_what_it_was_written_to_say() {
         let key = Key { ordinal: 2, first_seq: 100 };
-        for salvaged in [false, true] {
-            let header = Header {
-                lane: LaneName::Alarms,
-                key,
-                incarnation: Uuid::from_u128(7),
-                created_ms: 5,
-                replaces: vec!["p".into()],
-                holds: vec![(3, 9)],
-                salvaged,
-            };
-            let bytes = header.encode();
-            assert_eq!(Header::decode(&bytes), Some(header));
-            for at in 0..bytes.len() {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 1;
-                assert_eq!(Header::decode(&damaged), None, "{at}");
-            }
+        let (replaces, holds, salvaged_to) = (vec!["p".into()], vec![(3, 9)], Position { ordinal: 4, seq: 5 });
+        let header = Header { lane: LaneName::Alarms, key, incarnation: Uuid::from_u128(7), created_ms: 5, replaces, holds, salvaged_to };
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&bytes), Some(header));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(Header::decode(&damaged), None, "{at}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Looking into the directory of a stopped agent without changing anything in it.
 //!
-//! sled writes when it opens a database (a snapshot, the tail of its file), so no partition is opened where it lies: each is copied into a temporary
-//! directory when a reader comes to it, and read there. The directory may be on a disk that is mounted read-only. Nothing is made, removed or
+//! No partition is opened where it lies: each is copied into memory when a reader comes to it, and read there. The directory may be on a disk that is mounted read-only. Nothing is made, removed or
 //! recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts meanwhile goes before, and the next copy then
 //! fails with [`BufferError::InUse`].
 use std::{
@@ -13,7 +12,6 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
@@ -25,54 +23,41 @@ use super::{
     lane::Lane,
     log::Shared,
     marks::LaneMarks,
-    partition::{Partition, StoreError},
+    partition::{Expected, Partition, StoreError},
     recovery::{self, HighWater},
     salvage::Salvaged,
+    scratch::Scratch,
 };
 
 /// Where a lane that is only looked at has its partitions copied from.
 #[derive(Debug)]
 pub(super) struct Copies {
     root: PathBuf,
-    /// Where to.
+    /// Where a small directory is made while one is opened.
     temporary: PathBuf,
 }
-
-/// sled writes when it opens a copy, and takes a full disk for damage: so much is free before it does, a segment and a snapshot.
-const ROOM_BYTES: usize = 1 << 20;
 
 /// Keeps the agent out while it lives, not others who look in.
 struct Quiet(#[expect(dead_code, reason = "held, not used")] Option<File>);
 
 impl Copies {
-    /// Opens a copy of the partition in `dir`. The copy goes when the second value is dropped, after the partition.
-    pub(super) fn open(&self, dir: &Path, open: impl FnOnce(&Path) -> Result<Partition, StoreError>) -> Result<(Partition, TempDir), StoreError> {
-        let copy = self.make()?;
+    /// Opens a copy of the partition in `dir`.
+    pub(super) fn open(&self, dir: &Path, expected: &Expected, watch: Arc<StoreWatch>) -> Result<Partition, StoreError> {
         let quiet = quiet(&self.root).map_err(|error| match error {
             BufferError::InUse { dir } => StoreError::InUse { dir },
             error => StoreError::Io(io::Error::other(error)),
         })?;
-        copy_tree(dir, copy.path()).and_then(|()| make_sure_of_room(copy.path(), ROOM_BYTES)).map_err(|error| failed(copy.path(), error))?;
+        let copy = Partition::copy(dir, expected, &self.temporary)?;
         drop(quiet);
-        Ok((open(copy.path())?, copy))
+        Partition::open_copy(copy, watch)
     }
 
     /// The same, of what was found in a damaged one.
-    pub(super) fn of_sound(&self, sound: Salvaged, watch: Arc<StoreWatch>) -> Result<(Partition, TempDir), StoreError> {
-        let copy = self.make()?;
-        make_sure_of_room(copy.path(), sound.bytes() + ROOM_BYTES).map_err(|error| failed(copy.path(), error))?;
-        let partition = Partition::begin(copy.path(), watch)?;
+    pub(super) fn of_sound(&self, sound: Salvaged, watch: Arc<StoreWatch>) -> Result<Partition, StoreError> {
+        let partition = Partition::begin_in(&Scratch::new(&self.temporary)?, watch)?;
         sound.insert_into(&partition)?;
-        Ok((partition, copy))
+        Ok(partition)
     }
-
-    fn make(&self) -> Result<TempDir, StoreError> {
-        tempfile::Builder::new().prefix("hark-copy-").tempdir_in(&self.temporary).map_err(|error| failed(&self.temporary, error))
-    }
-}
-
-fn failed(to: &Path, source: io::Error) -> StoreError {
-    StoreError::Copy { to: to.to_owned(), source }
 }
 
 impl Log {
@@ -200,6 +185,7 @@ fn quiet(dir: &Path) -> Result<Quiet, BufferError> {
     }
 }
 
+#[cfg(test)]
 pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -214,16 +200,11 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes so many `bytes` into `dir` and takes them away again.
-fn make_sure_of_room(dir: &Path, bytes: usize) -> io::Result<()> {
-    let room = dir.join("room");
-    fs::write(&room, vec![0; bytes])?;
-    fs::remove_file(room)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use tempfile::TempDir;
 
     use super::*;
     use crate::buffer::{samples, seal};
@@ -314,7 +295,7 @@ mod tests {
         let Err(error) = lane.place(Position { ordinal: 1, seq: 1 }) else { panic!("copied into nothing") };
         assert!(matches!(error, BufferError::Store { .. }), "{error:?}");
         let text = crate::causes::chain(&error);
-        assert!(text.contains("TMPDIR") && text.contains(&absent.display().to_string()), "{text}");
+        assert!(text.contains(&absent.display().to_string()), "{text}");
     }
 
     /// A frame of the oldest partition and one of the newest are spoilt; the reader does as an export does.
@@ -328,7 +309,7 @@ mod tests {
             let file = partition.join("db");
             let mut bytes = fs::read(&file).unwrap();
             // All copies that the store has of one frame.
-            let (header, _) = seal::find_all(&bytes).nth(2).unwrap();
+            let (header, _) = seal::find_all(&bytes).filter(|(head, _)| !head.is_of_marks()).min_by_key(|(head, _)| head.first()).unwrap();
             let places: Vec<_> = seal::find_all(&bytes).filter(|(other, _)| *other == header).map(|(_, range)| range.end - 1).collect();
             places.into_iter().for_each(|at| bytes[at] ^= 1);
             fs::write(file, bytes).unwrap();

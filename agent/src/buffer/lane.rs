@@ -13,7 +13,6 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
@@ -22,9 +21,10 @@ use super::{
     header::{self, Header, Key},
     incarnation::Incarnation,
     inspect::{self, Copies},
-    partition::{Partition, StoreError},
+    partition::{Expected, Partition, StoreError},
     quarantine,
     rewrite::Found,
+    scratch::SCRATCH_PREFIX,
     small_file::sync_dir,
 };
 use crate::causes;
@@ -73,8 +73,8 @@ struct Known {
     generation: u16,
     /// The last incarnation of which it may hold records.
     last_ordinal: u32,
-    /// It is what damage has left, in part at least.
-    salvaged: bool,
+    /// Up to here it is what damage has left.
+    salvaged_to: Position,
 }
 
 impl Known {
@@ -83,8 +83,9 @@ impl Known {
         // A header that cannot be read is found again, as damage, when the partition is opened.
         let incarnation = id.or(header.map(|header| header.incarnation)).unwrap_or_default();
         let held = header.into_iter().flat_map(|header| &header.holds).map(|(ordinal, _)| *ordinal).max();
-        let salvaged = generation > 0 && header.is_none_or(|header| header.salvaged);
-        Self { incarnation, generation, last_ordinal: held.unwrap_or(0).max(key.ordinal), salvaged }
+        let unknown = Position { ordinal: u32::MAX, seq: u64::MAX };
+        let salvaged_to = if generation > 0 { header.map_or(unknown, |header| header.salvaged_to) } else { Position::default() };
+        Self { incarnation, generation, last_ordinal: held.unwrap_or(0).max(key.ordinal), salvaged_to }
     }
 }
 
@@ -93,8 +94,6 @@ struct Open {
     partition: Arc<Partition>,
     /// Since the last look for idle ones.
     used: bool,
-    /// Where the partition lies if it is a copy; goes after it.
-    _copy: Option<TempDir>,
 }
 
 /// Where a record stands, or that it is missing.
@@ -134,7 +133,7 @@ impl Lane {
         for entry in fs::read_dir(&dir).map_err(|error| BufferError::io("list", &dir, error))? {
             let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
             let (path, file_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if file_name.starts_with(dead::DEAD_PREFIX) {
+            if [dead::DEAD_PREFIX, SCRATCH_PREFIX].iter().any(|prefix| file_name.starts_with(prefix)) {
                 clear(&path);
             } else if let Some((key, generation)) = Key::parse(&file_name) {
                 if header::is_complete(&path)? { found.push((key, generation, path)) } else { clear(&dead::retire(&path)?) }
@@ -255,19 +254,20 @@ impl Lane {
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
         let end = if ends_in(self.known_end, state, key, known) { self.known_end } else { Position::default() };
-        let open = |dir: &Path| Partition::open(dir, self.name, key, known.incarnation, end, self.watch.clone());
+        let expected = Expected { lane: self.name, key, incarnation: known.incarnation, end };
+        let watch = self.watch.clone();
         let opened = match &self.copies {
             Some(copies) if state.salvaged.contains_key(&key) => {
                 let mut decoder = Decoder::new().map_err(|error| BufferError::io("decompress", &dir, error))?;
                 let sound = quarantine::sound(self.name, key, Some(known.incarnation), &dir, &mut decoder)?;
                 state.salvaged.insert(key, sound.found());
-                copies.of_sound(sound, self.watch.clone()).map(|(partition, copy)| (partition, Some(copy)))
+                copies.of_sound(sound, watch)
             }
-            Some(copies) => copies.open(&dir, open).map(|(partition, copy)| (partition, Some(copy))),
-            None => open(&dir).map(|partition| (partition, None)),
+            Some(copies) => copies.open(&dir, &expected, watch),
+            None if state.writable == Some(key) => Partition::open_to_write(&dir, &expected, watch),
+            None => Partition::open(&dir, &expected, &self.dir, watch),
         };
-        let (opened, copy) = opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?;
-        Ok(Some(keep_open(state, key, opened, copy)))
+        Ok(Some(keep_open(state, key, opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?)))
     }
 
     /// Makes a partition in the place of `sources` (none: a new place), filled by `fill` before it counts, and lets it be the one that is written if
@@ -284,7 +284,8 @@ impl Lane {
         let generation = state.partitions.get(&key).map_or(0, |known| known.generation + 1);
         let dir = self.dir.join(key.directory(generation));
         let path_of = |key: &Key, known: &Known| self.dir.join(key.directory(known.generation));
-        header.salvaged |= sources.iter().filter_map(|key| state.partitions.get(key)).any(|known| known.salvaged);
+        let salvaged_to = sources.iter().filter_map(|key| state.partitions.get(key)).map(|known| known.salvaged_to).max();
+        header.salvaged_to = header.salvaged_to.max(salvaged_to.unwrap_or_default());
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
         close_others(&mut state, key);
@@ -305,7 +306,7 @@ impl Lane {
         if writable {
             state.writable = Some(key);
         }
-        Ok((keep_open(&mut state, key, made, None), replaced))
+        Ok((keep_open(&mut state, key, made), replaced))
     }
 
     /// Gives up the partition `key` in one durable step, and gives where it lies now, to be removed. `None` if it is gone.
@@ -396,10 +397,10 @@ impl Lane {
         self.dir.join(key.directory(generation))
     }
 
-    /// Whether the partition should hold all that was committed to it: it is not made of what damage has left.
-    pub(super) fn is_whole(&self, key: Key) -> bool {
+    /// Whether the partition should hold `at` if that was committed to it: it is not made of what damage has left there.
+    pub(super) fn is_whole(&self, key: Key, at: Position) -> bool {
         let state = self.state();
-        !state.salvaged.contains_key(&key) && state.partitions.get(&key).is_some_and(|known| !known.salvaged)
+        !state.salvaged.contains_key(&key) && state.partitions.get(&key).is_some_and(|known| known.salvaged_to < at)
     }
 
     /// The id of the incarnation that a partition begins with.
@@ -456,7 +457,7 @@ fn clear(dead: &Path) {
 fn ends_in(known_end: Position, state: &State, key: Key, known: Known) -> bool {
     let is_newest = following(state, key).is_none_or(|next| known_end < next.first());
     let may_hold = key.first() <= known_end && known_end.ordinal <= known.last_ordinal && known_end.seq > 0;
-    !known.salvaged && may_hold && is_newest
+    known.salvaged_to < known_end && may_hold && is_newest
 }
 
 fn following(state: &State, key: Key) -> Option<Key> {
@@ -472,8 +473,8 @@ fn close_others(state: &mut State, key: Key) {
     }
 }
 
-fn keep_open(state: &mut State, key: Key, partition: Partition, copy: Option<TempDir>) -> Arc<Partition> {
+fn keep_open(state: &mut State, key: Key, partition: Partition) -> Arc<Partition> {
     let partition = Arc::new(partition);
-    state.open.push(Open { key, partition: partition.clone(), used: true, _copy: copy });
+    state.open.push(Open { key, partition: partition.clone(), used: true });
     partition
 }

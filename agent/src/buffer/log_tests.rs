@@ -19,7 +19,7 @@ pub(super) const INPUTS: LaneName = LaneName::Inputs;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn settings() -> LogSettings {
-    LogSettings { partition_min_bytes: 40_000, partition_max_bytes: 40_000, ..LogSettings::new(1 << 30) }
+    LogSettings { partition_min_bytes: 10_000, partition_max_bytes: 40_000, ..LogSettings::new(1 << 30) }
 }
 
 pub(super) fn open(dir: &Path) -> (Log, Writer) {

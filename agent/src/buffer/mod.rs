@@ -33,6 +33,7 @@ mod reader;
 mod recovery;
 mod rewrite;
 mod salvage;
+mod scratch;
 mod seal;
 mod small_file;
 mod space;

@@ -3,8 +3,10 @@
 //! What sled 0.34.7 leaves to us, each measured before it was written down here:
 //! - On Linux its `flush()` is no barrier against a power cut: `sync_data()` on our own handle of `db` follows it.
 //! - It fsyncs neither `conf` nor directories at creation. A `header` file, written last, says that a partition was made completely.
-//! - Opening it makes a snapshot, which is synced while what it speaks of need not be: `db` is synced before.
-//! - A crash while it opens leaves `snap.*.generating`, which breaks the next open: deleted before.
+//! - Opening it makes a snapshot, which is synced while what it speaks of need not be: a power cut would leave a snapshot of what is not there. `db` is synced
+//!   before.
+//! - A crash while it opens leaves `snap.*.generating`, which breaks the next open, and a damaged snapshot hides what is sound: deleted before.
+//! - Opening it overwrites what lies behind damage: it opens a copy in memory ([`super::scratch`]), and the file itself only to write on, after that.
 //! - Damage makes it panic: every call runs under `catch_unwind`.
 //! - A kill between two inserts may keep the first of them alone: what belongs together is inserted as one batch.
 //! - After a database is dropped its file lock may live on in a pool thread for a moment: opening waits for that, bounded.
@@ -28,7 +30,7 @@ use uuid::Uuid;
 use super::{
     FrameError, Position, barrier,
     header::{self, Header, Key},
-    salvage::Raw,
+    scratch::Scratch,
     seal::{self, Header as Seal, SEAL_BYTES},
     watch::StoreWatch,
 };
@@ -48,20 +50,20 @@ thread_local! {
 /// What the store did instead of obeying.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It returned an error.
+    /// It returned an error that is not of the disk.
     #[error("store error")]
-    Failed(#[from] sled::Error),
+    Failed(sled::Error),
     /// It panicked, which is how it mostly meets damage.
     #[error("store panicked: {0}")]
     Panicked(String),
-    /// A file call of our own beside it.
+    /// A file call failed, of the store or of our own.
     #[error("file error")]
     Io(#[from] io::Error),
-    /// It cannot be copied to be looked at: what is wrong is wrong there, not here.
-    #[error("it cannot be copied to `{to}` to be read there; TMPDIR may name another directory, with 20 MB free")]
-    Copy {
-        /// The copy.
-        to: PathBuf,
+    /// There is no place to open it: what is wrong is wrong there, not here.
+    #[error("no place to open it in memory, with a small directory in `{parent}`")]
+    Scratch {
+        /// Where the directory was to be.
+        parent: PathBuf,
         /// Cause.
         source: io::Error,
     },
@@ -94,20 +96,29 @@ impl StoreError {
     /// The content cannot be trusted, as opposed to a disk that is full or refuses.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
+            Self::Failed(_) | Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
-            Self::Copy { .. } | Self::InUse { .. } => false,
+            Self::Scratch { .. } | Self::InUse { .. } => false,
         }
     }
 
     /// What a file call said, if that was it.
     pub(super) fn io(&self) -> Option<&io::Error> {
         match self {
-            Self::Failed(sled::Error::Io(error)) | Self::Io(error) => Some(error),
+            Self::Io(error) | Self::Scratch { source: error, .. } => Some(error),
             _ => None,
         }
     }
+}
+
+/// Which partition is expected to be found, and the last record that it has at least.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) lane: LaneName,
+    pub(super) key: Key,
+    /// Of its first record.
+    pub(super) incarnation: Uuid,
+    pub(super) end: Position,
 }
 
 /// A frame as it lies in the store, unchecked.
@@ -133,6 +144,11 @@ impl Partition {
         Self::open_database(dir, watch)
     }
 
+    /// The same in memory.
+    pub(super) fn begin_in(scratch: &Scratch, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+        Self::open_database(scratch.path(), watch)
+    }
+
     /// Makes it durable, down to the entry in the parent directory.
     pub(super) fn complete(&self, dir: &Path, header: &Header) -> Result<(), StoreError> {
         self.flush()?;
@@ -148,40 +164,44 @@ impl Partition {
         Ok(())
     }
 
-    /// Opens an existing partition, after checking that it is the one that is expected there, and that it goes to `end` at least.
-    pub(super) fn open(dir: &Path, lane: LaneName, key: Key, incarnation: Uuid, end: Position, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
-        let header = header::read(dir)?;
-        if (header.lane, header.key, header.incarnation) != (lane, key, incarnation) {
-            return Err(StoreError::Header);
-        }
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().ends_with(".generating") {
-                fs::remove_file(entry.path())?;
-            }
-        }
+    /// Makes the partition in `dir` durable and opens a copy of it, to be read, after checking that it is the one that is expected there, and that it goes to `end` at least.
+    /// Whatever the store finds, the partition stays as it is. `place` is for small files while it opens.
+    pub(super) fn open(dir: &Path, expected: &Expected, place: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         {
-            // sled makes a snapshot of what it finds in the file and syncs that alone. Written by a life that was killed, or when the database was closed,
-            // some of it may be in the page cache only: a power cut would then leave a snapshot of what is not there.
+            // Written by a life that was killed, some of it may be in the page cache only: what a reader sees now must not vanish later.
             let _watched = watch.enter();
             let db = dir.join("db");
             barrier::sync_data(&File::open(&db)?, &db)?;
         }
-        let raw = Raw::read(dir)?;
-        let opened = match Self::open_database(dir, watch.clone()) {
-            // A snapshot only spares sled a scan of its log: without it what a damaged one hides is found.
-            Err(error) if error.is_damage() && remove_snapshots(dir)? => Self::open_database(dir, watch),
-            opened => opened,
-        };
-        match opened.and_then(|partition| partition.reaches(end.max(raw.proven(key.first())))) {
-            // sled overwrites what it gives up, which is everything behind the damage.
-            Err(error) if error.is_damage() => {
-                raw.restore(dir)?;
-                remove_snapshots(dir)?;
-                Err(error)
-            }
-            opened => opened,
+        Self::open_copy(Self::copy(dir, expected, place)?, watch)
+    }
+
+    /// Copies the partition in `dir` for [`Self::open_copy`].
+    pub(super) fn copy(dir: &Path, expected: &Expected, place: &Path) -> Result<(Scratch, Position), StoreError> {
+        let header = header::read(dir)?;
+        if (header.lane, header.key, header.incarnation) != (expected.lane, expected.key, expected.incarnation) {
+            return Err(StoreError::Header);
         }
+        let (scratch, proven) = Scratch::copy_of(dir, expected.key.first(), place)?;
+        Ok((scratch, expected.end.max(proven)))
+    }
+
+    /// Opens a copy that goes to a position at least.
+    pub(super) fn open_copy((scratch, end): (Scratch, Position), watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+        Self::open_database(scratch.path(), watch)?.reaches(end)
+    }
+
+    /// Opens the partition in `dir` itself, to be written on, once [`Self::open`] has found it sound.
+    pub(super) fn open_to_write(dir: &Path, expected: &Expected, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+        drop(Self::open(dir, expected, dir.parent().unwrap_or(dir), watch.clone())?);
+        // They only spare the store a scan of its log; a damaged one would hide what is sound, one that was not finished breaks it.
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("snap.") {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Self::open_database(dir, watch)?.reaches(expected.end)
     }
 
     /// The same, unless the store has given up records that were durable: the last of them is `end`.
@@ -320,19 +340,6 @@ impl Drop for Partition {
     }
 }
 
-/// Removes the snapshots of the store in `dir`; false if there are none.
-fn remove_snapshots(dir: &Path) -> Result<bool, StoreError> {
-    let mut removed = false;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
-            fs::remove_file(entry.path())?;
-            removed = true;
-        }
-    }
-    Ok(removed)
-}
-
 /// The store's panics are caught and told as errors: what the process says of them by itself goes to the log, and there only for who looks closely.
 fn hush() {
     static HUSHED: Once = Once::new();
@@ -354,6 +361,7 @@ fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>)
         called
     });
     match called {
+        Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io(error)),
         Ok(result) => result.map_err(StoreError::Failed),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -364,7 +372,7 @@ fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>)
 
 /// sled tells a held file lock only in the text of its error.
 fn is_locked(error: &StoreError) -> bool {
-    matches!(error, StoreError::Failed(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock"))
+    matches!(error, StoreError::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
 const FRAME_KEY_BYTES: usize = 12;
@@ -417,6 +425,7 @@ mod tests {
     const KEY: Key = Key { ordinal: 2, first_seq: 100 };
     const LANE: LaneName = LaneName::Alarms;
     const ID: Uuid = Uuid::from_u128(77);
+    const EXPECTED: Expected = Expected { lane: LANE, key: KEY, incarnation: ID, end: Position { ordinal: 0, seq: 0 } };
 
     fn watch() -> Arc<StoreWatch> {
         Arc::default()
@@ -425,7 +434,15 @@ mod tests {
     fn partition() -> (tempfile::TempDir, PathBuf, Partition) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join(KEY.directory(0));
-        let header = Header { lane: LANE, key: KEY, incarnation: ID, created_ms: 5, replaces: Vec::new(), holds: Vec::new(), salvaged: false };
+        let header = Header {
+            lane: LANE,
+            key: KEY,
+            incarnation: ID,
+            created_ms: 5,
+            replaces: Vec::new(),
+            holds: Vec::new(),
+            salvaged_to: Position::default(),
+        };
         fs::create_dir(&dir).unwrap();
         let partition = Partition::begin(&dir, watch()).unwrap();
         partition.complete(&dir, &header).unwrap();
@@ -467,27 +484,58 @@ mod tests {
         insert(&partition, at(2, 100), &[&[9; 6000]]);
         partition.flush().unwrap();
         drop(partition);
-        let partition = Partition::open(&dir, LANE, KEY, ID, Position::default(), watch()).unwrap();
+        let partition = Partition::open_to_write(&dir, &EXPECTED, watch()).unwrap();
         assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[9; 6000]])));
     }
 
     #[test]
-    fn a_snapshot_that_was_never_finished_does_not_matter() {
+    fn a_snapshot_that_is_damaged_or_was_never_finished_does_not_matter() {
         let (_root, dir, partition) = partition();
         insert(&partition, at(2, 100), &[&[1]]);
         partition.flush().unwrap();
         drop(partition);
-        fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
-        let partition = Partition::open(&dir, LANE, KEY, ID, Position::default(), watch()).unwrap();
+        for name in ["snap.FFFFFFFFFFFFFFFF.generating", "snap.0000000000000100"] {
+            fs::write(dir.join(name), b"half").unwrap();
+        }
+        let partition = Partition::open_to_write(&dir, &EXPECTED, watch()).unwrap();
         assert_eq!(partition.frame_at(at(2, 100)).unwrap(), Some(stored(at(2, 100), &[&[1]])));
+    }
+
+    /// What the store would overwrite stays where it is, and nothing is left of the place where it was opened.
+    #[test]
+    fn a_damaged_partition_is_not_changed_by_opening_it() {
+        let (root, dir, partition) = partition();
+        for seq in 100..120 {
+            insert(&partition, at(2, seq), &[&[seq as u8; 500]]);
+        }
+        partition.flush().unwrap();
+        drop(partition);
+        let sound = fs::read(dir.join("db")).unwrap();
+        for share in 1..20 {
+            let mut damaged = sound.clone();
+            let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+            damaged[used * share / 20] ^= 1;
+            fs::write(dir.join("db"), &damaged).unwrap();
+            let expected = Expected { end: at(2, 119), ..EXPECTED };
+            for opened in [Partition::open(&dir, &expected, root.path(), watch()), Partition::open_to_write(&dir, &expected, watch())] {
+                assert!(opened.is_ok() || fs::read(dir.join("db")).unwrap() == damaged, "{share}");
+            }
+            let names = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path());
+            assert_eq!(names.collect::<Vec<_>>(), [&*dir]);
+        }
     }
 
     #[test]
     fn a_strayed_partition_is_refused() {
-        let (_root, dir, partition) = partition();
+        let (root, dir, partition) = partition();
         drop(partition);
-        for (lane, key, id) in [(LaneName::Inputs, KEY, ID), (LANE, Key { ordinal: 3, ..KEY }, ID), (LANE, KEY, Uuid::from_u128(78))] {
-            assert!(matches!(Partition::open(&dir, lane, key, id, Position::default(), watch()), Err(StoreError::Header)));
+        let id = Uuid::from_u128(78);
+        for stray in [
+            Expected { lane: LaneName::Inputs, ..EXPECTED },
+            Expected { key: Key { ordinal: 3, ..KEY }, ..EXPECTED },
+            Expected { incarnation: id, ..EXPECTED },
+        ] {
+            assert!(matches!(Partition::open(&dir, &stray, root.path(), watch()), Err(StoreError::Header)));
         }
     }
 }

@@ -24,12 +24,12 @@ pub(super) const FOLDER: &str = "quarantine";
 /// So many damaged partitions are kept; older ones go.
 const KEPT: usize = 2;
 
-/// Puts the partition `key` of `lane` aside and its sound frames that end after `after` into its place. Gives what it found there. The partition must
-/// not be written any more.
+/// Puts the partition `key` of `lane` aside and its sound frames that end after `after` into its place. Gives what it found there. The partition, which
+/// goes to `upto`, must not be written any more.
 ///
 /// # Errors
 /// When the disk refuses; the partition then stays where it is.
-pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decoder: &mut Decoder) -> Result<Found, BufferError> {
+pub(super) fn save(lane: &Lane, key: Key, (after, upto): (Position, Position), folder: &Path, decoder: &mut Decoder) -> Result<Found, BufferError> {
     let dir = lane.path(key);
     let mut saved = sound(lane.name, key, lane.incarnation_of(key), &dir, decoder)?;
     saved.frames.retain(|(_, last)| *last > after);
@@ -47,9 +47,9 @@ pub(super) fn save(lane: &Lane, key: Key, after: Position, folder: &Path, decode
         created_ms: 0,
         replaces: Vec::new(),
         holds: Vec::new(),
-        salvaged: true,
+        salvaged_to: upto,
     });
-    header.salvaged = true;
+    header.salvaged_to = header.salvaged_to.max(upto).max(found.end);
     let (_, replaced) = lane.create(header, &[key], false, |target| saved.insert_into(target))?;
     replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
     Ok(found)

@@ -98,7 +98,7 @@ impl Reader {
         let hole = self.hole(next, next_here.into_iter().chain(following).min());
         // A store that leaves out what was committed is damaged, whether something of it follows or not, and its file may still hold it. What was made
         // of what damage has left has lost it for good.
-        if matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_whole(key) {
+        if matches!(hole, BufferError::Hole { named: None, .. }) && lane.is_whole(key, next) {
             return Err(lane::damaged(self.lane, &dir, next, StoreError::LeftOut));
         }
         Err(hole)

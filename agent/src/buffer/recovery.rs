@@ -166,7 +166,7 @@ impl<'a> Recovery<'a> {
             Err(BufferError::Damaged { partition, source, .. }) => {
                 error!(lane = lane.name.as_str(), partition = %partition.display(), error = %causes::chain(&source), "the newest partition of a lane is damaged, saving what can be read");
                 let Some(key) = Key::of(&partition) else { return question(self, lane) };
-                let found = quarantine::save(lane, key.0, Position::default(), &self.quarantine, &mut self.decoder)?;
+                let found = quarantine::save(lane, key.0, (Position::default(), lane.known_end), &self.quarantine, &mut self.decoder)?;
                 self.end.saved.push((lane.name, key.0, found));
                 question(self, lane)
             }
@@ -179,12 +179,11 @@ impl<'a> Recovery<'a> {
     }
 }
 
-/// The last seq of `ordinal` in `lane` by the newest partition, made durable.
+/// The last seq of `ordinal` in `lane` by the newest partition, which opening it has made durable.
 pub(super) fn last_seq(lane: &Lane, ordinal: u32, decoder: &mut Decoder) -> Result<u64, BufferError> {
     let Some(key) = lane.newest(ordinal) else { return Ok(0) };
     let Some(partition) = lane.partition(key)? else { return Ok(0) };
     let dir = lane.path(key);
-    partition.flush().map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
     let end = Position { ordinal, seq: u64::MAX };
     let newest = partition.frame_at(end).map_err(|error| lane::damaged(lane.name, &dir, key.first(), error))?;
     let Some(stored) = newest.filter(|stored| stored.first.ordinal == ordinal) else {

@@ -4,7 +4,7 @@
 //! in the file whatever sled makes of it.
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -13,7 +13,7 @@ use hark_protocol::topics::LaneName;
 use memmap2::MmapMut;
 
 use super::{
-    Position, barrier,
+    Position,
     frame::Decoder,
     marks::{self, LaneMarks, Mark},
     partition::{Partition, StoreError, Stored},
@@ -38,11 +38,6 @@ pub(super) struct Salvaged {
 }
 
 impl Salvaged {
-    /// Bytes of its frames.
-    pub(super) fn bytes(&self) -> usize {
-        self.frames.iter().flat_map(|(stored, _)| &stored.parts).map(Vec::len).sum()
-    }
-
     /// What it covers.
     pub(super) fn found(&self) -> Found {
         Found { frames: self.frames.iter().map(|(stored, last)| (stored.first, *last)).collect(), end: self.end }
@@ -68,10 +63,8 @@ impl Raw {
         Ok(Self(pages))
     }
 
-    /// Puts it back as it was, whatever a store has made of it. The store must be closed.
-    pub(super) fn restore(&self, dir: &Path) -> io::Result<()> {
-        fs::write(file(dir), &self.0)?;
-        barrier::sync_all(&file(dir))
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The last record of a partition that begins at `first` of which it is certain that it was durable: a later commit had begun. What the first commit of

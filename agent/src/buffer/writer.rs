@@ -244,8 +244,15 @@ impl Writer {
         if lane.newest(first.ordinal) == Some(key) && !self.lanes[name as usize].begun_at(key) {
             self.remove(name, key)?;
         }
-        let header =
-            |key, incarnation, created_ms, holds| Header { lane: name, key, incarnation, created_ms, replaces: Vec::new(), holds, salvaged: false };
+        let header = |key, incarnation, created_ms, holds| Header {
+            lane: name,
+            key,
+            incarnation,
+            created_ms,
+            replaces: Vec::new(),
+            holds,
+            salvaged_to: Position::default(),
+        };
         let sources = if self.lanes[name as usize].begun { Vec::new() } else { small_ones(&shared, lane) };
         // A partition begins with all that earlier ones say, before it counts: a crash at any moment finds it in the newest one.
         let repeated = marks::encode(&repeated(&shared, name, &self.lanes[name as usize].marks));
