@@ -22,6 +22,9 @@ pub struct BufferReport {
     pub dir: String,
     /// Whether an agent told this; else it was read from the disk.
     pub running: bool,
+    /// The disk does not take what is appended: senders are held back.
+    #[serde(default)]
+    pub stalled: bool,
     /// Bytes allowed under the directory; `None` without a configuration.
     pub quota_bytes: Option<u64>,
     /// Bytes it takes on disk, everything counted.
@@ -178,6 +181,7 @@ impl BufferReport {
             gateway: known.gateway.map(str::to_owned),
             dir: dir.display().to_string(),
             running: known.status.is_some(),
+            stalled: known.status.is_some_and(Status::is_stalled),
             quota_bytes: known.quota_bytes,
             used_bytes: log.disk_bytes()?,
             since: ledger.since(),

@@ -49,10 +49,13 @@ fn metrics_page(pages: &Pages) -> impl IntoResponse + use<> {
     }
 }
 
-/// Ready: the log is open and every configured source is connected. Kafka may be away for days without making the agent less ready.
+/// Ready: the log takes what is appended and every configured source is connected. Kafka may be away for days without making the agent less ready.
 fn ready(pages: &Pages) -> impl IntoResponse + use<> {
-    let waiting: Vec<&str> =
+    let mut waiting: Vec<&str> =
         pages.status.sources.iter().filter(|s| !s.connected.load(std::sync::atomic::Ordering::Relaxed)).map(|s| &*s.name).collect();
+    if pages.status.is_stalled() {
+        waiting.push("the disk, which takes nothing");
+    }
     let kafka = pages.status.link();
     let note = if kafka == Link::Connected { String::new() } else { format!("kafka: {}\n", kafka.as_str()) };
     if waiting.is_empty() {

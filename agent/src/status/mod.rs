@@ -155,6 +155,11 @@ impl Status {
         self.plaintext_accepted.as_ref()
     }
 
+    /// The disk does not take what is appended at the moment.
+    pub fn is_stalled(&self) -> bool {
+        self.buffer.stalled.load(Ordering::Relaxed)
+    }
+
     /// The way to Kafka changed.
     pub fn set_link(&self, link: Link) {
         self.link.store(link as u8, Ordering::Relaxed);

@@ -37,6 +37,8 @@ pub struct Disk {
     nodes: Vec<Node>,
     /// What the program sees.
     names: BTreeMap<Name, usize>,
+    /// Names of files that are not on this disk: they take nothing of what is written.
+    linked_out: BTreeSet<Name>,
     changes: Vec<Change>,
     /// Open files: node and place of the next plain write, by file number.
     open: BTreeMap<i32, (usize, u64)>,
@@ -96,6 +98,7 @@ impl Disk {
             dir: dir.to_owned(),
             nodes: vec![top],
             names: BTreeMap::new(),
+            linked_out: BTreeSet::new(),
             changes: Vec::new(),
             open: BTreeMap::new(),
             syncs: BTreeMap::new(),
@@ -160,6 +163,12 @@ impl Disk {
             Step::MadeDirectory(path) => {
                 if let Some(name) = self.name(path)? {
                     self.make(name, true);
+                }
+            }
+            Step::LinkedOut(path) => {
+                if let Some(name) = self.name(path)? {
+                    self.make(name.clone(), false);
+                    self.linked_out.insert(name);
                 }
             }
             Step::Renamed(from, to) => self.renamed(from, to)?,
@@ -227,7 +236,7 @@ impl Disk {
             self.open.insert(fd, (TOP, 0));
             return Ok(());
         }
-        let Some(name) = self.name(path)? else { return Ok(()) };
+        let Some(name) = self.name(path)?.filter(|name| !self.linked_out.contains(name)) else { return Ok(()) };
         let node = match self.names.get(&name).copied() {
             Some(node) => node,
             None => {

@@ -90,6 +90,8 @@ pub enum Step {
     },
     /// A directory was made.
     MadeDirectory(PathBuf),
+    /// A name for a file that is not on this disk.
+    LinkedOut(PathBuf),
     /// Something has another name.
     Renamed(PathBuf, PathBuf),
     /// A name of a file or directory is gone.
@@ -198,6 +200,7 @@ impl<'a> Call<'a> {
             }
             "mkdir" => Step::MadeDirectory(self.path(0)?),
             "mkdirat" => Step::MadeDirectory(self.path_at(0)?),
+            "symlink" => Step::LinkedOut(self.path(1)?),
             "rename" => Step::Renamed(self.path(0)?, self.path(1)?),
             "renameat" | "renameat2" => Step::Renamed(self.path_at(0)?, self.path_at(2)?),
             "unlink" | "rmdir" => Step::Removed(self.path(0)?),

@@ -65,6 +65,9 @@ fn page(report: &BufferReport) -> String {
     if let Some(link) = &report.link {
         text += &format!("Kafka    {}, {} records delivered since the start\n", link.state, count(link.delivered));
     }
+    if report.stalled {
+        text += "Disk     takes nothing that is appended, so senders are held back: make room, or repair it\n";
+    }
     text += "\n";
     text += &table(&LANE_COLUMNS, &report.lanes.iter().map(lane_row).collect::<Vec<_>>());
     if let Some(checkpoint) = report.lanes.iter().find_map(|lane| lane.checkpoint) {
@@ -200,6 +203,7 @@ mod tests {
             gateway: Some("gw-hall-3".into()),
             dir: "/var/lib/hark".into(),
             running: true,
+            stalled: false,
             quota_bytes: Some(1 << 30),
             used_bytes: 300 << 20,
             since: Some(1),
@@ -245,6 +249,8 @@ p-1        1.0 MiB
 ";
         assert_eq!(page(&report), expected);
 
+        report.stalled = true;
+        assert!(page(&report).contains("\nDisk     takes nothing that is appended"));
         (report.gateway, report.quota_bytes, report.since) = (None, None, Some(7));
         (report.lanes[0].accepted, report.lanes[0].missing) = (1_300_020, 3);
         let text = page(&report);
