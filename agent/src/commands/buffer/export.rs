@@ -27,7 +27,7 @@ gap_ordinal, gap_from_seq, gap_to_seq, gap_reason, gap_event (null: no event nam
 before it. With --dir alone gw is `unknown`: the directory does not say whose it is, --config does.
 
 A running agent is asked, a thousand records at a time; it is not held up. Of a stopped one nothing in the directory is changed: each partition is \
-copied to the directory for temporary files (TMPDIR, some 20 MB at a time) and read there. An agent may start meanwhile.
+copied into memory (some 20 MB at a time, and for a moment a small directory in TMPDIR) and read there. An agent may start meanwhile.
 
   hark buffer export --lane alarms | jq -r '[.ts, .asset, .state] | @tsv'
   hark buffer export --lane inputs --from 3/1200 --limit 10

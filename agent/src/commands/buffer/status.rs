@@ -23,7 +23,7 @@ const SHOWN: usize = 10;
 #[command(after_help = "\
 Positions are ordinal/seq: the how-manieth start of the agent on this disk, and the number of the record in its lane since that start. \
 A running agent is asked over its local socket (hark.sock in the data directory, for the agent's user and root). Of a stopped one the directory is \
-read, and nothing in it is changed: the newest partition of each lane is copied to the directory for temporary files (TMPDIR, some 20 MB at a time).
+read, and nothing in it is changed: the newest partition of each lane is copied into memory (some 20 MB, and for a moment a small directory in TMPDIR).
 
 Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have faults.")]
 pub struct StatusArgs {
