@@ -34,6 +34,9 @@ pub enum EventKind {
     Source,
     /// Another agent runs under the same gateway id: the two shut each other out of Kafka.
     DuplicateGateway,
+    /// The status of an instrument changed (NAMUR NE 107): `source` names the instrument, `what` is its status now, `detail_json` has `status`,
+    /// `previous` and `reason`. No alarm of the machine.
+    Instrument,
 }
 
 /// Why records are missing.
