@@ -10,7 +10,7 @@ use std::{
 
 use hark::{
     buffer::Position,
-    config::{AlarmSettings, Asset, Commissioning, Point},
+    config::{AlarmSettings, Asset, Checks, Commissioning, InstrumentSettings, Point},
     inference::Engine,
     record::{Body, Entry, Stamp},
 };
@@ -86,6 +86,7 @@ fn asset() -> Asset {
         range: None,
         map: BTreeMap::new(),
         scored: true,
+        checks: Checks::default(),
     };
     Asset {
         id: "bench".into(),
@@ -98,6 +99,7 @@ fn asset() -> Asset {
         predict_every: Duration::ZERO,
         commissioning: Commissioning { rows: COMMISSIONING },
         alarm: AlarmSettings { on_delay: Duration::from_secs(15), off_delay: Duration::from_secs(60) },
+        instrument: InstrumentSettings::default(),
         points: (0..POINTS).map(point).collect(),
         waveforms: Vec::new(),
         hash: "bench".into(),

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::Delivery;
+use super::{Clips, Delivery};
 
 /// `hark.toml`.
 #[derive(Debug, Deserialize)]
@@ -203,6 +203,8 @@ pub(super) struct AssetFile {
     pub(super) commissioning: CommissioningTable,
     #[serde(default)]
     pub(super) alarm: AlarmTable,
+    #[serde(default)]
+    pub(super) instrument: InstrumentTable,
     #[serde(rename = "point", default)]
     pub(super) points: Vec<PointTable>,
     #[serde(rename = "waveform", default)]
@@ -236,6 +238,19 @@ impl Default for AlarmTable {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct InstrumentTable {
+    pub(super) on_delay: String,
+    pub(super) off_delay: String,
+}
+
+impl Default for InstrumentTable {
+    fn default() -> Self {
+        Self { on_delay: "30s".into(), off_delay: "60s".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PointTable {
     pub(super) id: String,
@@ -246,6 +261,10 @@ pub(super) struct PointTable {
     pub(super) map: BTreeMap<String, f64>,
     #[serde(default = "yes")]
     pub(super) scored: bool,
+    pub(super) max_rate: Option<f64>,
+    pub(super) stuck_after: Option<String>,
+    pub(super) stuck_within: Option<f64>,
+    pub(super) clips: Option<Clips>,
 }
 
 #[derive(Debug, Deserialize)]

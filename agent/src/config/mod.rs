@@ -293,6 +293,9 @@ pub struct Asset {
     pub commissioning: Commissioning,
     /// When a score over its limit is an alarm.
     pub alarm: AlarmSettings,
+    /// When a faulty reading is a faulty instrument.
+    #[serde(default)]
+    pub instrument: InstrumentSettings,
     /// Scalar points in the order of the file, derived features included.
     pub points: Vec<Point>,
     /// Points that carry waveforms.
@@ -317,6 +320,21 @@ pub struct AlarmSettings {
     pub off_delay: Duration,
 }
 
+/// When the status of an instrument (NE 107) follows what is wrong with its readings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstrumentSettings {
+    /// Something is wrong for so long.
+    pub on_delay: Duration,
+    /// Nothing is wrong any more for so long.
+    pub off_delay: Duration,
+}
+
+impl Default for InstrumentSettings {
+    fn default() -> Self {
+        Self { on_delay: Duration::from_secs(30), off_delay: Duration::from_secs(60) }
+    }
+}
+
 /// A scalar point.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
@@ -332,6 +350,41 @@ pub struct Point {
     pub map: BTreeMap<String, f64>,
     /// Takes part in the score.
     pub scored: bool,
+    /// What is asked of its values beyond the range.
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+/// What is asked of the values of a point: nothing, unless configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checks {
+    /// Fastest change, in the point's unit per second, above 0.
+    pub max_rate: Option<f64>,
+    /// When a value that hardly moves is stuck.
+    pub stuck: Option<Stuck>,
+    /// Which ends of the range are end stops of the instrument.
+    pub clips: Option<Clips>,
+}
+
+/// When a value that hardly moves is stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// It did not leave a band for so long.
+    pub after: Duration,
+    /// Width of the band in the point's unit, 0 or more.
+    pub within: f64,
+}
+
+/// Ends of a range at which the values of an instrument are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clips {
+    /// The lower one.
+    Low,
+    /// The upper one.
+    High,
+    /// Either.
+    Both,
 }
 
 /// A point that carries waveform blocks; its features become scalar points `<id>.<feature>`.

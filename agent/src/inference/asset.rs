@@ -1,6 +1,6 @@
-//! One asset on its way from readings to a verdict: row → window → score → above → alarm.
+//! One asset on its way from readings to a verdict: clean → row → window → score → above → alarm.
 //!
-//! [`AssetState`] is all that inference remembers of an asset. It changes by rows alone and is what a checkpoint holds.
+//! [`AssetState`] is all that inference remembers of an asset. It changes by readings and ticks alone and is what a checkpoint holds.
 use hark_protocol::topics::{Name, Phase, Quality, ScoreReason, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,9 @@ use super::{
     EngineCounters,
     alarm::AlarmTimer,
     baseline::{self, Collected, Fit, Refusal, Weights},
+    clean::Cleaner,
     grid::{Grid, Row},
+    instrument::{self, Instrument},
     limit::{self, LIMIT, Smoothed},
     model::ModelError,
     stage_a::{Prepared, StageA},
@@ -72,6 +74,10 @@ pub(super) struct AssetState {
     /// Ids of the scored points, in the order of the weights.
     pub(super) scored: Vec<Name>,
     pub(super) grid_us: i64,
+    /// One per scored point.
+    pub(super) cleaners: Vec<Cleaner>,
+    /// One per instrument, as [`instrument::of_points`] names them.
+    pub(super) instruments: Vec<Instrument>,
     pub(super) grid: Grid,
     pub(super) window: Window,
     pub(super) stage: Stage,
@@ -109,6 +115,8 @@ impl AssetState {
         let scored: Vec<Name> = asset.points.iter().filter(|point| point.scored).map(|point| point.id.clone()).collect();
         let grid_us = micros(asset.grid).max(1);
         Self {
+            cleaners: vec![Cleaner::default(); scored.len()],
+            instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
             window: Window::new(lags + 1, grid_us),
             stage: Stage::Commissioning { rows: Collected::new(scored.len()), range: None },
@@ -128,10 +136,16 @@ impl AssetState {
         }
     }
 
-    /// Takes over from the state before a change of the points or the grid what does not depend on them: time, and the alarm that a person may be
-    /// dealing with.
+    /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
+    /// alarm that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarm, last_reading, heard, ticked, silent, .. } = before;
+        let Self { alarm, last_reading, heard, ticked, silent, scored, instruments, .. } = before;
+        let known = instrument::of_points(&scored);
+        for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
+            if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {
+                *state = *before;
+            }
+        }
         (self.alarm, self.last_reading, self.heard, self.ticked, self.silent) = (alarm, last_reading, heard, ticked, silent);
     }
 
@@ -245,9 +259,21 @@ impl AssetState {
     /// Forgets held values and window; weights, smoothing and alarm stay.
     pub(super) fn restart_windows(&mut self) {
         self.grid.restart();
+        self.restart_cleaning();
         self.window.clear();
         self.gateway_time = false;
         self.set_back_us = 0;
+    }
+
+    /// What points and instruments showed so far is not continued; the status of instruments stays.
+    pub(super) fn restart_cleaning(&mut self) {
+        self.cleaners.iter_mut().for_each(Cleaner::restart);
+        self.instruments.iter_mut().for_each(Instrument::restart);
+    }
+
+    /// How far the asset's time has come; `None` before its first reading.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        self.heard.max(self.ticked)
     }
 
     /// Whether a reading at `ts` is late because the sensor follows the gateway's clock, which was set back, such as a node that compares the two.

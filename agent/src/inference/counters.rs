@@ -16,6 +16,10 @@ pub struct EngineCounters {
     pub ahead: u64,
     /// Readings of scored points without a usable value.
     pub bad: u64,
+    /// Readings of scored points that cleaning found worse than their source had: moving too fast, stuck, clipping.
+    pub cleaned: u64,
+    /// Changes of the status of an instrument.
+    pub instrument_changes: u64,
     /// Times that an asset's clock was found set back.
     pub clock_set_back: u64,
     /// Rows closed.
@@ -48,7 +52,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 20] {
+    pub fn named(&self) -> [(&'static str, u64); 22] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -56,6 +60,8 @@ impl EngineCounters {
             ("late", self.late),
             ("ahead", self.ahead),
             ("bad", self.bad),
+            ("cleaned", self.cleaned),
+            ("instrument_changes", self.instrument_changes),
             ("clock_set_back", self.clock_set_back),
             ("rows", self.rows),
             ("rows_scored", self.rows_scored),

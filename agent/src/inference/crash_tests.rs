@@ -32,6 +32,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         range: None,
         map: BTreeMap::new(),
         scored: scored.contains(id),
+        checks: config::Checks { max_rate: Some(60.0), stuck: Some(config::Stuck { after: Duration::from_secs(8), within: 0.0 }), clips: None },
     };
     config::Asset {
         id: "pump".into(),
@@ -43,6 +44,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         predict_every: Duration::from_secs(2),
         commissioning: config::Commissioning { rows: 60 },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
+        instrument: config::InstrumentSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
         points: ["a", "b", "c"].iter().map(point).collect(),
         waveforms: Vec::new(),
         hash: hash.into(),
@@ -55,6 +57,8 @@ enum Step {
     Run(usize),
     Fault(usize),
     Silent(usize),
+    /// A point of the machine is stuck (0), has spikes (1) or says nothing (2).
+    Sick(u8, usize),
     BackInTime,
     Command(u8),
     Configure(u8),
@@ -66,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (10_usize..90).prop_map(Step::Run),
         4 => (5_usize..30).prop_map(Step::Fault),
         3 => (1_usize..12).prop_map(Step::Silent),
+        3 => (0_u8..3, 5_usize..30).prop_map(|(how, rows)| Step::Sick(how, rows)),
         1 => Just(Step::BackInTime),
         3 => (0_u8..6).prop_map(Step::Command),
         2 => (0_u8..4).prop_map(Step::Configure),
@@ -104,22 +109,38 @@ impl Lane {
     fn rows(&mut self, rows: usize, healthy: bool) {
         for _ in 0..rows {
             let b = if healthy { 2.0 * self.a + 0.1 * self.noise.next() } else { 9.0 * self.noise.next() };
-            self.a = 0.8 * self.a + self.noise.next();
-            for (point, value) in [("a", self.a), ("b", b), ("c", 0.5 * b)] {
-                let reading = Reading {
-                    point: point.into(),
-                    value: Some(value),
-                    unit: "1".into(),
-                    quality: Quality::Good,
-                    reason: None,
-                    source_seq: None,
-                    boot: "boot".into(),
-                    log_ms: 0,
-                };
-                self.push(Some("pump"), Body::Reading(reading));
-            }
-            self.now_us += SECOND;
+            self.row(Some(b));
         }
+    }
+
+    fn sick_rows(&mut self, how: u8, rows: usize) {
+        for row in 0..rows {
+            let b = 2.0 * self.a + 0.1 * self.noise.next();
+            self.row(match how {
+                0 => Some(1.0),
+                1 => Some(if row % 4 == 1 { 500.0 } else { b }),
+                _ => None,
+            });
+        }
+    }
+
+    fn row(&mut self, b: Option<f64>) {
+        self.a = 0.8 * self.a + self.noise.next();
+        for (point, value) in [("a", Some(self.a)), ("b", b), ("c", b.map(|b| 0.5 * b))] {
+            let Some(value) = value else { continue };
+            let reading = Reading {
+                point: point.into(),
+                value: Some(value),
+                unit: "1".into(),
+                quality: Quality::Good,
+                reason: None,
+                source_seq: None,
+                boot: "boot".into(),
+                log_ms: 0,
+            };
+            self.push(Some("pump"), Body::Reading(reading));
+        }
+        self.now_us += SECOND;
     }
 
     fn configure(&mut self, which: u8) {
@@ -145,6 +166,7 @@ impl Lane {
         match step {
             Step::Run(rows) => self.rows(rows, true),
             Step::Fault(rows) => self.rows(rows, false),
+            Step::Sick(how, rows) => self.sick_rows(how, rows),
             Step::Silent(ticks) => {
                 for _ in 0..ticks {
                     self.now_us += SECOND;
@@ -325,9 +347,24 @@ fn a_gap_between_two_kills_costs_a_window_and_is_said() {
 /// The steps must reach what is to be compared.
 #[test]
 fn the_steps_reach_scores_alarms_silence_and_answers() {
-    let steps =
-        [Step::Run(60), Step::Fault(20), Step::Command(0), Step::Silent(10), Step::Configure(1), Step::Run(20), Step::Configure(2), Step::Run(70)];
+    let steps = [
+        Step::Run(60),
+        Step::Sick(0, 20),
+        Step::Run(20),
+        Step::Sick(1, 20),
+        Step::Sick(2, 20),
+        Step::Run(20),
+        Step::Fault(20),
+        Step::Command(0),
+        Step::Silent(10),
+        Step::Configure(1),
+        Step::Run(20),
+        Step::Configure(2),
+        Step::Run(70),
+    ];
     let [events, alarms, predictions] = undisturbed(&without_gaps(&Lane::of(&steps)));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
-    assert!(events.len() >= 4 && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());
+    let instruments = events.iter().filter(|entry| matches!(&entry.body, Body::Event(event) if event.kind == EventKind::Instrument)).count();
+    assert!(instruments >= 4, "{instruments}");
+    assert!(events.len() >= 4 + instruments && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());
 }

@@ -1,8 +1,9 @@
 //! Inference: a deterministic function of the inputs lane and of nothing else.
 //!
 //! ```text
-//! reading ─► grid ─► window ─► stage A (tract) ─► limit, health ─► alarm
-//!            one row per slot     └─ weights from baseline (commissioning)
+//! reading ─► clean ─► grid ─► window ─► stage A (tract) ─► limit, health ─► alarm
+//!            │        one row per slot     └─ weights from baseline (commissioning)
+//!            └─► instrument (NE 107)
 //! ```
 //! [`Engine::process`] takes the entries of the inputs lane in order and appends what follows from each. It reads no clock, draws no random number and
 //! walks no hash map, so a replay from any checkpoint gives the same outputs, number for number. Each output names the input behind it (its cause),
@@ -17,11 +18,13 @@ mod bundle;
 mod bundles;
 mod change;
 pub mod checkpoint;
+mod clean;
 mod command;
 pub mod configured;
 mod counters;
 mod grid;
 mod health;
+mod instrument;
 mod limit;
 mod model;
 mod regression;
@@ -63,7 +66,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 3;
+const SNAPSHOT_FORM: u32 = 4;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of an asset that are kept: the one in use and the one before it, which late predictions still name.

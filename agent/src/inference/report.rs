@@ -1,7 +1,7 @@
 //! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
 use hark_protocol::topics::{
-    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, ScoreReason,
-    Timestamp,
+    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, QualityReason,
+    ScoreReason, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -11,6 +11,7 @@ use super::{
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
     health,
+    instrument::{self, Instrument},
     limit::LIMIT,
 };
 use crate::config;
@@ -260,12 +261,51 @@ fn weights_json(weights: &Weights) -> String {
     .to_string()
 }
 
+/// The event of an instrument whose status changed, with the point that shows why.
+pub(super) fn instrument(id: &Name, change: &instrument::Change, point: Option<&Name>) -> Event {
+    let why = change.reason.map_or("nothing is wrong any more", fault_words);
+    let text = match change.to {
+        InstrumentStatus::Normal => format!("instrument `{id}` is in order again: {why}"),
+        InstrumentStatus::Failure => format!("instrument `{id}` has failed: {why}"),
+        InstrumentStatus::OffSpec => format!("instrument `{id}` works outside its specification: {why}"),
+        InstrumentStatus::CheckFunction => format!("instrument `{id}` is being tested: {why}"),
+        InstrumentStatus::MaintenanceRequired => format!("instrument `{id}` needs maintenance: {why}"),
+    };
+    let detail = json!({ "status": change.to, "previous": change.from, "reason": change.reason, "point": point.map(|point| &**point) });
+    let what = json!(change.to).as_str().map(Into::into);
+    Event {
+        source: Some(id.clone()),
+        what,
+        text: Some(text.into()),
+        detail_json: Some(detail.to_string().into()),
+        ..Event::new(EventKind::Instrument)
+    }
+}
+
+/// What is wrong with the values of an instrument, for people.
+fn fault_words(reason: QualityReason) -> &'static str {
+    match reason {
+        QualityReason::Source => "its source says so",
+        QualityReason::NotANumber => "its value is no number",
+        QualityReason::OutOfRange => "its value is outside the range of the point",
+        QualityReason::RateOfChange => "its value moves faster than the point can",
+        QualityReason::Stuck => "its value does not move",
+        QualityReason::Spike => "single values stand far from their neighbours, again and again",
+        QualityReason::Stale => "no reading comes from it",
+        QualityReason::Clipping => "its value stands at an end of its range",
+        QualityReason::Clock => "its time cannot be trusted",
+        QualityReason::SensorFault => "it reports a fault of its own",
+        QualityReason::Communication => "the line to it fails",
+        QualityReason::NotMapped => "it sends text that is not configured",
+    }
+}
+
 /// The body of `hark.assets.v1` at `now`.
 pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelNames, now: Timestamp) -> Asset {
     let (health, health_reason) = health_of(state);
-    let bad: Vec<&Name> = state.grid.bad_points().filter_map(|index| state.scored.get(index)).collect();
-    let status = |failed: bool| if failed { "failure" } else { "normal" };
-    let instruments: Map<String, Value> = state.scored.iter().map(|id| (id.to_string(), json!(status(bad.contains(&id))))).collect();
+    let ids = instrument::of_points(&state.scored);
+    let status = |(id, _): &(Name, _), instrument: &Instrument| (id.to_string(), json!(instrument.status()));
+    let instruments: Map<String, Value> = ids.iter().zip(&state.instruments).map(|(id, instrument)| status(id, instrument)).collect();
     let points: Vec<Value> = asset.points.iter().map(|point| json!({ "point": *point.id, "unit": *point.unit, "scored": point.scored })).collect();
     let scoring = state.scoring();
     Asset {
@@ -283,7 +323,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         alarm_state: state.alarm.state(),
         alarm_id: state.alarm.alarm_id().cloned(),
         case_id: None,
-        instrument_status: if bad.is_empty() { InstrumentStatus::Normal } else { InstrumentStatus::Failure },
+        instrument_status: state.instruments.iter().map(Instrument::status).max().unwrap_or(InstrumentStatus::Normal),
         instruments_json: Value::Object(instruments).to_string().into(),
         quality: state.verdict.as_ref().map_or(Quality::Bad, |verdict| verdict.quality),
         silent_s: state.last_reading.map(|last| (now.0.saturating_sub(last.0).max(0)) as f64 / 1e6),

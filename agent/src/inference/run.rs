@@ -1,16 +1,22 @@
 //! One asset at work: an entry of the log in, outputs out. What must survive a restart is in its [`AssetState`] alone.
 use std::collections::BTreeMap;
 
-use hark_protocol::topics::{Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared, alarm,
     asset::{AssetState, Commissioned, Stage, micros},
+    clean::{Fault, Judged, Pace},
     grid::{Row, Sample},
+    instrument::{self, Delays, status_of},
     report,
     stage_a::{Prepared, StageA},
 };
-use crate::{buffer::Position, config, record::Body};
+use crate::{
+    buffer::Position,
+    config::{self, InstrumentSettings},
+    record::Body,
+};
 
 /// An asset with what is made from its configuration and weights, and need not be stored.
 #[derive(Debug)]
@@ -18,6 +24,10 @@ pub(super) struct AssetRun {
     pub(super) config: config::Asset,
     /// Index among the scored points; `None` for a point that is not scored.
     points: BTreeMap<Name, Option<usize>>,
+    /// Indices of the scored points in the configuration.
+    scored: Vec<usize>,
+    /// Ids of the instruments, with the indices of their points among the scored ones.
+    instruments: Vec<(Name, Vec<usize>)>,
     pub(super) state: AssetState,
     prepared: Option<Prepared>,
 }
@@ -31,10 +41,12 @@ impl AssetRun {
 
     /// An asset that goes on from `state`, which fits its configuration; [`Self::prepare`] follows.
     pub(super) fn with_state(config: config::Asset, mut state: AssetState) -> Self {
-        let mut scored = 0..;
-        let points = config.points.iter().map(|point| (point.id.clone(), if point.scored { scored.next() } else { None })).collect();
+        let mut indices = 0..;
+        let points = config.points.iter().map(|point| (point.id.clone(), if point.scored { indices.next() } else { None })).collect();
+        let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
+        let instruments = instrument::of_points(&state.scored);
         state.grid.set_stale(micros(config.stale_after));
-        Self { state, points, config, prepared: None }
+        Self { state, points, scored, instruments, config, prepared: None }
     }
 
     /// Makes the weights ready for the bundle in use.
@@ -58,6 +70,9 @@ impl AssetRun {
         // A time of the sensor's that runs ahead of the gateway's: it would open a slot for which all other points come late.
         if reading.reason == Some(QualityReason::Clock) && emit.stamp.ts_source == TsSource::Sensor {
             shared.counters.ahead += 1;
+            if let Some((point, now)) = scored.zip(self.state.now()) {
+                self.state.cleaners[point].ahead(now);
+            }
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
@@ -68,20 +83,31 @@ impl AssetRun {
             self.restart_for_clock();
             self.state.last_reading = Some(ts);
         }
-        // A bad value is no value, whatever number came with it.
-        let value = reading.value.filter(|value| value.is_finite() && reading.quality != Quality::Bad);
-        shared.counters.bad += u64::from(value.is_none());
-        let offered = self.state.grid.offer(Sample { point, ts, value, quality: reading.quality, position });
+        let given = Judged { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason };
+        let pace = self.pace();
+        let cleaner = &mut self.state.cleaners[point];
+        let judged = cleaner.judge(ts, given, &self.config.points[self.scored[point]], pace);
+        if emit.stamp.clock == Clock::Stepped {
+            cleaner.excuse_clock();
+        }
+        shared.counters.cleaned += u64::from(given.value.is_some() && judged.quality > given.quality);
+        shared.counters.bad += u64::from(judged.value.is_none());
+        let offered = self.state.grid.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position });
         shared.counters.late += u64::from(offered.late);
         if offered.restarted {
             shared.counters.clock_set_back += 1;
             self.state.window.clear();
+            self.state.restart_cleaning();
             self.state.gateway_time = false;
             self.state.last_reading = Some(ts);
         }
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
+        let closed = offered.overdue.is_some() || offered.complete.is_some();
         for row in offered.overdue.into_iter().chain(offered.complete) {
             self.row(row, shared, emit);
+        }
+        if closed {
+            self.observe(ts, shared, emit);
         }
     }
 
@@ -97,12 +123,34 @@ impl AssetRun {
         }
         let Some(heard) = self.state.heard else { return };
         self.state.ticked = self.state.ticked.max(Some(ts));
+        self.observe(ts, shared, emit);
         if ts.0.saturating_sub(heard.0) <= micros(self.config.stale_after) {
             return;
         }
         shared.counters.silences += u64::from(!std::mem::replace(&mut self.state.silent, true));
         self.state.fall_silent(ts);
         self.predict(shared, emit);
+    }
+
+    /// Looks at the instruments at `now`; an event tells of each whose status changed.
+    fn observe(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
+        let (pace, delays) = (self.pace(), Delays { on_us: micros(on_delay), off_us: micros(off_delay) });
+        for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
+            let faults = points.iter().filter_map(|&point| Some((self.state.cleaners[point].fault(now, pace)?, point)));
+            // Of equally bad points the first is named.
+            let worse = |worst: (Fault, usize), other: (Fault, usize)| if status_of(other.0) > status_of(worst.0) { other } else { worst };
+            let (fault, point) = faults.reduce(worse).unzip();
+            if let Some(change) = instrument.observe(fault, now, delays) {
+                shared.counters.instrument_changes += 1;
+                let point = point.and_then(|point: usize| self.state.scored.get(point));
+                emit.push(LaneName::Events, Body::Event(report::instrument(id, &change, point).into()));
+            }
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { grid_us: self.state.grid_us, stale_us: micros(self.config.stale_after) }
     }
 
     /// Does what a person asks for; otherwise says why not.

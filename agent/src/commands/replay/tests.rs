@@ -6,7 +6,7 @@ use hark_protocol::topics::Origin;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{AlarmSettings, Buffer, Commissioning, Gateway, Http, Point};
+use crate::config::{AlarmSettings, Buffer, Checks, Commissioning, Gateway, Http, InstrumentSettings, Point};
 
 #[derive(Parser)]
 struct Parsed {
@@ -22,6 +22,7 @@ fn config() -> Config {
         range: Some((-1e6, 1e6)),
         map: BTreeMap::new(),
         scored: true,
+        checks: Checks::default(),
     };
     let asset = Asset {
         id: "pump".into(),
@@ -33,6 +34,7 @@ fn config() -> Config {
         predict_every: Duration::from_secs(30),
         commissioning: Commissioning { rows: 1000 },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO },
+        instrument: InstrumentSettings::default(),
         points: vec![point("flow", Some("Flow rate")), point("pressure", None)],
         waveforms: Vec::new(),
         hash: "c0ffee".into(),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::faults::{DAY, Faults};
 use crate::{
     config::{
-        AlarmSettings, Asset, Bearing, Commissioning, Point, Waveform,
+        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
         file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
     inference::checkpoint::COLLECTED_MAX_BYTES,
@@ -28,14 +28,22 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     let grid = faults.duration("grid", &raw.grid, GRID);
     // A value must last for one row at least.
     let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
-    let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, faults)).collect();
+    let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, faults)).collect();
     let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, faults)).collect();
     for waveform in &waveforms {
         for feature in &waveform.features {
             let id: Name = format!("{}.{feature}", waveform.id).into();
             // A point of that name in the file says more about the feature: its range, or that it is not scored.
             if !points.iter().any(|point| point.id == id) {
-                points.push(Point { id, unit: feature_unit(feature).into(), column: None, range: None, map: BTreeMap::new(), scored: true });
+                points.push(Point {
+                    id,
+                    unit: feature_unit(feature).into(),
+                    column: None,
+                    range: None,
+                    map: BTreeMap::new(),
+                    scored: true,
+                    checks: Checks::default(),
+                });
             }
         }
     }
@@ -58,6 +66,10 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         alarm: AlarmSettings {
             on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),
+        },
+        instrument: InstrumentSettings {
+            on_delay: faults.duration("instrument.on_delay", &raw.instrument.on_delay, UP_TO_A_DAY),
+            off_delay: faults.duration("instrument.off_delay", &raw.instrument.off_delay, UP_TO_A_DAY),
         },
         points,
         waveforms,
@@ -88,7 +100,8 @@ pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, 
     );
 }
 
-fn check_point(raw: PointTable, faults: &mut Faults) -> Point {
+fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> Point {
+    let checks = check_checks(&raw, stale_after, faults);
     if let Some((low, high)) = raw.range
         && !(low.is_finite() && high.is_finite() && low < high)
     {
@@ -97,7 +110,42 @@ fn check_point(raw: PointTable, faults: &mut Faults) -> Point {
     if raw.map.values().any(|number| !number.is_finite()) {
         faults.add("point.map", format!("of `{}` must give finite numbers", raw.id));
     }
-    Point { id: faults.name("point.id", &raw.id), unit: raw.unit.into(), column: raw.column, range: raw.range, map: raw.map, scored: raw.scored }
+    Point {
+        id: faults.name("point.id", &raw.id),
+        unit: raw.unit.into(),
+        column: raw.column,
+        range: raw.range,
+        map: raw.map,
+        scored: raw.scored,
+        checks,
+    }
+}
+
+fn check_checks(raw: &PointTable, stale_after: Duration, faults: &mut Faults) -> Checks {
+    let mut refuse = |key: &str, what: String| faults.add(&format!("point.{key}"), format!("of `{}` {what}", raw.id));
+    if let Some(rate) = raw.max_rate
+        && !(rate.is_finite() && rate > 0.0)
+    {
+        refuse("max_rate", format!("is {rate}; expected a rate above 0, in `{}` per second", raw.unit));
+    }
+    if let Some(within) = raw.stuck_within {
+        if !(within.is_finite() && within >= 0.0) {
+            refuse("stuck_within", format!("is {within}; expected 0 or more, in `{}`", raw.unit));
+        }
+        if raw.stuck_after.is_none() {
+            refuse("stuck_within", "says nothing alone; expected `stuck_after` beside it".to_owned());
+        }
+    }
+    if raw.clips.is_some() && raw.range.is_none() {
+        refuse("clips", "names ends of a range; expected `range` beside it".to_owned());
+    }
+    // Of values that come just before each is stale, three at least are seen to be the same.
+    let stuck_least = (stale_after * 2).min(STALE_AFTER_MOST);
+    let stuck = raw.stuck_after.as_ref().map(|text| Stuck {
+        after: faults.duration("point.stuck_after", text, stuck_least..=STALE_AFTER_MOST),
+        within: raw.stuck_within.unwrap_or(0.0),
+    });
+    Checks { max_rate: raw.max_rate, stuck, clips: raw.clips }
 }
 
 fn check_waveform(raw: WaveformTable, faults: &mut Faults) -> Waveform {

@@ -99,6 +99,26 @@ fn templates_of_a_broker_do_not_overlap() {
 }
 
 #[test]
+fn checks_of_points_are_possible_and_have_what_they_need() {
+    let speed = "id = \"speed\"\nunit = \"/min\"\n";
+    let all = "range = [0.0, 3000.0]\nmax_rate = 200.0\nstuck_after = \"10s\"\nstuck_within = 0.0\nclips = \"high\"\n";
+    for (keys, expected) in [
+        (all, &[][..]),
+        ("max_rate = 0.0\n", &["a0.toml: point.max_rate: of `speed` is 0; expected a rate above 0, in `/min` per second"]),
+        ("max_rate = inf\n", &["point.max_rate: of `speed` is inf; expected"]),
+        ("stuck_within = 1.0\n", &["point.stuck_within: of `speed` says nothing alone; expected `stuck_after`"]),
+        ("stuck_after = \"1m\"\nstuck_within = -1.0\n", &["point.stuck_within: of `speed` is -1; expected 0 or more, in `/min`"]),
+        ("stuck_after = \"9s\"\n", &["point.stuck_after: `9s` is out of range; expected 10s to 31d"]),
+        ("clips = \"low\"\n", &["point.clips: of `speed` names ends of a range; expected `range`"]),
+        ("clips = \"top\"\n", &["unknown variant `top`, expected one of `low`, `high`, `both`"]),
+    ] {
+        check_asset_with(speed, &format!("{speed}{keys}"), expected);
+    }
+    let delay = "id = \"pump\"\n[instrument]\non_delay = \"2d\"\n";
+    check_asset_with("id = \"pump\"\n", delay, &["a0.toml: instrument.on_delay: `2d` is out of range; expected 0s to 1d"]);
+}
+
+#[test]
 fn points_that_sources_name_are_there() {
     for (template, keys, expected) in [
         ("plant/{asset}", "point = \"Q\"\npayload = { value = \"/value\" }", None),

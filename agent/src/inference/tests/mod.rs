@@ -3,6 +3,7 @@ mod change;
 mod clock;
 mod command;
 mod commissioning;
+mod instrument;
 mod row;
 mod silence;
 mod snapshot;
@@ -22,7 +23,15 @@ fn models() -> PathBuf {
 }
 
 fn asset() -> config::Asset {
-    let point = |id: &str, scored| config::Point { id: id.into(), unit: "1".into(), column: None, range: None, map: BTreeMap::new(), scored };
+    let point = |id: &str, scored| config::Point {
+        id: id.into(),
+        unit: "1".into(),
+        column: None,
+        range: None,
+        map: BTreeMap::new(),
+        scored,
+        checks: config::Checks::default(),
+    };
     config::Asset {
         id: "pump".into(),
         name: "Pump".into(),
@@ -33,6 +42,7 @@ fn asset() -> config::Asset {
         predict_every: Duration::ZERO,
         commissioning: config::Commissioning { rows: ROWS },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
+        instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         points: vec![point("a", true), point("note", false), point("b", true)],
         waveforms: Vec::new(),
         hash: "c0ffee".into(),

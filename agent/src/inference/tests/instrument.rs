@@ -1,0 +1,152 @@
+//! Sick sensors: what becomes of their readings, and of the status of the instrument (NE 107), apart from the machine's.
+use std::ops::Range;
+
+use hark_protocol::topics::InstrumentStatus;
+
+use super::*;
+
+/// Rows in which `b` is sick.
+const SICK: Range<usize> = ROWS + 20..ROWS + 80;
+
+fn engine_with_checks() -> Engine {
+    engine_with(|asset| {
+        // What a sensor says before it is known to be stuck is no alarm yet.
+        asset.alarm.on_delay = Duration::from_secs(15);
+        let b = &mut asset.points[2];
+        b.range = Some((-50.0, 20.0));
+        let stuck = Some(config::Stuck { after: Duration::from_secs(6), within: 0.0 });
+        b.checks = config::Checks { max_rate: Some(30.0), stuck, clips: Some(config::Clips::High) };
+    })
+}
+
+/// The machine, with what `sick` makes of `b` in the rows of [`SICK`]; `None`: nothing comes.
+fn machine_with(rows: Range<usize>, sick: impl Fn(usize, Reading) -> Option<Reading>) -> Vec<Entry> {
+    let entries = machine(rows.end, usize::MAX).into_iter().enumerate().map(|(index, entry)| (index / 2, entry));
+    let judge = |(row, mut entry): (usize, Entry)| {
+        let Body::Reading(reading) = &entry.body else { return None };
+        if &*reading.point == "b" && SICK.contains(&row) {
+            entry.body = Body::Reading(sick(row, reading.clone())?);
+        }
+        Some(entry)
+    };
+    entries.filter(|(row, _)| rows.contains(row)).filter_map(judge).collect()
+}
+
+/// Row, instrument, status and reason of each event of an instrument.
+fn told(out: &[(LaneName, Entry)]) -> Vec<(usize, String, String, String)> {
+    let told = |(lane, entry): &(LaneName, Entry)| {
+        let Body::Event(event) = &entry.body else { return None };
+        let row = usize::try_from(entry.stamp.ts.0 / SECOND - 1000).unwrap();
+        let detail: serde_json::Value = serde_json::from_str(event.detail_json.as_deref()?).unwrap();
+        let reason = detail["reason"].as_str().unwrap_or_default().to_owned();
+        let of_instrument = event.kind == EventKind::Instrument && *lane == LaneName::Events;
+        of_instrument.then(|| (row, event.source.as_deref().unwrap().to_owned(), event.what.as_deref().unwrap().to_owned(), reason))
+    };
+    out.iter().filter_map(told).collect()
+}
+
+/// Runs through commissioning, sickness and recovery. Gives what was said while `b` was sick, and what in the end.
+fn run(sick: impl Fn(usize, Reading) -> Option<Reading>) -> (Engine, Vec<(LaneName, Entry)>, Vec<(LaneName, Entry)>) {
+    let mut engine = engine_with_checks();
+    assert_eq!(told(&feed(&mut engine, 1, &machine_with(0..SICK.start, &sick))), [], "nothing is said of healthy sensors");
+    let during = feed(&mut engine, 1_000, &machine_with(SICK, &sick));
+    let (_, record) = engine.asset_records(Timestamp(0)).remove(0);
+    let instruments: BTreeMap<String, InstrumentStatus> = serde_json::from_str(&record.instruments_json).unwrap();
+    let last = told(&during).last().map_or("normal".to_owned(), |(_, _, status, _)| status.clone());
+    assert_eq!(serde_json::json!(record.instrument_status), last);
+    assert_eq!((instruments["a"], instruments["b"]), (InstrumentStatus::Normal, record.instrument_status));
+    let after = feed(&mut engine, 2_000, &machine_with(SICK.end..SICK.end + 60, &sick));
+    (engine, during, after)
+}
+
+#[track_caller]
+fn check(sick: impl Fn(usize, Reading) -> Option<Reading>, expected: (usize, &str, &str), back: Option<usize>) -> Vec<(LaneName, Entry)> {
+    let (engine, during, after) = run(sick);
+    let (row, status, reason) = expected;
+    assert_eq!(told(&during), [(SICK.start + row, "b".to_owned(), status.to_owned(), reason.to_owned())]);
+    let back: Vec<_> = back.into_iter().map(|row| (SICK.end + row, "b".to_owned(), "normal".to_owned(), String::new())).collect();
+    assert_eq!(told(&after), back);
+    assert_eq!(engine.counters().instrument_changes, 1 + back.len() as u64);
+    during
+}
+
+fn value(reading: Reading, value: f64) -> Option<Reading> {
+    Some(Reading { value: Some(value), ..reading })
+}
+
+/// Scores of rows without one of the machine's points.
+fn without_health(out: &[(LaneName, Entry)]) -> usize {
+    predictions(out).iter().filter(|p| p.health.is_none() && p.score.is_none() && p.reason == Some(ScoreReason::MissingPoint)).count()
+}
+
+#[test]
+fn a_stuck_sensor_has_failed_and_its_value_is_no_value() {
+    // Stuck after 6 s, seen as its row closes, failed 5 s later, missing once what was believed last is stale; back 10 s after it moves.
+    let out = check(|_, reading| value(reading, 1.0), (12, "failure", "stuck"), Some(10));
+    assert!(without_health(&out) > 40, "{}", without_health(&out));
+    assert!(alarms(&out).is_empty(), "an instrument is no machine");
+}
+
+#[test]
+fn a_silent_sensor_has_failed_and_the_machine_is_not_healthy() {
+    let out = check(|_, _| None, (8, "failure", "stale"), Some(10));
+    assert!(without_health(&out) > 50);
+    assert!(alarms(&out).is_empty());
+}
+
+#[test]
+fn a_sensor_with_spikes_needs_maintenance() {
+    let out = check(
+        |row, reading| {
+            let b = reading.value.unwrap();
+            value(reading, if row % 10 == 5 { b - 40.0 } else { b })
+        },
+        (31, "maintenance_required", "spike"),
+        None,
+    );
+    assert!(predictions(&out).iter().any(|p| p.quality == Quality::Uncertain));
+}
+
+#[test]
+fn a_clipped_sensor_is_off_its_specification_and_its_values_are_uncertain() {
+    let out = check(|_, reading| value(reading, 20.0), (5, "off_spec", "clipping"), Some(10));
+    assert!(predictions(&out).iter().all(|p| p.quality == Quality::Uncertain && p.score.is_some()));
+}
+
+#[test]
+fn what_the_source_says_of_a_sensor_is_told() {
+    let failed = |_, reading| Some(Reading { value: None, quality: Quality::Bad, reason: Some(QualityReason::SensorFault), ..reading });
+    check(failed, (6, "failure", "sensor_fault"), Some(10));
+    let outside = |_, reading| Some(Reading { value: None, quality: Quality::Bad, reason: Some(QualityReason::OutOfRange), ..reading });
+    check(outside, (6, "off_spec", "out_of_range"), Some(10));
+}
+
+/// All instruments of a machine that is cut off fail by its ticks, and each is said once.
+#[test]
+fn silence_of_all_is_told_of_each() {
+    let mut engine = engine_with_checks();
+    feed(&mut engine, 1, &machine_with(0..SICK.start, |_, _| None));
+    let ticks: Vec<Entry> = (0..40).map(|second| event(1000.0 + (SICK.start + second) as f64, EventKind::Tick, None)).collect();
+    let out = feed(&mut engine, 1_000, &ticks);
+    let said: Vec<_> = told(&out).into_iter().map(|(_, id, status, reason)| (id, status, reason)).collect();
+    assert_eq!(said, [("a", "failure", "stale"), ("b", "failure", "stale")].map(|(id, status, reason)| (id.into(), status.into(), reason.into())));
+    assert!(alarms(&out).is_empty());
+}
+
+/// Another point is scored from now on: what is known of the instruments that stay is kept.
+#[test]
+fn a_change_of_points_keeps_the_status_of_those_that_stay() {
+    let mut engine = engine_with_checks();
+    feed(&mut engine, 1, &machine_with(0..SICK.end, |_, _| None));
+    let mut changed = engine.configurations().next().unwrap().1.clone();
+    (changed.points[1].scored, changed.hash) = (true, "changed".into());
+    let change = Event {
+        what: Some("configuration".into()),
+        hash_after: Some(changed.hash.clone()),
+        detail_json: Some(configured::configuration(&changed)),
+        ..Event::new(EventKind::Change)
+    };
+    feed(&mut engine, 2_000, &[Entry { stamp: stamp(1300.0), cause: None, body: Body::Event(change.into()) }]);
+    let (_, record) = engine.asset_records(Timestamp(0)).remove(0);
+    assert_eq!(&*record.instruments_json, r#"{"a":"normal","b":"failure","note":"normal"}"#);
+}
