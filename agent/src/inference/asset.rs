@@ -12,9 +12,10 @@ use super::{
     grid::{Grid, Row},
     instrument::{self, Instrument},
     limit::{self, LIMIT, Smoothed},
-    model::ModelError,
-    stage_a::{Prepared, StageA},
-    window::{FullRow, Window},
+    ready::Ready,
+    reduced::{self, Moments},
+    stage_a::StageA,
+    window::{UsableRow, Window},
 };
 use crate::{buffer::Position, config};
 
@@ -38,6 +39,7 @@ pub(super) enum Stage {
 pub(super) struct Scoring {
     pub(super) baseline_id: Name,
     pub(super) weights: Weights,
+    pub(super) moments: Moments,
     pub(super) score_median: f64,
     pub(super) smoothed: Smoothed,
 }
@@ -57,6 +59,8 @@ pub(super) struct Verdict {
     pub(super) range: Option<(Position, Position)>,
     /// Indices of the points that contribute most, with their shares.
     pub(super) shares: Vec<(usize, f64)>,
+    /// Indices of the points that had no part in the score.
+    pub(super) left_out: Vec<usize>,
 }
 
 /// What decides whether a prediction is due at once.
@@ -161,7 +165,7 @@ impl AssetState {
         mut row: Row,
         settings: config::Commissioning,
         stage_a: &mut StageA,
-        prepared: Option<&Prepared>,
+        ready: &mut Ready,
         counters: &mut EngineCounters,
     ) -> Option<Commissioned> {
         counters.rows += 1;
@@ -169,14 +173,27 @@ impl AssetState {
         if self.after_gap {
             row.quality = row.quality.max(Quality::Uncertain);
         }
-        let (Some(values), Some(range)) = (row.values, row.range) else {
+        let points = self.scored.len();
+        let scoring = matches!(self.stage, Stage::Scoring(_));
+        // What is held over is a guess: a score does without it, if enough is left.
+        let guessed = row.held_over.len();
+        let mut left = row.values.iter().flatten().count();
+        if scoring && reduced::suffices(left - guessed, points) {
+            row.held_over.iter().for_each(|&point| row.values[point] = None);
+            left -= guessed;
+        }
+        let enough = left == points || (scoring && reduced::suffices(left, points));
+        let Some(range) = row.range.filter(|_| enough) else {
             self.window.clear();
             counters.rows_missing_point += 1;
-            let reason = Some(ScoreReason::MissingPoint);
-            self.conclude(Verdict { ts, reason, quality: row.quality, range: row.range, ..self.unscored(ts) });
+            self.conclude(Verdict { range: row.range, ..self.missing_point(ts) });
             return None;
         };
-        let continues = self.window.push(FullRow { ts, values: values.clone(), quality: row.quality, range });
+        if left < points {
+            row.quality = row.quality.max(Quality::Uncertain);
+        }
+        let values: Vec<f64> = if scoring { Vec::new() } else { row.values.iter().flatten().copied().collect() };
+        let continues = self.window.push(UsableRow { ts, values: row.values, quality: row.quality, range });
         let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
         let mut completed = None;
         match &mut self.stage {
@@ -189,9 +206,18 @@ impl AssetState {
                     completed = self.commission(stage_a.lags());
                 }
             }
-            Stage::Scoring(scoring) => match self.window.values() {
-                None => verdict.reason = Some(ScoreReason::WindowFilling),
-                Some(window) => match prepared.map_or(Err(ModelError::NotPrepared), |prepared| stage_a.score(&window, prepared)) {
+            Stage::Scoring(_) if !self.window.is_full() => verdict.reason = Some(ScoreReason::WindowFilling),
+            Stage::Scoring(scoring) => {
+                let left = self.window.left();
+                let whole = left.len() == points;
+                if !whole && !reduced::suffices(left.len(), points) {
+                    // Each row had enough, but not the same points.
+                    counters.rows_missing_point += 1;
+                    let missing = self.missing_point(ts);
+                    self.conclude(Verdict { range: verdict.range, ..missing });
+                    return None;
+                }
+                match ready.score(&self.window.values(&left), &left, scoring, stage_a) {
                     Err(error) => {
                         counters.model_failures += 1;
                         if self.verdict.as_ref().is_none_or(|last| last.reason != Some(ScoreReason::ModelFailed)) {
@@ -205,12 +231,17 @@ impl AssetState {
                         verdict.score = Some(score);
                         verdict.above = limit::is_above(verdict.above, score, LIMIT, scoring.score_median);
                         verdict.shares = scoring.smoothed.top_shares();
+                        if !whole {
+                            counters.rows_reduced += 1;
+                            verdict.reason = Some(ScoreReason::Reduced);
+                            verdict.left_out = (0..points).filter(|point| !left.contains(point)).collect();
+                        }
                     }
-                },
-            },
+                }
+            }
         }
         // The gap is the reason as long as it keeps the window from being full, whatever else would be.
-        self.after_gap &= self.window.values().is_none();
+        self.after_gap &= !self.window.is_full();
         if self.after_gap {
             verdict.reason = Some(ScoreReason::InputGap);
         }
@@ -221,8 +252,7 @@ impl AssetState {
     /// The asset has said nothing for longer than its stale limit at `ts`. The grid stays where it is: what a node kept while it was cut off comes
     /// in order later.
     pub(super) fn fall_silent(&mut self, ts: Timestamp) {
-        let reason = Some(ScoreReason::MissingPoint);
-        self.conclude(Verdict { reason, ..self.unscored(ts) });
+        self.conclude(self.missing_point(ts));
     }
 
     /// Ends commissioning with the rows collected so far. `None` where it is over already.
@@ -240,6 +270,7 @@ impl AssetState {
                 // The caller names the baseline once it knows the input that completed it.
                 baseline_id: Name::from(""),
                 weights: fit.weights.clone(),
+                moments: fit.moments.clone(),
                 score_median: fit.score_median,
                 smoothed: fit.smoothed.clone(),
             })),
@@ -315,10 +346,24 @@ impl AssetState {
         Signature { phase: verdict.phase, above: verdict.above, alarm: self.alarm.is_active(), reason: verdict.reason }
     }
 
+    fn missing_point(&self, ts: Timestamp) -> Verdict {
+        Verdict { reason: Some(ScoreReason::MissingPoint), ..self.unscored(ts) }
+    }
+
     /// A verdict without a score; `above` stays as it was.
     fn unscored(&self, ts: Timestamp) -> Verdict {
         let above = self.verdict.as_ref().is_some_and(|verdict| verdict.above);
-        Verdict { ts, phase: self.phase(), reason: None, score: None, above, quality: Quality::Bad, range: None, shares: Vec::new() }
+        Verdict {
+            ts,
+            phase: self.phase(),
+            reason: None,
+            score: None,
+            above,
+            quality: Quality::Bad,
+            range: None,
+            shares: Vec::new(),
+            left_out: Vec::new(),
+        }
     }
 
     fn conclude(&mut self, verdict: Verdict) {

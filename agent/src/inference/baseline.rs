@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     limit::{FAST, SLOW, Smoothed},
+    reduced::Moments,
     validation::{FOLDS, SETTLING, Validation},
 };
 
@@ -49,6 +50,8 @@ pub(super) struct ChannelWeights {
 pub(super) struct Fit {
     /// Weights of the graph.
     pub weights: Weights,
+    /// For weights with some of the points.
+    pub moments: Moments,
     /// Median score of rows that the fit had not seen, as a part of the limit.
     pub score_median: f64,
     /// Smoothed scores at the last row: scoring goes on from here.
@@ -151,6 +154,7 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     for &row in &scorable {
         smoothed.push(&fast.score(&z, row), &slow.score(&z, row));
     }
+    let moments = validation.moments(&fast, &slow);
     let weights = Weights {
         points,
         mean: scale.mean.iter().copied().collect(),
@@ -159,7 +163,7 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
         slow: slow.weights(),
     };
     let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
-    let fit = Fit { weights, score_median: median_of_sorted(&scores), smoothed, windows: validation.windows(), still: scale.still, ranges };
+    let fit = Fit { weights, moments, score_median: median_of_sorted(&scores), smoothed, windows: validation.windows(), still: scale.still, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 
@@ -205,7 +209,7 @@ impl Scale {
     }
 }
 
-fn median_of_sorted(sorted: &[f64]) -> f64 {
+pub(super) fn median_of_sorted(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }

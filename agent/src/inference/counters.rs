@@ -26,6 +26,8 @@ pub struct EngineCounters {
     pub rows: u64,
     /// Rows with a score.
     pub rows_scored: u64,
+    /// Rows with a score of some of the points, because others had no usable value.
+    pub rows_reduced: u64,
     /// Rows without one because a point had no usable value.
     pub rows_missing_point: u64,
     /// Rows on which the model failed.
@@ -52,7 +54,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 22] {
+    pub fn named(&self) -> [(&'static str, u64); 23] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -65,6 +67,7 @@ impl EngineCounters {
             ("clock_set_back", self.clock_set_back),
             ("rows", self.rows),
             ("rows_scored", self.rows_scored),
+            ("rows_reduced", self.rows_reduced),
             ("rows_missing_point", self.rows_missing_point),
             ("model_failures", self.model_failures),
             ("predictions", self.predictions),

@@ -109,24 +109,25 @@ impl Lane {
     fn rows(&mut self, rows: usize, healthy: bool) {
         for _ in 0..rows {
             let b = if healthy { 2.0 * self.a + 0.1 * self.noise.next() } else { 9.0 * self.noise.next() };
-            self.row(Some(b));
+            self.row(Some(b), 0.5 * b);
         }
     }
 
     fn sick_rows(&mut self, how: u8, rows: usize) {
         for row in 0..rows {
             let b = 2.0 * self.a + 0.1 * self.noise.next();
-            self.row(match how {
+            let said = match how {
                 0 => Some(1.0),
                 1 => Some(if row % 4 == 1 { 500.0 } else { b }),
                 _ => None,
-            });
+            };
+            self.row(said, 0.5 * b);
         }
     }
 
-    fn row(&mut self, b: Option<f64>) {
+    fn row(&mut self, b: Option<f64>, c: f64) {
         self.a = 0.8 * self.a + self.noise.next();
-        for (point, value) in [("a", Some(self.a)), ("b", b), ("c", b.map(|b| 0.5 * b))] {
+        for (point, value) in [("a", Some(self.a)), ("b", b), ("c", Some(c))] {
             let Some(value) = value else { continue };
             let reading = Reading {
                 point: point.into(),
@@ -361,9 +362,12 @@ fn the_steps_reach_scores_alarms_silence_and_answers() {
         Step::Run(20),
         Step::Configure(2),
         Step::Run(70),
+        Step::Sick(2, 20),
     ];
     let [events, alarms, predictions] = undisturbed(&without_gaps(&Lane::of(&steps)));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
+    let reduced = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.reason == Some(ScoreReason::Reduced))).count();
+    assert!(reduced >= 5, "{reduced}");
     let instruments = events.iter().filter(|entry| matches!(&entry.body, Body::Event(event) if event.kind == EventKind::Instrument)).count();
     assert!(instruments >= 4, "{instruments}");
     assert!(events.len() >= 4 + instruments && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());

@@ -32,9 +32,11 @@ pub(super) struct Sample {
 pub(super) struct Row {
     /// Start of its slot.
     pub ts: Timestamp,
-    /// One value per scored point; `None` where a point is missing.
-    pub values: Option<Vec<f64>>,
-    /// Worst quality among the values; bad where a point is missing.
+    /// One per scored point; `None` where it is missing.
+    pub values: Vec<Option<f64>>,
+    /// Indices of points whose value is an older one, held in place of one that was bad.
+    pub held_over: Vec<usize>,
+    /// Worst quality among the values; bad where there is none.
     pub quality: Quality,
     /// First and last record behind the values.
     pub range: Option<(Position, Position)>,
@@ -176,20 +178,21 @@ impl Grid {
         self.closed = true;
         let ts = Timestamp(slot.saturating_mul(self.grid_us));
         let oldest = ts.0.saturating_sub(self.stale_us);
-        let mut row = Row { ts, values: Some(Vec::with_capacity(self.points.len())), quality: Quality::Good, range: None };
-        for point in &self.points {
-            let Some(held) = point.held.filter(|held| held.ts.0 >= oldest) else {
-                row.values = None;
-                row.quality = Quality::Bad;
-                continue;
-            };
-            if let Some(values) = &mut row.values {
-                values.push(held.value);
+        let mut row = Row { ts, values: Vec::with_capacity(self.points.len()), held_over: Vec::new(), quality: Quality::Good, range: None };
+        for (index, point) in self.points.iter().enumerate() {
+            let held = point.held.filter(|held| held.ts.0 >= oldest);
+            row.values.push(held.map(|held| held.value));
+            let Some(held) = held else { continue };
+            row.quality = row.quality.max(held.quality);
+            if point.bad {
+                // An older value in place of a bad one is a value to use with care.
+                row.held_over.push(index);
+                row.quality = row.quality.max(Quality::Uncertain);
             }
-            // An older value in place of one that the source called bad is a value to use with care.
-            let quality = if point.bad { held.quality.max(Quality::Uncertain) } else { held.quality };
-            row.quality = row.quality.max(quality);
             row.range = Some(row.range.map_or((held.position, held.position), |(from, to)| (from.min(held.position), to.max(held.position))));
+        }
+        if row.range.is_none() {
+            row.quality = Quality::Bad;
         }
         row
     }
@@ -215,7 +218,7 @@ mod tests {
         let mut grid = two_points();
         assert_eq!(grid.offer(sample(0, 10.2, 1.0, 7)), Offered::default());
         let row = grid.offer(sample(1, 10.4, 2.0, 8)).complete.unwrap();
-        assert_eq!((row.ts, row.values, row.quality), (Timestamp(10 * SECOND), Some(vec![1.0, 2.0]), Quality::Good));
+        assert_eq!((row.ts, row.values, row.quality), (Timestamp(10 * SECOND), vec![Some(1.0), Some(2.0)], Quality::Good));
         assert_eq!(row.range, Some((Position { ordinal: 1, seq: 7 }, Position { ordinal: 1, seq: 8 })));
         assert_eq!(grid.pass(Timestamp(11 * SECOND)), None, "closed already");
     }
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!(grid.offer(sample(0, 10.9, 5.0, 3)), Offered::default());
         grid.offer(sample(1, 11.0, 3.0, 4));
         let row = grid.offer(sample(1, 12.0, 4.0, 5)).overdue.unwrap();
-        assert_eq!(row.values, Some(vec![5.0, 3.0]), "the refreshed value is held over into slot 11");
+        assert_eq!(row.values, [Some(5.0), Some(3.0)], "the refreshed value is held over into slot 11");
     }
 
     #[test]
@@ -240,8 +243,12 @@ mod tests {
             // The row of slot 13 starts 2.5 s after the value, that of slot 14 3.5 s.
             match second {
                 10 | 11 => assert!(row.is_none(), "slot 10 was complete"),
-                12..=14 => assert!(row.unwrap().values.is_some(), "slot {} holds", second - 1),
-                _ => assert_eq!(row.unwrap(), Row { ts: Timestamp(14 * SECOND), values: None, quality: Quality::Bad, range: row_range(2) }),
+                12..=14 => assert_eq!(row.unwrap().values[0], Some(1.0), "slot {} holds", second - 1),
+                _ => {
+                    let values = vec![None, Some(0.0)];
+                    let expected = Row { ts: Timestamp(14 * SECOND), values, held_over: Vec::new(), quality: Quality::Good, range: row_range(2) };
+                    assert_eq!(row.unwrap(), expected);
+                }
             }
         }
     }
@@ -259,7 +266,7 @@ mod tests {
         assert_eq!(grid.offer(sample(1, 11.0, 3.0, 4)).complete, None);
         assert_eq!(grid.pass(Timestamp(12 * SECOND - 1)), None, "the slot is not over");
         let row = grid.pass(Timestamp(12 * SECOND)).unwrap();
-        assert_eq!((row.values, row.quality), (Some(vec![1.0, 3.0]), Quality::Uncertain));
+        assert_eq!((row.values, row.held_over, row.quality), (vec![Some(1.0), Some(3.0)], vec![0], Quality::Uncertain));
         assert_eq!(grid.bad_points().collect::<Vec<_>>(), [0]);
         assert_eq!(grid.pass(Timestamp(20 * SECOND)), None, "a closed slot is not closed again");
     }
@@ -274,7 +281,7 @@ mod tests {
         }
         let restarted = grid.offer(sample(1, 200.0, 9.0, 3));
         assert!(restarted.restarted && !restarted.late);
-        assert_eq!(grid.offer(sample(0, 200.0, 8.0, 4)).complete.unwrap().values, Some(vec![8.0, 9.0]));
+        assert_eq!(grid.offer(sample(0, 200.0, 8.0, 4)).complete.unwrap().values, [Some(8.0), Some(9.0)]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod health;
 mod instrument;
 mod limit;
 mod model;
+mod ready;
+mod reduced;
 mod regression;
 mod report;
 mod run;
@@ -69,7 +71,7 @@ use crate::{
 const SNAPSHOT_FORM: u32 = 4;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
-/// Baselines of an asset that are kept: the one in use and the one before it, which late predictions still name.
+/// Baselines of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.
 const BASELINES_MAX: usize = 2;
 /// A correction of the clock by less than this, ms, is drift that windows bear.
 const CLOCK_STEP_MS: f64 = 1_000.0;

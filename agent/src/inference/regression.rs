@@ -19,12 +19,12 @@ const CHUNK: usize = 1024;
 /// of their products.
 #[derive(Clone)]
 pub(super) struct Sums {
-    windows: usize,
-    h: RowDVector<f64>,
-    t: RowDVector<f64>,
-    hh: DMatrix<f64>,
-    ht: DMatrix<f64>,
-    tt: DMatrix<f64>,
+    pub(super) windows: usize,
+    pub(super) h: RowDVector<f64>,
+    pub(super) t: RowDVector<f64>,
+    pub(super) hh: DMatrix<f64>,
+    pub(super) ht: DMatrix<f64>,
+    pub(super) tt: DMatrix<f64>,
 }
 
 impl Sums {
@@ -39,6 +39,10 @@ impl Sums {
             ht: DMatrix::zeros(history, points),
             tt: DMatrix::zeros(points, points),
         }
+    }
+
+    pub(super) fn points(&self) -> usize {
+        self.t.len()
     }
 
     /// Adds the windows of `z` that end in `rows`.

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::config;
 
+/// Verdict of a baseline that was made from another one, for some of its points.
+const REDUCED: &str = "reduced";
+
 /// Name, version and hashes of the bundle in use, shared by all records.
 #[derive(Clone, Debug)]
 pub(super) struct ModelNames {
@@ -53,7 +56,12 @@ pub(super) fn health_of(state: &AssetState) -> (Option<f64>, Name) {
     }
     let Some(verdict) = &state.verdict else { return (None, "no_reading".into()) };
     match (verdict.score, state.scoring()) {
-        (Some(score), Some(scoring)) => (Some(health::from_score(score, scoring.score_median, LIMIT)), "anomaly".into()),
+        (Some(score), Some(scoring)) => {
+            let health = health::from_score(score, scoring.score_median, LIMIT);
+            // Some of the sensors can show that a machine is ill, and not that it is well.
+            let known = verdict.reason != Some(ScoreReason::Reduced) || score > LIMIT;
+            if known { (Some(health), "anomaly".into()) } else { (None, reason_word(verdict.reason).into()) }
+        }
         _ => (None, reason_word(verdict.reason).into()),
     }
 }
@@ -69,7 +77,21 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
         Some(ScoreReason::ModelFailed) => "model_failed",
         Some(ScoreReason::CommissioningRefused) => "commissioning_refused",
         Some(ScoreReason::InputGap) => "input_gap",
+        Some(ScoreReason::Reduced) => "reduced",
     }
+}
+
+/// Which weights the present score is from.
+fn baseline_id(state: &AssetState) -> Option<Name> {
+    let id = &state.scoring()?.baseline_id;
+    let left_out = state.verdict.as_ref().map_or(&[][..], |verdict| &verdict.left_out);
+    Some(if left_out.is_empty() { id.clone() } else { reduced_id(id, left_out) })
+}
+
+/// Id of the weights without the points of these indices.
+fn reduced_id(baseline_id: &Name, left_out: &[usize]) -> Name {
+    let indices: Vec<String> = left_out.iter().map(usize::to_string).collect();
+    format!("{baseline_id}-without-{}", indices.join("+")).into()
 }
 
 fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
@@ -117,7 +139,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         model: Some(model.name.clone()),
         model_version: Some(model.version.clone()),
         model_hash: Some(model.hash.clone()),
-        baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        baseline_id: baseline_id(state),
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
@@ -164,7 +186,7 @@ pub(super) fn alarm(state: &AssetState, change: Change, asset: &config::Asset, m
         model: Some(model.name.clone()),
         model_version: Some(model.version.clone()),
         model_hash: Some(model.hash.clone()),
-        baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
+        baseline_id: baseline_id(state),
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
@@ -250,6 +272,28 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         weights_json: weights_json(&fit.weights).into(),
         range_json: Value::Object(ranges).to_string().into(),
     }
+}
+
+/// The baseline of the points with the indices `left`, as weights were made for them from `whole`.
+pub(super) fn reduced_baseline(whole: &Baseline, left: &[usize], weights: &Weights, scored: &[Name]) -> Baseline {
+    let left_out: Vec<usize> = (0..scored.len()).filter(|point| !left.contains(point)).collect();
+    let names = |points: &[usize]| points.iter().filter_map(|&point| scored.get(point)).map(|id| &**id).collect::<Vec<&str>>();
+    let mut ranges: Map<String, Value> = serde_json::from_str(&whole.range_json).unwrap_or_default();
+    ranges.retain(|id, _| names(left).contains(&id.as_str()));
+    Baseline {
+        baseline_id: reduced_id(&whole.baseline_id, &left_out),
+        verdict: REDUCED.into(),
+        remarks: Some(format!("without {}, from the moments of {}; the limit is estimated", names(&left_out).join(", "), whole.baseline_id).into()),
+        points_json: json!(names(left)).to_string().into(),
+        weights_json: weights_json(weights).into(),
+        range_json: Value::Object(ranges).to_string().into(),
+        ..whole.clone()
+    }
+}
+
+/// Whether a baseline is one of some of the points.
+pub(super) fn is_reduced(baseline: &Baseline) -> bool {
+    &*baseline.verdict == REDUCED
 }
 
 fn weights_json(weights: &Weights) -> String {

@@ -1,7 +1,10 @@
 //! One asset at work: an entry of the log in, outputs out. What must survive a restart is in its [`AssetState`] alone.
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use hark_protocol::topics::{Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared, alarm,
@@ -9,8 +12,9 @@ use super::{
     clean::{Fault, Judged, Pace},
     grid::{Row, Sample},
     instrument::{self, Delays, status_of},
+    ready::Ready,
     report,
-    stage_a::{Prepared, StageA},
+    stage_a::StageA,
 };
 use crate::{
     buffer::Position,
@@ -29,7 +33,7 @@ pub(super) struct AssetRun {
     /// Ids of the instruments, with the indices of their points among the scored ones.
     instruments: Vec<(Name, Vec<usize>)>,
     pub(super) state: AssetState,
-    prepared: Option<Prepared>,
+    ready: Ready,
 }
 
 impl AssetRun {
@@ -46,18 +50,12 @@ impl AssetRun {
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
         let instruments = instrument::of_points(&state.scored);
         state.grid.set_stale(micros(config.stale_after));
-        Self { state, points, scored, instruments, config, prepared: None }
+        Self { state, points, scored, instruments, config, ready: Ready::default() }
     }
 
     /// Makes the weights ready for the bundle in use.
     pub(super) fn prepare(&mut self, stage_a: &StageA) {
-        self.prepared = self.state.scoring().and_then(|scoring| match stage_a.prepare(&scoring.weights) {
-            Ok(prepared) => Some(prepared),
-            Err(error) => {
-                tracing::error!(asset = %self.config.id, %error, "the weights cannot be used");
-                None
-            }
-        });
+        self.ready = Ready::new(&self.config.id, self.state.scoring(), stage_a);
     }
 
     pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
@@ -170,7 +168,7 @@ impl AssetRun {
             }
             Some("maintenance_done") => {
                 self.state.recommission();
-                self.prepared = None;
+                self.ready = Ready::default();
                 emit.push(LaneName::Events, Body::Event(started(event.actor.clone()).into()));
                 Ok(())
             }
@@ -198,7 +196,8 @@ impl AssetRun {
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
     fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
         let settings = self.config.commissioning;
-        let completed = self.state.take(row, settings, &mut shared.stage_a, self.prepared.as_ref(), &mut shared.counters);
+        let completed = self.state.take(row, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
+        self.tell_reduced(shared);
         if let Some(commissioned) = completed {
             self.commissioned(commissioned, None, shared, emit);
         }
@@ -212,6 +211,19 @@ impl AssetRun {
             }
         }
         self.predict(shared, emit);
+    }
+
+    /// Weights that were made for some of the points are a baseline of their own, by which a prediction of theirs can be recomputed.
+    fn tell_reduced(&mut self, shared: &mut Shared) {
+        let Some(scoring) = self.state.scoring() else { return };
+        let Some((left, weights)) = self.ready.news() else { return };
+        let Some(known) = shared.baselines.get_mut(&self.config.id) else { return };
+        let Some(whole) = known.iter().find(|baseline| baseline.baseline_id == scoring.baseline_id) else { return };
+        let reduced = Arc::new(report::reduced_baseline(whole, left, weights, &self.state.scored));
+        match known.iter_mut().find(|baseline| baseline.baseline_id == reduced.baseline_id) {
+            Some(same) => *same = reduced,
+            None => keep(known, reduced),
+        }
     }
 
     /// Gives a prediction for the present verdict, if one is due.
@@ -250,15 +262,23 @@ impl AssetRun {
                 let made = report::BaselineOf { fit: &fit, id: &baseline_id, rows, inputs, actor };
                 let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
                 let kept = shared.baselines.entry(self.config.id.clone()).or_default();
-                kept.push_back(baseline.into());
-                while kept.len() > BASELINES_MAX {
-                    kept.pop_front();
-                }
+                keep(kept, baseline.into());
                 event
             }
         };
         emit.push(LaneName::Events, Body::Event(event.into()));
     }
+}
+
+/// Adds a baseline; of its sort, of all points or of some, the newest [`BASELINES_MAX`] stay.
+fn keep(baselines: &mut VecDeque<Arc<Baseline>>, baseline: Arc<Baseline>) {
+    let is_of_sort = |other: &Arc<Baseline>| report::is_reduced(other) == report::is_reduced(&baseline);
+    if baselines.iter().filter(|other| is_of_sort(other)).count() >= BASELINES_MAX
+        && let Some(oldest) = baselines.iter().position(|other| is_of_sort(other))
+    {
+        baselines.remove(oldest);
+    }
+    baselines.push_back(baseline);
 }
 
 /// The event of a commissioning that begins.

@@ -2,8 +2,9 @@
 use nalgebra::DMatrix;
 
 use super::{
-    baseline::ChannelWeights,
+    baseline::{ChannelWeights, median_of_sorted},
     limit::{Channel, Residual, power_mean},
+    reduced::{Chosen, Moments},
     regression::{Regression, Sums, whitening},
 };
 
@@ -60,9 +61,8 @@ impl<'a> Validation<'a> {
         let mut scores = Vec::new();
         for ((regression, sums), (block, _)) in fits.into_iter().zip(&self.blocks) {
             let whitening = whitening(sums.residual_covariance(&regression))?;
-            let fitted = Fitted { regression, whitening };
             for &row in *block {
-                scores.push(channel.smooth(&mut smoothed, fitted.score(self.z, row).score));
+                scores.push(channel.smooth(&mut smoothed, score(&regression, &whitening, self.z, row).score));
             }
         }
         scores.drain(..SETTLING.min(scores.len()));
@@ -70,10 +70,18 @@ impl<'a> Validation<'a> {
         if !(limit.is_finite() && limit > 0.0) {
             return None;
         }
+        let mut sorted = scores.clone();
+        sorted.sort_by(f64::total_cmp);
+        let chosen = Chosen { ridge, limit, median: median_of_sorted(&sorted) };
         scores.iter_mut().for_each(|score| *score /= limit);
         let regression = self.all.fit(&persistence, ridge)?;
         let whitening = whitening(self.all.residual_covariance(&regression))? / limit;
-        Some((Fitted { regression, whitening }, scores))
+        Some((Fitted { regression, whitening, chosen }, scores))
+    }
+
+    /// What a fit with some of the points needs, where these are the channels of all.
+    pub(super) fn moments(&self, fast: &Fitted, slow: &Fitted) -> Moments {
+        Moments::of(&self.all, fast.chosen, slow.chosen)
     }
 
     /// A fit on all blocks but one, and their sums.
@@ -96,14 +104,13 @@ struct Choice {
 pub(super) struct Fitted {
     regression: Regression,
     whitening: DMatrix<f64>,
+    chosen: Chosen,
 }
 
 impl Fitted {
     /// As the graph scores a window.
     pub(super) fn score(&self, z: &DMatrix<f64>, row: usize) -> Residual {
-        let whitened = &self.whitening * self.regression.residual(z, row);
-        let squared: Vec<f64> = whitened.iter().map(|r| r * r).collect();
-        Residual { score: power_mean(&squared), squared }
+        score(&self.regression, &self.whitening, z, row)
     }
 
     pub(super) fn weights(&self) -> ChannelWeights {
@@ -115,6 +122,12 @@ impl Fitted {
     }
 }
 
-fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
+fn score(regression: &Regression, whitening: &DMatrix<f64>, z: &DMatrix<f64>, row: usize) -> Residual {
+    let whitened = whitening * regression.residual(z, row);
+    let squared: Vec<f64> = whitened.iter().map(|r| r * r).collect();
+    Residual { score: power_mean(&squared), squared }
+}
+
+pub(super) fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
     matrix.transpose().as_slice().to_vec()
 }

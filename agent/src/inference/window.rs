@@ -9,13 +9,13 @@ use crate::buffer::Position;
 /// Rows further apart than so many grids do not belong to one window.
 pub(super) const GAP_GRIDS_MAX: i64 = 5;
 
-/// A row with all its values.
+/// A row with the values that it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct FullRow {
+pub(super) struct UsableRow {
     /// Start of its slot.
     pub ts: Timestamp,
-    /// One value per scored point.
-    pub values: Vec<f64>,
+    /// One per scored point; `None` where it is missing.
+    pub values: Vec<Option<f64>>,
     /// Worst quality among them.
     pub quality: Quality,
     /// First and last record behind them.
@@ -27,7 +27,7 @@ pub(super) struct FullRow {
 pub(super) struct Window {
     length: usize,
     gap_us: i64,
-    rows: VecDeque<FullRow>,
+    rows: VecDeque<UsableRow>,
 }
 
 impl Window {
@@ -37,7 +37,7 @@ impl Window {
     }
 
     /// Adds a row. True where it continues the rows before it; false where it begins anew, after [`Self::clear`] or a gap.
-    pub(super) fn push(&mut self, row: FullRow) -> bool {
+    pub(super) fn push(&mut self, row: UsableRow) -> bool {
         if self.rows.back().is_some_and(|last| row.ts.0.saturating_sub(last.ts.0) > self.gap_us) {
             self.rows.clear();
         }
@@ -59,9 +59,20 @@ impl Window {
         self.rows.clear();
     }
 
-    /// All values in row-major order, the oldest row first; `None` until the window is full.
-    pub(super) fn values(&self) -> Option<Vec<f64>> {
-        (self.rows.len() == self.length).then(|| self.rows.iter().flat_map(|row| row.values.iter().copied()).collect())
+    /// It holds as many rows as the model looks at.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() == self.length
+    }
+
+    /// Indices of the points that have a value in every row, ascending.
+    pub(super) fn left(&self) -> Vec<usize> {
+        let points = self.rows.back().map_or(0, |row| row.values.len());
+        (0..points).filter(|&point| self.rows.iter().all(|row| row.values[point].is_some())).collect()
+    }
+
+    /// The values of the points in `left`, as [`Self::left`] gives them, in row-major order, the oldest row first.
+    pub(super) fn values(&self, left: &[usize]) -> Vec<f64> {
+        self.rows.iter().flat_map(|row| left.iter().filter_map(|&point| row.values[point])).collect()
     }
 
     /// Worst quality in the window.
@@ -81,9 +92,14 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn row(second: i64) -> FullRow {
+    fn row(second: i64) -> UsableRow {
         let position = Position { ordinal: 1, seq: u64::try_from(second).unwrap_or(0) };
-        FullRow { ts: Timestamp(second * 1_000_000), values: vec![second as f64], quality: Quality::Good, range: (position, position) }
+        UsableRow {
+            ts: Timestamp(second * 1_000_000),
+            values: vec![Some(second as f64), (second != 9).then_some(0.5)],
+            quality: Quality::Good,
+            range: (position, position),
+        }
     }
 
     #[test]
@@ -91,12 +107,24 @@ mod tests {
         let mut window = Window::new(3, 1_000_000);
         assert!(!window.push(row(1)));
         assert!(window.push(row(2)));
-        assert_eq!(window.values(), None);
+        assert!(!window.is_full());
         assert!(window.push(row(7)), "five grids are no gap");
         assert!(window.push(row(8)));
-        assert_eq!(window.values(), Some(vec![2.0, 7.0, 8.0]));
+        assert!(window.is_full());
+        assert_eq!((window.left(), window.values(&[0])), (vec![0, 1], vec![2.0, 7.0, 8.0]));
+        assert_eq!(window.values(&[0, 1]), [2.0, 0.5, 7.0, 0.5, 8.0, 0.5]);
         assert_eq!(window.range().map(|(from, to)| (from.seq, to.seq)), Some((2, 8)));
         assert!(!window.push(row(14)), "six grids are");
-        assert_eq!(window.values(), None);
+        assert!(!window.is_full());
+    }
+
+    #[test]
+    fn a_point_is_left_that_has_a_value_in_every_row() {
+        let mut window = Window::new(3, 1_000_000);
+        let left = |second| {
+            window.push(row(second));
+            window.left()
+        };
+        assert_eq!([7, 8, 9, 10, 11, 12].map(left), [vec![0, 1], vec![0, 1], vec![0], vec![0], vec![0], vec![0, 1]]);
     }
 }

@@ -17,7 +17,7 @@ pub struct Baseline {
     pub model_hash: Name,
     /// Hash of the configuration at the time.
     pub config_hash: Name,
-    /// `accepted`, `accepted_with_remarks`, `refused`.
+    /// `accepted`, `accepted_with_remarks`, `refused`; `reduced`: made from another one for some of its points, as `remarks` says.
     pub verdict: Name,
     /// Remarks, one sentence.
     pub remarks: Option<Name>,

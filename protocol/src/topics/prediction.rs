@@ -49,6 +49,8 @@ pub enum ScoreReason {
     CommissioningRefused,
     /// Readings are missing from the gateway's own buffer: the window fills again behind the gap.
     InputGap,
+    /// Some points have no usable value: score, limit and contributions are those of the others, by the weights that `baseline_id` names.
+    Reduced,
 }
 
 /// Severity zone, ISO 20816-1.
@@ -71,7 +73,7 @@ pub struct Prediction {
     pub phase: Phase,
     /// Operating state.
     pub state: OperatingState,
-    /// Why `score` is `null`.
+    /// Why `score` is `null`, or what limits it.
     pub reason: Option<ScoreReason>,
     /// Load regime the baseline was chosen by.
     pub regime: Option<Name>,

@@ -406,7 +406,9 @@ impl Replay {
                     self.asset.grid
                 )
             }
-            Some(ScoreReason::OperatingState | ScoreReason::ModelFailed | ScoreReason::InputGap) | None => "the model gave none".to_owned(),
+            Some(ScoreReason::OperatingState | ScoreReason::ModelFailed | ScoreReason::InputGap | ScoreReason::Reduced) | None => {
+                "the model gave none".to_owned()
+            }
         }
     }
 }

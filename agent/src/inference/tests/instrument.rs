@@ -121,6 +121,91 @@ fn what_the_source_says_of_a_sensor_is_told() {
     check(outside, (6, "off_spec", "out_of_range"), Some(10));
 }
 
+/// The machine with a third point beside the two, which the answer can do without.
+fn with_note(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut noise = Noise(21);
+    let further = |entry: Entry| {
+        let Body::Reading(body) = &entry.body else { panic!("they are readings") };
+        let ts = entry.stamp.ts.0 as f64 / SECOND as f64;
+        let note = (&*body.point == "a").then(|| reading(ts + 0.05, "note", Some(noise.next())));
+        std::iter::once(entry).chain(note)
+    };
+    entries.into_iter().flat_map(further).collect()
+}
+
+fn engine_of_three() -> Engine {
+    engine_with(|asset| {
+        asset.alarm.on_delay = Duration::from_secs(15);
+        asset.points[1].scored = true;
+        let stuck = Some(config::Stuck { after: Duration::from_secs(6), within: 0.0 });
+        asset.points[2].checks = config::Checks { max_rate: Some(30.0), stuck, clips: None };
+    })
+}
+
+/// A missing sensor leads to an answer of the others that says so; it is no health, unless it is a bad one.
+#[test]
+fn without_a_sensor_the_others_answer_and_say_so() {
+    for sick in [|_, _| None, |_, reading| value(reading, 1.0)] {
+        let mut engine = engine_of_three();
+        feed(&mut engine, 1, &with_note(machine_with(0..SICK.start, sick)));
+        let out = feed(&mut engine, 1_000, &with_note(machine_with(SICK, sick)));
+        let reduced: Vec<_> = predictions(&out).into_iter().skip_while(|p| p.reason.is_none()).collect();
+        assert!(reduced.len() > 40, "{}", reduced.len());
+        for p in &reduced {
+            assert_eq!((p.reason, p.quality), (Some(ScoreReason::Reduced), Quality::Uncertain));
+            assert!(p.score.is_some() && p.baseline_id.as_deref() == Some("2-450-without-2"), "{:?}", p.baseline_id);
+            let score = p.score.unwrap();
+            assert_eq!((p.health.is_some(), p.health_reason.as_deref()), (score > 1.0, Some(if score > 1.0 { "anomaly" } else { "reduced" })));
+        }
+        assert!(reduced[30..].iter().all(|p| !p.above), "the machine is as it was");
+        assert!(alarms(&out).is_empty());
+        // The weights are there to recompute it.
+        let (_, baseline) = engine.baselines().last().unwrap();
+        assert_eq!((&*baseline.baseline_id, &*baseline.verdict, &*baseline.points_json), ("2-450-without-2", "reduced", r#"["a","note"]"#));
+        let weights: BTreeMap<String, Vec<f64>> = serde_json::from_str(&baseline.weights_json).unwrap();
+        assert_eq!((weights["regression"].len(), weights["whitening"].len()), (12, 4));
+        // It comes back: whole windows again, whole answers.
+        let out = feed(&mut engine, 2_000, &with_note(machine_with(SICK.end..SICK.end + 30, sick)));
+        let answers = reasons(&out);
+        let whole = answers.iter().position(Option::is_none).unwrap();
+        assert!((3..=5).contains(&whole) && answers[whole..].iter().all(Option::is_none), "{answers:?}");
+        assert_eq!(predictions(&out).last().unwrap().baseline_id.as_deref(), Some("2-450"));
+    }
+}
+
+#[test]
+fn spikes_of_a_sensor_are_left_out_of_the_score() {
+    let sick = |row: usize, reading: Reading| {
+        let b = reading.value.unwrap();
+        value(reading, if row % 10 == 5 { b - 40.0 } else { b })
+    };
+    let mut engine = engine_of_three();
+    feed(&mut engine, 1, &with_note(machine_with(0..SICK.start, sick)));
+    let out = feed(&mut engine, 1_000, &with_note(machine_with(SICK, sick)));
+    assert!(predictions(&out).iter().all(|p| p.score.is_some() && !p.above));
+    assert_eq!(engine.counters().rows_reduced, 6 * 4, "a spike is in four windows");
+}
+
+/// What the others see of a fault is an alarm also without the sensor.
+#[test]
+fn a_fault_is_seen_without_a_sensor() {
+    let mut engine = engine_of_three();
+    feed(&mut engine, 1, &with_note(machine_with(0..SICK.start, |_, _| None)));
+    let faulty = |mut entry: Entry| {
+        if let Body::Reading(reading) = &mut entry.body
+            && &*reading.point == "a"
+        {
+            reading.value = reading.value.map(|a| a + 12.0);
+        }
+        entry
+    };
+    let out = feed(&mut engine, 1_000, &with_note(machine_with(SICK, |_, _| None).into_iter().map(faulty).collect()));
+    let last = *predictions(&out).last().unwrap();
+    assert!(last.above && last.alarm && last.health.unwrap() < 50.0, "{last:?}");
+    assert_eq!((last.reason, last.contrib_1_point.as_deref()), (Some(ScoreReason::Reduced), Some("a")));
+    assert_eq!(alarms(&out)[0].baseline_id.as_deref(), Some("2-450-without-2"));
+}
+
 /// All instruments of a machine that is cut off fail by its ticks, and each is said once.
 #[test]
 fn silence_of_all_is_told_of_each() {
