@@ -162,7 +162,7 @@ impl AssetState {
     /// Takes a row, sets [`Self::verdict`], and says whether it completed commissioning.
     pub(super) fn take(
         &mut self,
-        mut row: Row,
+        row: Row,
         settings: config::Commissioning,
         stage_a: &mut StageA,
         ready: &mut Ready,
@@ -170,30 +170,17 @@ impl AssetState {
     ) -> Option<Commissioned> {
         counters.rows += 1;
         let ts = row.ts;
-        if self.after_gap {
-            row.quality = row.quality.max(Quality::Uncertain);
-        }
-        let points = self.scored.len();
-        let scoring = matches!(self.stage, Stage::Scoring(_));
-        // What is held over is a guess: a score does without it, if enough is left.
-        let guessed = row.held_over.len();
-        let mut left = row.values.iter().flatten().count();
-        if scoring && reduced::suffices(left - guessed, points) {
-            row.held_over.iter().for_each(|&point| row.values[point] = None);
-            left -= guessed;
-        }
-        let enough = left == points || (scoring && reduced::suffices(left, points));
-        let Some(range) = row.range.filter(|_| enough) else {
-            self.window.clear();
-            counters.rows_missing_point += 1;
-            self.conclude(Verdict { range: row.range, ..self.missing_point(ts) });
-            return None;
+        let row = match self.usable(row) {
+            Ok(row) => row,
+            Err(range) => {
+                self.window.clear();
+                counters.rows_missing_point += 1;
+                self.conclude(Verdict { range, ..self.missing_point(ts) });
+                return None;
+            }
         };
-        if left < points {
-            row.quality = row.quality.max(Quality::Uncertain);
-        }
-        let values: Vec<f64> = if scoring { Vec::new() } else { row.values.iter().flatten().copied().collect() };
-        let continues = self.window.push(UsableRow { ts, values: row.values, quality: row.quality, range });
+        let (range, values) = (row.range, row.values.iter().flatten().copied().collect::<Vec<f64>>());
+        let continues = self.window.push(row);
         let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
         let mut completed = None;
         match &mut self.stage {
@@ -206,39 +193,7 @@ impl AssetState {
                     completed = self.commission(stage_a.lags());
                 }
             }
-            Stage::Scoring(_) if !self.window.is_full() => verdict.reason = Some(ScoreReason::WindowFilling),
-            Stage::Scoring(scoring) => {
-                let left = self.window.left();
-                let whole = left.len() == points;
-                if !whole && !reduced::suffices(left.len(), points) {
-                    // Each row had enough, but not the same points.
-                    counters.rows_missing_point += 1;
-                    let missing = self.missing_point(ts);
-                    self.conclude(Verdict { range: verdict.range, ..missing });
-                    return None;
-                }
-                match ready.score(&self.window.values(&left), &left, scoring, stage_a) {
-                    Err(error) => {
-                        counters.model_failures += 1;
-                        if self.verdict.as_ref().is_none_or(|last| last.reason != Some(ScoreReason::ModelFailed)) {
-                            tracing::warn!(%error, "the model failed on a window; logged once until it works again");
-                        }
-                        verdict.reason = Some(ScoreReason::ModelFailed);
-                    }
-                    Ok(scored) => {
-                        counters.rows_scored += 1;
-                        let score = scoring.smoothed.push(&scored.fast, &scored.slow);
-                        verdict.score = Some(score);
-                        verdict.above = limit::is_above(verdict.above, score, LIMIT, scoring.score_median);
-                        verdict.shares = scoring.smoothed.top_shares();
-                        if !whole {
-                            counters.rows_reduced += 1;
-                            verdict.reason = Some(ScoreReason::Reduced);
-                            verdict.left_out = (0..points).filter(|point| !left.contains(point)).collect();
-                        }
-                    }
-                }
-            }
+            Stage::Scoring(_) => verdict = self.scored(verdict, stage_a, ready, counters),
         }
         // The gap is the reason as long as it keeps the window from being full, whatever else would be.
         self.after_gap &= !self.window.is_full();
@@ -247,6 +202,60 @@ impl AssetState {
         }
         self.conclude(verdict);
         completed
+    }
+
+    /// What of `row` goes to the window: all points while the machine is learned, more than half of them once it is scored. Else the records behind it.
+    fn usable(&self, mut row: Row) -> Result<UsableRow, Option<(Position, Position)>> {
+        let points = self.scored.len();
+        let is_scoring = self.scoring().is_some();
+        let mut left = row.values.iter().flatten().count();
+        // What is held over is a guess: a score does without it, if enough is left.
+        let certain = left - row.held_over.len();
+        if is_scoring && reduced::suffices(certain, points) {
+            row.held_over.iter().for_each(|&point| row.values[point] = None);
+            left = certain;
+        }
+        let enough = if is_scoring { reduced::suffices(left, points) } else { left == points };
+        let range = row.range.filter(|_| enough).ok_or(row.range)?;
+        let doubted = self.after_gap || left < points;
+        let quality = if doubted { row.quality.max(Quality::Uncertain) } else { row.quality };
+        Ok(UsableRow { ts: row.ts, values: row.values, quality, range })
+    }
+
+    /// `verdict` with what the model says of the window, or with the reason why it says nothing.
+    fn scored(&mut self, verdict: Verdict, stage_a: &mut StageA, ready: &mut Ready, counters: &mut EngineCounters) -> Verdict {
+        let Stage::Scoring(scoring) = &mut self.stage else { return verdict };
+        if !self.window.is_full() {
+            return Verdict { reason: Some(ScoreReason::WindowFilling), ..verdict };
+        }
+        let (left, points) = (self.window.left(), self.scored.len());
+        if !reduced::suffices(left.len(), points) {
+            // Each row had enough, but not of the same points.
+            counters.rows_missing_point += 1;
+            return Verdict { reason: Some(ScoreReason::MissingPoint), quality: Quality::Bad, ..verdict };
+        }
+        let scored = match ready.score(&self.window.values(&left), &left, scoring, stage_a) {
+            Ok(scored) => scored,
+            Err(error) => {
+                counters.model_failures += 1;
+                if self.verdict.as_ref().is_none_or(|last| last.reason != Some(ScoreReason::ModelFailed)) {
+                    tracing::warn!(%error, "the model failed on a window; logged once until it works again");
+                }
+                return Verdict { reason: Some(ScoreReason::ModelFailed), ..verdict };
+            }
+        };
+        let left_out: Vec<usize> = (0..points).filter(|point| !left.contains(point)).collect();
+        counters.rows_scored += 1;
+        counters.rows_reduced += u64::from(!left_out.is_empty());
+        let score = scoring.smoothed.push(&scored.fast, &scored.slow);
+        Verdict {
+            reason: (!left_out.is_empty()).then_some(ScoreReason::Reduced),
+            score: Some(score),
+            above: limit::is_above(verdict.above, score, LIMIT, scoring.score_median),
+            shares: scoring.smoothed.top_shares(),
+            left_out,
+            ..verdict
+        }
     }
 
     /// The asset has said nothing for longer than its stale limit at `ts`. The grid stays where it is: what a node kept while it was cut off comes
