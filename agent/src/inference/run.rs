@@ -274,7 +274,7 @@ impl AssetRun {
 fn keep(baselines: &mut VecDeque<Arc<Baseline>>, baseline: Arc<Baseline>) {
     let is_of_sort = |other: &Arc<Baseline>| report::is_reduced(other) == report::is_reduced(&baseline);
     if baselines.iter().filter(|other| is_of_sort(other)).count() >= BASELINES_MAX
-        && let Some(oldest) = baselines.iter().position(|other| is_of_sort(other))
+        && let Some(oldest) = baselines.iter().position(is_of_sort)
     {
         baselines.remove(oldest);
     }

@@ -5,6 +5,8 @@ use hark_protocol::topics::InstrumentStatus;
 
 use super::*;
 
+type Outputs = Vec<(LaneName, Entry)>;
+
 /// Rows in which `b` is sick.
 const SICK: Range<usize> = ROWS + 20..ROWS + 80;
 
@@ -46,7 +48,7 @@ fn told(out: &[(LaneName, Entry)]) -> Vec<(usize, String, String, String)> {
 }
 
 /// Runs through commissioning, sickness and recovery. Gives what was said while `b` was sick, and what in the end.
-fn run(sick: impl Fn(usize, Reading) -> Option<Reading>) -> (Engine, Vec<(LaneName, Entry)>, Vec<(LaneName, Entry)>) {
+fn run(sick: impl Fn(usize, Reading) -> Option<Reading>) -> (Engine, Outputs, Outputs) {
     let mut engine = engine_with_checks();
     assert_eq!(told(&feed(&mut engine, 1, &machine_with(0..SICK.start, &sick))), [], "nothing is said of healthy sensors");
     let during = feed(&mut engine, 1_000, &machine_with(SICK, &sick));
@@ -60,7 +62,7 @@ fn run(sick: impl Fn(usize, Reading) -> Option<Reading>) -> (Engine, Vec<(LaneNa
 }
 
 #[track_caller]
-fn check(sick: impl Fn(usize, Reading) -> Option<Reading>, expected: (usize, &str, &str), back: Option<usize>) -> Vec<(LaneName, Entry)> {
+fn check(sick: impl Fn(usize, Reading) -> Option<Reading>, expected: (usize, &str, &str), back: Option<usize>) -> Outputs {
     let (engine, during, after) = run(sick);
     let (row, status, reason) = expected;
     assert_eq!(told(&during), [(SICK.start + row, "b".to_owned(), status.to_owned(), reason.to_owned())]);
@@ -204,6 +206,29 @@ fn a_fault_is_seen_without_a_sensor() {
     assert!(last.above && last.alarm && last.health.unwrap() < 50.0, "{last:?}");
     assert_eq!((last.reason, last.contrib_1_point.as_deref()), (Some(ScoreReason::Reduced), Some("a")));
     assert_eq!(alarms(&out)[0].baseline_id.as_deref(), Some("2-450-without-2"));
+}
+
+/// A time that cannot be trusted is the instrument's fault if it sent it, and not if the gateway's clock stepped.
+#[test]
+fn a_clock_that_cannot_be_trusted_has_an_owner() {
+    for (clock, ahead, expected) in [(Clock::Synced, false, true), (Clock::Stepped, false, false), (Clock::Synced, true, true)] {
+        let mut engine = engine_with_checks();
+        let doubted = |mut entry: Entry| {
+            if let Body::Reading(reading) = &mut entry.body
+                && &*reading.point == "b"
+            {
+                (reading.quality, reading.reason) = (Quality::Uncertain, Some(QualityReason::Clock));
+                entry.stamp.ts_source = if ahead { TsSource::Sensor } else { TsSource::Gateway };
+                entry.stamp.ts.0 += if ahead { 3_600 * SECOND } else { 0 };
+            }
+            entry.stamp.clock = clock;
+            entry
+        };
+        let out = feed(&mut engine, 1, &machine(30, usize::MAX).into_iter().map(doubted).collect::<Vec<_>>());
+        let said: Vec<_> = told(&out).into_iter().map(|(_, id, status, reason)| (id, status, reason)).collect();
+        let off_spec = ("b".to_owned(), "off_spec".to_owned(), "clock".to_owned());
+        assert_eq!(said, if expected { vec![off_spec] } else { Vec::new() }, "{clock:?} {ahead}");
+    }
 }
 
 /// All instruments of a machine that is cut off fail by its ticks, and each is said once.
