@@ -285,7 +285,7 @@ fn compare(kafka: &Kafka, data: &Path, resumed: usize) -> Result<()> {
 
 /// The other events tell of gaps, starts and sources.
 fn is_of_inference(event: &Value) -> bool {
-    matches!(event["kind"].as_str(), Some("commissioning" | "audit" | "maintenance" | "operating_state"))
+    matches!(event["kind"].as_str(), Some("commissioning" | "audit" | "maintenance" | "operating_state" | "instrument"))
 }
 
 fn parsed<B: DeserializeOwned>(value: &Value) -> Result<(Subject, B)> {
