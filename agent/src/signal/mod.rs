@@ -1,15 +1,28 @@
 //! Signal processing of waveform blocks: from samples to features. Pure, without I/O; the agent, the replay and training share it.
 //!
 //! Severity (velocity RMS) and early warning (kurtosis, envelope lines) are different answers: an outer race defect of 2 g changes the velocity by
-//! 6 % and the envelope line by a factor of 20 (domain reference section 8).
+//! 6 % and the envelope line by a factor of 20 (domain reference section 8). From features to a candidate fault: [`diagnosis`].
 pub mod bearing;
+pub mod bearing_lines;
+pub mod demodulation;
+pub mod diagnosis;
 pub mod envelope;
 pub mod features;
+pub mod rotor;
+pub mod severity;
+#[cfg(test)]
+mod simulated;
 pub mod spectrum;
 
 use hark_protocol::topics::Name;
 
-use self::{bearing::Orders, envelope::Envelope, features::Shape, spectrum::Spectrum};
+use self::{
+    bearing::Orders,
+    diagnosis::{Diagnosis, Machine, Measured},
+    envelope::Envelope,
+    features::Shape,
+    spectrum::{Spectrum, Velocities},
+};
 use crate::config::Bearing;
 
 /// Standard gravity, m/s2.
@@ -17,15 +30,35 @@ pub const STANDARD_GRAVITY: f64 = 9.806_65;
 /// Most samples of a block; a longer one has no features.
 pub const BLOCK_SAMPLES_MAX: usize = 1 << 20;
 
-/// All features by name. `env.bsf` looks at twice the spin of an element, where its defect shows.
-pub const FEATURES: [&str; 11] =
-    ["v_rms", "a_rms", "crest", "kurtosis", "skewness", "peak_to_peak", "env.rms", "env.bpfo", "env.bpfi", "env.bsf", "env.ftf"];
+/// Between the acceleration of shaft and structure and that of impacts, Hz: the upper end of the severity band.
+const LOW_HIGH_HZ: f64 = 1_000.0;
+
+/// All features by name. `v_1x` to `v_3x` are velocities at multiples of the shaft frequency, `a_rms.low` and `a_rms.high` accelerations below and above
+/// 1 kHz; `env.bsf` looks at twice the spin of an element, where its defect shows.
+pub const FEATURES: [&str; 16] = [
+    "v_rms",
+    "a_rms",
+    "crest",
+    "kurtosis",
+    "skewness",
+    "peak_to_peak",
+    "a_rms.low",
+    "a_rms.high",
+    "v_1x",
+    "v_2x",
+    "v_3x",
+    "env.rms",
+    "env.bpfo",
+    "env.bpfi",
+    "env.bsf",
+    "env.ftf",
+];
 
 /// UCUM unit of a feature; `1` for a ratio and for a name that is no feature.
 pub fn feature_unit(feature: &str) -> &'static str {
     match feature {
-        "v_rms" => "mm/s",
-        "a_rms" | "peak_to_peak" | "env.rms" => "[g]",
+        "v_rms" | "v_1x" | "v_2x" | "v_3x" => "mm/s",
+        "a_rms" | "a_rms.low" | "a_rms.high" | "peak_to_peak" | "env.rms" => "[g]",
         _ => "1",
     }
 }
@@ -50,6 +83,27 @@ impl BlockUnit {
     }
 }
 
+/// Under what a block was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Sampling rate, Hz.
+    pub fs_hz: f64,
+    /// Unit of the samples.
+    pub unit: BlockUnit,
+    /// Shaft frequency, Hz.
+    pub speed_hz: Option<f64>,
+    /// Bearing at the sensor.
+    pub bearing: Option<&'a Bearing>,
+    /// Band of the envelope features, Hz.
+    pub envelope_band_hz: (f64, f64),
+}
+
+impl Setting<'_> {
+    fn speed_hz(&self) -> Option<f64> {
+        self.speed_hz.filter(|speed| speed.is_finite() && *speed > 0.0)
+    }
+}
+
 /// Computes features; keeps plans and scratch memory of the last block length.
 #[derive(Debug, Default)]
 pub struct Features {
@@ -64,40 +118,65 @@ impl Features {
         Self::default()
     }
 
-    /// The `wanted` features of a block sampled at `fs_hz`, each with its unit; `None` where one cannot be computed: no speed, no bearing, block too
-    /// short, unknown name. `band` (Hz) is that of the envelope.
-    #[expect(clippy::too_many_arguments, reason = "a block and all that its features may need; every one of another type or named at the call")]
-    pub fn block_features(
-        &mut self,
-        samples: &[f64],
-        fs_hz: f64,
-        unit: BlockUnit,
-        wanted: &[Name],
-        speed_hz: Option<f64>,
-        bearing: Option<&Bearing>,
-        band: (f64, f64),
-    ) -> Vec<(Name, &'static str, Option<f64>)> {
-        let usable = (1..=BLOCK_SAMPLES_MAX).contains(&samples.len()) && fs_hz.is_finite() && fs_hz > 0.0 && samples.iter().all(|s| s.is_finite());
-        if !usable {
+    /// The `wanted` features of a block, each with its unit; `None` where one cannot be computed: no speed, no bearing, block too short, unknown name.
+    pub fn block_features(&mut self, samples: &[f64], setting: &Setting<'_>, wanted: &[Name]) -> Vec<(Name, &'static str, Option<f64>)> {
+        if !self.take(samples, setting) {
             return wanted.iter().map(|name| (name.clone(), feature_unit(name), None)).collect();
         }
-        let factor = if unit == BlockUnit::G { STANDARD_GRAVITY } else { 1.0 };
-        self.samples.clear();
-        self.samples.extend(samples.iter().map(|sample| sample * factor));
+        let asked = |beginnings: &[&str]| wanted.iter().any(|name| beginnings.iter().any(|beginning| name.starts_with(beginning)));
+        let (fs_hz, speed_hz) = (setting.fs_hz, setting.speed_hz());
         let (spectrum, envelope) = Self::transforms_for(&mut self.transforms, samples.len());
 
         let mean = features::mean(&self.samples);
-        let shape = features::shape(&self.samples, mean);
-        let velocity = wanted.iter().any(|name| &**name == "v_rms").then(|| spectrum.velocity_rms(&self.samples, mean, fs_hz, speed_hz)).flatten();
-        let speed_hz = speed_hz.filter(|speed| speed.is_finite() && *speed > 0.0);
-        let lines_hz = bearing.and_then(bearing::orders).zip(speed_hz);
-        let enveloped = if wanted.iter().any(|name| name.starts_with("env.")) {
-            envelope_features(spectrum, envelope, &self.samples, mean, fs_hz, band, lines_hz)
-        } else {
-            EnvelopeFeatures::default()
-        };
-        let value = |name: &str| pick(name, shape, velocity, &enveloped).filter(|value| value.is_finite());
+        let mut found = Found { shape: features::shape(&self.samples, mean), ..Found::default() };
+        if asked(&["v_rms"]) {
+            found.velocity = spectrum.velocity_rms(&self.samples, mean, fs_hz, speed_hz);
+        }
+        if asked(&["v_1x", "v_2x", "v_3x", "a_rms."]) {
+            let velocities = spectrum.velocities(&self.samples, mean, fs_hz);
+            found.orders = [1.0, 2.0, 3.0].map(|order| speed_hz.and_then(|speed_hz| rotor::line(&velocities, order, speed_hz)));
+            found.parts_g = parts(&velocities, fs_hz).map(|[low, high]| [low / STANDARD_GRAVITY, high / STANDARD_GRAVITY]);
+        }
+        if asked(&["env."]) {
+            let lines_hz = setting.bearing.and_then(bearing::orders).zip(speed_hz);
+            found.enveloped = envelope_features(spectrum, envelope, &self.samples, mean, fs_hz, setting.envelope_band_hz, lines_hz);
+        }
+        let value = |name: &str| found.pick(name).filter(|value| value.is_finite());
         wanted.iter().map(|name| (name.clone(), feature_unit(name), value(name))).collect()
+    }
+
+    /// What the rules make of a block on a `machine`, whose speed and bearing are those of the setting; `None` for samples without features.
+    pub fn diagnose(&mut self, samples: &[f64], setting: &Setting<'_>, machine: &Machine) -> Option<Diagnosis> {
+        if !self.take(samples, setting) {
+            return None;
+        }
+        let (fs_hz, speed_hz) = (setting.fs_hz, setting.speed_hz());
+        let (spectrum, _) = Self::transforms_for(&mut self.transforms, samples.len());
+        let mean = features::mean(&self.samples);
+        let measured = Measured {
+            samples: &self.samples,
+            mean,
+            fs_hz,
+            shape: features::shape(&self.samples, mean),
+            v_rms: spectrum.velocity_rms(&self.samples, mean, fs_hz, speed_hz),
+            a_high: parts(&spectrum.velocities(&self.samples, mean, fs_hz), fs_hz).map(|[_, high]| high),
+        };
+        let machine = Machine { speed_hz, bearing: setting.bearing.and_then(bearing::orders), ..*machine };
+        Some(diagnosis::diagnose(spectrum, &measured, &machine))
+    }
+
+    /// Takes the samples in m/s2; false if they cannot be used.
+    fn take(&mut self, samples: &[f64], setting: &Setting<'_>) -> bool {
+        let usable = (1..=BLOCK_SAMPLES_MAX).contains(&samples.len())
+            && setting.fs_hz.is_finite()
+            && setting.fs_hz > 0.0
+            && samples.iter().all(|s| s.is_finite());
+        let factor = if setting.unit == BlockUnit::G { STANDARD_GRAVITY } else { 1.0 };
+        self.samples.clear();
+        if usable {
+            self.samples.extend(samples.iter().map(|sample| sample * factor));
+        }
+        usable
     }
 
     fn transforms_for(transforms: &mut Option<(Spectrum, Envelope)>, length: usize) -> (&mut Spectrum, &mut Envelope) {
@@ -105,6 +184,21 @@ impl Features {
         let (spectrum, envelope) = transforms.insert(kept.unwrap_or_else(|| (Spectrum::new(length), Envelope::new(length))));
         (spectrum, envelope)
     }
+}
+
+/// Acceleration RMS below and above 1 kHz, m/s2; `None` where the sampling has no room for both.
+fn parts(velocities: &Velocities<'_>, fs_hz: f64) -> Option<[f64; 2]> {
+    (fs_hz / 2.0 > LOW_HIGH_HZ).then(|| velocities.accelerations(LOW_HIGH_HZ))
+}
+
+/// All that was computed of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    shape: Option<Shape>,
+    velocity: Option<f64>,
+    orders: [Option<f64>; 3],
+    parts_g: Option<[f64; 2]>,
+    enveloped: EnvelopeFeatures,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,21 +235,28 @@ fn envelope_features(
     found
 }
 
-fn pick(name: &str, shape: Option<Shape>, velocity: Option<f64>, enveloped: &EnvelopeFeatures) -> Option<f64> {
-    let shape = shape?;
-    match name {
-        "v_rms" => velocity,
-        "a_rms" => Some(shape.rms / STANDARD_GRAVITY),
-        "crest" => shape.crest,
-        "kurtosis" => shape.kurtosis,
-        "skewness" => shape.skewness,
-        "peak_to_peak" => Some(shape.peak_to_peak / STANDARD_GRAVITY),
-        "env.rms" => enveloped.rms_g,
-        "env.bpfo" => enveloped.bpfo,
-        "env.bpfi" => enveloped.bpfi,
-        "env.bsf" => enveloped.bsf,
-        "env.ftf" => enveloped.ftf,
-        _ => None,
+impl Found {
+    fn pick(&self, name: &str) -> Option<f64> {
+        let shape = self.shape?;
+        match name {
+            "v_rms" => self.velocity,
+            "a_rms" => Some(shape.rms / STANDARD_GRAVITY),
+            "crest" => shape.crest,
+            "kurtosis" => shape.kurtosis,
+            "skewness" => shape.skewness,
+            "peak_to_peak" => Some(shape.peak_to_peak / STANDARD_GRAVITY),
+            "a_rms.low" => self.parts_g.map(|[low, _]| low),
+            "a_rms.high" => self.parts_g.map(|[_, high]| high),
+            "v_1x" => self.orders[0],
+            "v_2x" => self.orders[1],
+            "v_3x" => self.orders[2],
+            "env.rms" => self.enveloped.rms_g,
+            "env.bpfo" => self.enveloped.bpfo,
+            "env.bpfi" => self.enveloped.bpfi,
+            "env.bsf" => self.enveloped.bsf,
+            "env.ftf" => self.enveloped.ftf,
+            _ => None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The spectrum of a block and what is read from it: velocity RMS for severity.
+//! The spectrum of a block and what is read from it: velocity RMS for severity, velocity of single lines for what turns.
 use std::{f64::consts::TAU, fmt, sync::Arc};
 
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
@@ -55,6 +55,13 @@ impl Spectrum {
         &self.bins
     }
 
+    /// Velocities of accelerations in m/s2, through a Hann window.
+    pub fn velocities(&mut self, samples: &[f64], mean: f64, fs_hz: f64) -> Velocities<'_> {
+        let step_hz = fs_hz / self.length() as f64;
+        let scale = 2.0 / (self.length() as f64 * self.hann_power);
+        Velocities { bins: self.transform(samples, mean, true), scale, step_hz }
+    }
+
     /// Velocity RMS in mm/s of accelerations in m/s2 (domain reference section 8):
     /// `v^2 = sum of 2 |A_k|^2 / (N sum w^2) / (2 pi f_k)^2` over the severity band. `None` where the block is too short to resolve the band's lower end.
     pub fn velocity_rms(&mut self, samples: &[f64], mean: f64, fs_hz: f64, speed_hz: Option<f64>) -> Option<f64> {
@@ -63,17 +70,57 @@ impl Spectrum {
         if step_hz > low / 2.0 || fs_hz / 2.0 <= low {
             return None;
         }
-        let scale = 2.0 / (self.length() as f64 * self.hann_power);
-        let high = VELOCITY_HIGH_HZ.min(fs_hz / 2.0);
-        let bins = self.transform(samples, mean, true);
-        let mut sum = 0.0;
-        for (k, bin) in bins.iter().enumerate().skip(1) {
-            let f_hz = k as f64 * step_hz;
-            if (low..=high).contains(&f_hz) {
-                sum += scale * bin.norm_sqr() / (TAU * f_hz).powi(2);
-            }
+        Some(self.velocities(samples, mean, fs_hz).rms(low, VELOCITY_HIGH_HZ.min(fs_hz / 2.0)))
+    }
+}
+
+/// Velocities of one block by frequency.
+#[derive(Clone, Copy, Debug)]
+pub struct Velocities<'a> {
+    bins: &'a [Complex<f64>],
+    scale: f64,
+    step_hz: f64,
+}
+
+/// A line of a spectrum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Where its peak is, Hz.
+    pub f_hz: f64,
+    /// RMS of its velocity, mm/s.
+    pub v_mm_s: f64,
+}
+
+impl Velocities<'_> {
+    /// RMS in mm/s over all from `low_hz` to `high_hz`.
+    pub fn rms(&self, low_hz: f64, high_hz: f64) -> f64 {
+        let inside = |k: &usize| (low_hz..=high_hz).contains(&(*k as f64 * self.step_hz));
+        (1..self.bins.len()).filter(inside).map(|k| self.square(k)).sum::<f64>().sqrt() * 1_000.0
+    }
+
+    /// The strongest line within `tolerance_hz` of `f_hz`: its peak and the two bins on both sides, which hold a sine's energy. `None` where the block is
+    /// too short to resolve it, or sampled too slowly to have it.
+    pub fn line(&self, f_hz: f64, tolerance_hz: f64) -> Option<Line> {
+        let bin = |f_hz: f64| (f_hz / self.step_hz).round();
+        let (first, last) = (bin(f_hz - tolerance_hz), bin(f_hz + tolerance_hz));
+        if first < 3.0 || last + 2.0 >= self.bins.len() as f64 {
+            return None;
         }
-        Some(sum.sqrt() * 1_000.0)
+        let peak = (first as usize..=last as usize).max_by(|&a, &b| self.square(a).total_cmp(&self.square(b)))?;
+        let energy: f64 = (peak - 2..=peak + 2).map(|k| self.square(k)).sum();
+        Some(Line { f_hz: peak as f64 * self.step_hz, v_mm_s: energy.sqrt() * 1_000.0 })
+    }
+
+    /// Acceleration RMS below and from `edge_hz` on, m/s2.
+    pub fn accelerations(&self, edge_hz: f64) -> [f64; 2] {
+        let edge = ((edge_hz / self.step_hz).ceil() as usize).clamp(1, self.bins.len());
+        let rms = |bins: &[Complex<f64>]| (self.scale * bins.iter().map(Complex::norm_sqr).sum::<f64>()).sqrt();
+        [rms(&self.bins[1.min(self.bins.len())..edge]), rms(&self.bins[edge..])]
+    }
+
+    /// Mean square of a bin, (m/s)2.
+    fn square(&self, k: usize) -> f64 {
+        self.scale * self.bins[k].norm_sqr() / (TAU * k as f64 * self.step_hz).powi(2)
     }
 }
 
@@ -116,6 +163,20 @@ mod tests {
         let mut spectrum = Spectrum::new(8_192);
         assert!((spectrum.velocity_rms(&samples, 0.0, fs_hz, Some(5.0)).unwrap() - 2.8).abs() < 0.01);
         assert!(spectrum.velocity_rms(&samples, 0.0, fs_hz, Some(25.0)).unwrap() < 0.01);
+    }
+
+    #[test]
+    fn a_line_has_its_velocity_wherever_it_lies_between_bins() {
+        let (fs_hz, n) = (8_192.0, 8_192);
+        for f_hz in [50.0, 50.3, 50.5, 49.2] {
+            let samples: Vec<f64> = (0..n).map(|i| TAU * f_hz * 2.8e-3 * SQRT_2 * (TAU * f_hz * f64::from(i) / fs_hz).cos()).collect();
+            let mut spectrum = Spectrum::new(8_192);
+            let velocities = spectrum.velocities(&samples, 0.0, fs_hz);
+            let line = velocities.line(50.0, 1.0).unwrap();
+            assert!((line.v_mm_s - 2.8).abs() < 0.03 && (line.f_hz - f_hz).abs() <= 0.5, "{line:?} at {f_hz} Hz");
+            assert!(velocities.line(60.0, 1.0).unwrap().v_mm_s < 0.01);
+            assert_eq!((velocities.line(2.0, 0.1), velocities.line(4_095.0, 1.0)), (None, None));
+        }
     }
 
     #[test]

@@ -1,25 +1,15 @@
 //! The reference table of domain reference section 8, on signals made by the model of section 7.
 use std::f64::consts::{SQRT_2, TAU};
 
-use super::*;
+use super::{simulated::Noise, *};
 
 const FS_HZ: f64 = 26_667.0;
 const N: usize = 32_768;
 const SPEED_HZ: f64 = 29.95;
 const BEARING_6205: Bearing = Bearing { elements: 9, element_mm: 7.940, pitch_mm: 39.04, contact_deg: 0.0 };
 
-/// Noise of unit variance, the same on every machine.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f64 {
-        let mut uniform = || {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 11) as f64 / (1u64 << 53) as f64
-        };
-        (0..12).map(|_| uniform()).sum::<f64>() - 6.0
-    }
-}
+/// Of a block without speed and bearing.
+const SETTING: Setting<'static> = Setting { fs_hz: FS_HZ, unit: BlockUnit::G, speed_hz: None, bearing: None, envelope_band_hz: (2_000.0, 5_000.0) };
 
 /// A machine with 1x vibration of `v_mm_s` and an outer race defect of `fault_g`, slip `slip`; in g, on 1 g of gravity with 20 mg of noise.
 fn machine(v_mm_s: f64, fault_g: f64, slip: f64) -> Vec<f64> {
@@ -42,7 +32,7 @@ fn machine(v_mm_s: f64, fault_g: f64, slip: f64) -> Vec<f64> {
 
 fn of(samples: &[f64], unit: BlockUnit, speed_hz: Option<f64>) -> Vec<Option<f64>> {
     let wanted: Vec<Name> = FEATURES.iter().map(|&name| name.into()).collect();
-    let found = Features::new().block_features(samples, FS_HZ, unit, &wanted, speed_hz, Some(&BEARING_6205), (2_000.0, 5_000.0));
+    let found = Features::new().block_features(samples, &Setting { unit, speed_hz, bearing: Some(&BEARING_6205), ..SETTING }, &wanted);
     found.into_iter().map(|(_, _, value)| value).collect()
 }
 
@@ -85,6 +75,17 @@ fn unbalance_shows_in_the_velocity_and_not_in_the_envelope() {
 }
 
 #[test]
+fn lines_and_bands_add_up_to_what_the_machine_has() {
+    let found = of(&machine(6.0, 0.0, 0.0), BlockUnit::G, Some(SPEED_HZ));
+    let value = |name: &str| FEATURES.iter().position(|&f| f == name).and_then(|i| found[i]).unwrap_or(f64::NAN);
+    assert!((value("v_1x") - 6.0).abs() < 0.05, "{}", value("v_1x"));
+    assert!(value("v_2x") < 0.1 && value("v_3x") < 0.1);
+    // 20 mg of white noise up to 13.3 kHz: 12.3 of it above 1 kHz.
+    assert!((value("a_rms.high") - 0.02 * (12.33f64 / 13.33).sqrt()).abs() < 5e-4, "{}", value("a_rms.high"));
+    assert!((value("a_rms.low").hypot(value("a_rms.high")) - value("a_rms")).abs() < 2e-3);
+}
+
+#[test]
 fn units_of_the_block_do_not_matter() {
     let in_g = machine(0.8, 0.2, 0.01);
     let in_si: Vec<f64> = in_g.iter().map(|g| g * STANDARD_GRAVITY).collect();
@@ -98,10 +99,13 @@ fn units_of_the_block_do_not_matter() {
 fn what_cannot_be_computed_is_none() {
     let samples = machine(0.8, 0.0, 0.0);
     let without_speed = of(&samples, BlockUnit::G, None);
-    assert!(without_speed[..7].iter().all(Option::is_some) && without_speed[7..].iter().all(Option::is_none), "{without_speed:?}");
+    for (name, value) in FEATURES.iter().zip(&without_speed) {
+        let needs_speed = name.starts_with("v_") && *name != "v_rms" || name.starts_with("env.") && *name != "env.rms";
+        assert_eq!(value.is_none(), needs_speed, "{name}");
+    }
     assert!(of(&[f64::NAN; 64], BlockUnit::G, Some(SPEED_HZ)).iter().all(Option::is_none));
     assert!(of(&[], BlockUnit::G, Some(SPEED_HZ)).iter().all(Option::is_none));
-    let unknown = Features::new().block_features(&samples, FS_HZ, BlockUnit::G, &["rms".into()], None, None, (2_000.0, 5_000.0));
+    let unknown = Features::new().block_features(&samples, &SETTING, &["rms".into()]);
     assert_eq!(unknown, vec![("rms".into(), "1", None)]);
 }
 
@@ -109,9 +113,7 @@ fn what_cannot_be_computed_is_none() {
 fn a_changed_block_length_is_planned_anew() {
     let mut features = Features::new();
     let samples = machine(0.8, 0.0, 0.0);
-    let mut a_rms = |length: usize| {
-        features.block_features(&samples[..length], FS_HZ, BlockUnit::G, &["a_rms".into(), "v_rms".into()], None, None, (2_000.0, 5_000.0))
-    };
+    let mut a_rms = |length: usize| features.block_features(&samples[..length], &SETTING, &["a_rms".into(), "v_rms".into()]);
     let (long, short, again) = (a_rms(N), a_rms(16_384), a_rms(N));
     assert_ne!(long, short);
     assert_eq!(long, again);

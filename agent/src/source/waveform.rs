@@ -6,7 +6,7 @@ use hark_protocol::topics::Name;
 use super::decode::Block;
 use crate::{
     config::Waveform,
-    signal::{BlockUnit, Features},
+    signal::{BlockUnit, Features, Setting},
 };
 
 /// A point that carries blocks, with the plans and scratch memory of its transforms.
@@ -35,16 +35,15 @@ impl WaveformPoint {
     pub fn features(&self, block: &Block, measured_speed_hz: Option<f64>) -> Vec<(String, Option<f64>)> {
         let speed_hz = measured_speed_hz.or(self.config.speed_hz);
         let mut features = self.features.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let setting = Setting {
+            fs_hz: block.fs_hz,
+            unit: block.unit.unwrap_or(self.unit),
+            speed_hz,
+            bearing: self.config.bearing.as_ref(),
+            envelope_band_hz: self.config.envelope_band_hz,
+        };
         features
-            .block_features(
-                &block.samples,
-                block.fs_hz,
-                block.unit.unwrap_or(self.unit),
-                &self.config.features,
-                speed_hz,
-                self.config.bearing.as_ref(),
-                self.config.envelope_band_hz,
-            )
+            .block_features(&block.samples, &setting, &self.config.features)
             .into_iter()
             .map(|(feature, _, value)| (format!("{}.{feature}", self.config.id), value))
             .collect()

@@ -1,0 +1,231 @@
+//! From features to a candidate fault: physical rules that no data trained, each with the evidence that it rests on.
+//!
+//! - bearing: combs of fault lines in the envelope spectrum averaged over bands (`demodulation.rs`, `bearing_lines.rs`);
+//! - unbalance, misalignment, looseness, gear: `rotor.rs`;
+//! - cavitation: broadband noise above the severity band that swells at the vane pass.
+//!
+//! What is out of order without a name is `not_determined`, with a reason; `none` says that every rule was asked for which its inputs were there.
+use serde::{Serialize, Serializer};
+
+use super::{
+    bearing::Orders as BearingOrders,
+    bearing_lines::{self, Part},
+    demodulation::{self, EnvelopeSpectrum},
+    features::Shape,
+    rotor,
+    severity::{Class, Zone},
+    spectrum::Spectrum,
+};
+
+/// Evidence of a comb from which on it is a fault: of 700 simulated healthy and loose machines none reached it, the largest had 19.6.
+const BEARING_MIN: f64 = 20.0;
+/// The strongest comb is at least so much stronger than that of any other part, else the lines fit both.
+const BEARING_MARGIN: f64 = 1.1;
+/// Kurtosis from which on a signal holds impacts (domain reference section 8: Gaussian 3, impulsive above 4).
+const KURTOSIS_MAX: f64 = 4.0;
+/// Cavitation: acceleration RMS above 1 kHz, at least so much of all.
+const CAVITATION_HIGH_MIN: f64 = 0.7;
+/// Cavitation: evidence of the first two harmonics of the vane pass.
+const CAVITATION_LINES_MIN: f64 = 20.0;
+const COMB_SOURCE: &str = "squared envelope spectrum, Randall and Antoni 2011; limit from simulated healthy machines";
+const CAVITATION_SOURCE: &str = "common description of cavitation, no clause; verify";
+
+/// What may be wrong with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Mass out of centre.
+    Unbalance,
+    /// Shafts out of line.
+    Misalignment,
+    /// Something is loose.
+    Looseness,
+    /// Outer ring of the bearing.
+    Outer,
+    /// Inner ring of the bearing.
+    Inner,
+    /// Rolling element of the bearing.
+    Ball,
+    /// Cage of the bearing.
+    Cage,
+    /// Tooth of a gear.
+    Gear,
+    /// Bubbles that collapse in a pump.
+    Cavitation,
+}
+
+/// One reason to believe in a fault: `value` reaches `limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    /// What was looked at.
+    pub indicator: &'static str,
+    /// What it is.
+    pub value: f64,
+    /// From where on it counts.
+    pub limit: f64,
+    /// UCUM unit of both; `1` for a ratio.
+    pub unit: &'static str,
+    /// Standard, paper or practice that the limit comes from.
+    pub source: &'static str,
+}
+
+impl Evidence {
+    /// Whether it counts.
+    pub fn holds(&self) -> bool {
+        self.value.is_finite() && self.value >= self.limit
+    }
+}
+
+/// A fault with all its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// The fault.
+    pub fault: Fault,
+    /// Why, at least one.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What is known of the machine beside its samples; what is not given is not asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Machine {
+    /// Shaft frequency, Hz.
+    pub speed_hz: Option<f64>,
+    /// Fault orders of the bearing.
+    pub bearing: Option<BearingOrders>,
+    /// Class for the severity zone.
+    pub class: Option<Class>,
+    /// Teeth of the gear on this shaft.
+    pub teeth: Option<u32>,
+    /// Vanes of the pump on this shaft.
+    pub vanes: Option<u32>,
+}
+
+/// What the rules came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// The named fault, or that there is none, or that it is not determined.
+    pub fault: Verdict,
+    /// Why it is not determined, or what was not asked for want of an input.
+    pub reason: Option<String>,
+    /// Zone of severity.
+    pub zone: Option<Zone>,
+    /// All named candidates, bearing first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// The answer in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No rule found a fault.
+    None,
+    /// Something is out of order, or so much is unknown that nothing can be said.
+    NotDetermined,
+    /// The first candidate.
+    Named(Fault),
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::NotDetermined => serializer.serialize_str("not_determined"),
+            Self::Named(fault) => fault.serialize(serializer),
+        }
+    }
+}
+
+/// A block and what was computed of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured<'a> {
+    /// Samples, m/s2.
+    pub samples: &'a [f64],
+    pub mean: f64,
+    pub fs_hz: f64,
+    pub shape: Option<Shape>,
+    /// Velocity RMS, mm/s.
+    pub v_rms: Option<f64>,
+    /// Acceleration RMS above 1 kHz, m/s2.
+    pub a_high: Option<f64>,
+}
+
+/// Asks every rule whose inputs are there.
+pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine: &Machine) -> Diagnosis {
+    let zone = machine.class.zip(measured.v_rms).map(|(class, v_rms)| class.zone(v_rms));
+    let mut unnamed = Vec::new();
+    let mut candidates = Vec::new();
+    if let Some(speed_hz) = machine.speed_hz {
+        let highest = machine.bearing.map_or(0.0, |orders| orders.bpfi).max(machine.vanes.map_or(0.0, f64::from));
+        let enveloped = demodulation::demodulate(spectrum, measured.samples, measured.mean, measured.fs_hz, highest * speed_hz);
+        if let Some((orders, enveloped)) = machine.bearing.as_ref().zip(enveloped.as_ref()) {
+            match bearing_candidate(enveloped, orders, speed_hz) {
+                Ok(named) => candidates.extend(named),
+                Err(why) => unnamed.push(why),
+            }
+        }
+        candidates.extend(machine.vanes.zip(enveloped.as_ref()).and_then(|(vanes, enveloped)| cavitation(enveloped, measured, vanes, speed_hz)));
+        let velocities = spectrum.velocities(measured.samples, measured.mean, measured.fs_hz);
+        candidates.extend(machine.teeth.and_then(|teeth| rotor::gear(&velocities, teeth, speed_hz)));
+        let known = machine.class.zip(measured.v_rms);
+        candidates.extend(known.and_then(|(class, v_rms)| rotor::candidate(&rotor::Orders::of(&velocities, v_rms, speed_hz), &class)));
+    }
+    if let Some(zone @ (Zone::C | Zone::D)) = zone {
+        unnamed.push(format!("velocity is in zone {zone:?}"));
+    }
+    if let Some(kurtosis) = measured.shape.and_then(|shape| shape.kurtosis).filter(|kurtosis| *kurtosis > KURTOSIS_MAX) {
+        unnamed.push(format!("kurtosis is {kurtosis:.1}, above {KURTOSIS_MAX}: impacts"));
+    }
+    let missing: Vec<&str> =
+        [("the speed", machine.speed_hz.is_none()), ("the bearing", machine.bearing.is_none()), ("the class", machine.class.is_none())]
+            .into_iter()
+            .filter_map(|(what, missing)| missing.then_some(what))
+            .collect();
+    let unknown = (!missing.is_empty()).then(|| format!("{} is not given", missing.join(", ")));
+    let (fault, reason) = match (candidates.first(), unnamed.is_empty()) {
+        (Some(first), _) => (Verdict::Named(first.fault), None),
+        (None, false) => (Verdict::NotDetermined, Some(unnamed.into_iter().chain(unknown).collect::<Vec<_>>().join("; "))),
+        // Severity alone is no look at the machine's parts.
+        (None, true) if machine.speed_hz.is_none() => (Verdict::NotDetermined, unknown),
+        (None, true) => (Verdict::None, unknown),
+    };
+    Diagnosis { fault, reason, zone, candidates }
+}
+
+/// The part whose comb stands out, if one does.
+///
+/// # Errors
+/// The lines stand out and fit two parts.
+fn bearing_candidate(enveloped: &EnvelopeSpectrum, orders: &BearingOrders, speed_hz: f64) -> Result<Option<Candidate>, String> {
+    let combs = bearing_lines::combs(enveloped, orders, speed_hz);
+    let [first, second, ..] = combs[..] else { return Ok(None) };
+    let (fault, indicator) = match first.part {
+        Part::Outer => (Fault::Outer, "lines at BPFO"),
+        Part::Inner => (Fault::Inner, "lines at BPFI with sidebands at 1x"),
+        Part::Ball => (Fault::Ball, "lines at 2 BSF with sidebands at FTF"),
+        Part::Cage => (Fault::Cage, "lines at FTF"),
+    };
+    let evidence = Evidence { indicator, value: first.evidence, limit: BEARING_MIN, unit: "1", source: COMB_SOURCE };
+    if !evidence.holds() {
+        return Ok(None);
+    }
+    if first.evidence < BEARING_MARGIN * second.evidence {
+        return Err(format!("lines of the bearing fit {:?} ({:.0}) and {:?} ({:.0})", first.part, first.evidence, second.part, second.evidence));
+    }
+    Ok(Some(Candidate { fault, evidence: vec![evidence] }))
+}
+
+fn cavitation(enveloped: &EnvelopeSpectrum, measured: &Measured<'_>, vanes: u32, speed_hz: f64) -> Option<Candidate> {
+    let of = |harmonic: f64| {
+        let f_hz = harmonic * f64::from(vanes) * speed_hz;
+        enveloped.peak(f_hz).zip(enveloped.floor(f_hz)).map_or(0.0, |(peak, floor)| enveloped.surprise(peak, floor).min(30.0))
+    };
+    let part = measured.a_high.zip(measured.shape).map(|(high, shape)| high / shape.rms)?;
+    let evidence = vec![
+        Evidence { indicator: "lines at the vane pass", value: of(1.0) + of(2.0), limit: CAVITATION_LINES_MIN, unit: "1", source: CAVITATION_SOURCE },
+        Evidence { indicator: "a_rms.high over a_rms", value: part, limit: CAVITATION_HIGH_MIN, unit: "1", source: CAVITATION_SOURCE },
+    ];
+    evidence.iter().all(Evidence::holds).then_some(Candidate { fault: Fault::Cavitation, evidence })
+}
+
+#[cfg(test)]
+#[path = "diagnosis_tests.rs"]
+mod tests;

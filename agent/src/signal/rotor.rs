@@ -1,0 +1,140 @@
+//! Faults of what turns, by the velocities at multiples of the shaft frequency: unbalance, misalignment, looseness, gear.
+//!
+//! A healthy machine has such lines too, so none is a fault while the severity is in zone A or B; of a machine whose class is not known none is named.
+//! The ratios are common practice, in no clause that was checked: they name a candidate, and the evidence lets a person judge.
+use super::{
+    diagnosis::{Candidate, Evidence, Fault},
+    severity::{self, Class, Zone},
+    spectrum::Velocities,
+};
+
+/// Where the ratios come from.
+const PRACTICE: &str = "common practice, no clause; verify";
+/// Where the ratio of sidebands comes from.
+const SIDEBAND_RATIO: &str = "sideband energy ratio, Hanna et al. 2011; verify";
+/// The shaft's lines together, at least so much of the velocity RMS.
+const OF_SHAFT_MIN: f64 = 0.7;
+/// Unbalance: 1x at least so much of the velocity RMS.
+const UNBALANCE_MIN: f64 = 0.8;
+/// Misalignment: 2x at least so much of 1x.
+const MISALIGNMENT_MIN: f64 = 0.5;
+/// Looseness: so many of the orders 1 to 10 reach a fifth of the largest.
+const LOOSE_ORDERS_MIN: usize = 5;
+/// What counts for it.
+const LOOSE_PART: f64 = 0.2;
+/// Gear: sidebands at 1, 2 and 3 times the shaft about the mesh, together at least so much of the mesh.
+const GEAR_MIN: f64 = 1.0;
+/// Those sidebands, in the mean over what lies between them.
+const GEAR_OVER_FLOOR_MIN: f64 = 5.0;
+
+/// Velocity RMS at multiples of the shaft frequency, mm/s; an order that the block does not resolve is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Orders {
+    /// Over the severity band.
+    pub v_rms: f64,
+    /// At half the shaft frequency.
+    pub half: f64,
+    /// At 1x to 10x.
+    pub whole: [f64; 10],
+}
+
+impl Orders {
+    /// Reads them from a spectrum.
+    pub fn of(velocities: &Velocities<'_>, v_rms: f64, speed_hz: f64) -> Self {
+        let at = |order: f64| line(velocities, order, speed_hz).unwrap_or(0.0);
+        Self { v_rms, half: at(0.5), whole: std::array::from_fn(|index| at(index as f64 + 1.0)) }
+    }
+}
+
+/// Velocity RMS in mm/s at `order` times the shaft frequency, whose error is at most 2 %.
+pub fn line(velocities: &Velocities<'_>, order: f64, speed_hz: f64) -> Option<f64> {
+    velocities.line(order * speed_hz, (0.02 * order * speed_hz).min(0.2 * speed_hz)).map(|line| line.v_mm_s)
+}
+
+/// What the orders show of a machine of `class`; `None` where the severity is good, or the velocity not that of the shaft.
+pub fn candidate(orders: &Orders, class: &Class) -> Option<Candidate> {
+    if class.zone(orders.v_rms) < Zone::C {
+        return None;
+    }
+    let severity = Evidence { indicator: "v_rms", value: orders.v_rms, limit: class.b_c, unit: "mm/s", source: severity::SOURCE };
+    let whole = orders.whole.iter().map(|v| v * v).sum::<f64>();
+    let of_shaft = practice("orders over v_rms", (whole + orders.half * orders.half).sqrt() / orders.v_rms, OF_SHAFT_MIN);
+    let [first, second, ..] = orders.whole;
+    let largest = orders.whole.iter().copied().fold(0.0, f64::max);
+    let loose = orders.whole.iter().filter(|v| **v >= LOOSE_PART * largest).count();
+    let rules = [
+        (Fault::Looseness, practice("orders of a fifth of the largest", loose as f64, LOOSE_ORDERS_MIN as f64)),
+        (Fault::Looseness, practice("0.5x over 1x", orders.half / first, LOOSE_PART)),
+        (Fault::Misalignment, practice("2x over 1x", second / first, MISALIGNMENT_MIN)),
+        (Fault::Unbalance, practice("1x over v_rms", first / orders.v_rms, UNBALANCE_MIN)),
+    ];
+    let (fault, evidence) = rules.into_iter().find(|(_, evidence)| evidence.holds())?;
+    of_shaft.holds().then(|| Candidate { fault, evidence: vec![severity, of_shaft, evidence] })
+}
+
+/// A gear of `teeth` on this shaft: sidebands at the shaft's distance about its mesh, together above the mesh itself and above what lies between them.
+pub fn gear(velocities: &Velocities<'_>, teeth: u32, speed_hz: f64) -> Option<Candidate> {
+    let mesh = velocities.line(f64::from(teeth) * speed_hz, 0.3 * speed_hz)?;
+    let beside = |distance: f64| velocities.line(mesh.f_hz + distance * speed_hz, 0.1 * speed_hz).map(|line| line.v_mm_s);
+    let sum = |distances: [f64; 6]| distances.into_iter().map(beside).sum::<Option<f64>>();
+    let sidebands = sum([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])?;
+    let between = sum([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])?;
+    let evidence = vec![
+        Evidence { indicator: "sidebands over gear mesh", value: sidebands / mesh.v_mm_s, limit: GEAR_MIN, unit: "1", source: SIDEBAND_RATIO },
+        practice("sidebands over what lies between", sidebands / between, GEAR_OVER_FLOOR_MIN),
+    ];
+    evidence.iter().all(Evidence::holds).then_some(Candidate { fault: Fault::Gear, evidence })
+}
+
+fn practice(indicator: &'static str, value: f64, limit: f64) -> Evidence {
+    Evidence { indicator, value, limit, unit: "1", source: PRACTICE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::{simulated::Machine, spectrum::Spectrum};
+
+    /// The fault of a machine of class 2-rigid with these velocities at its orders.
+    #[track_caller]
+    fn check(orders: &[(f64, f64)], expected: Option<Fault>) {
+        let mut machine = Machine::healthy(1);
+        machine.orders_mm_s = [(0.0, 0.0); 12];
+        machine.orders_mm_s[..orders.len()].copy_from_slice(orders);
+        let samples = machine.samples();
+        let mut spectrum = Spectrum::new(samples.len());
+        let v_rms = spectrum.velocity_rms(&samples, 0.0, machine.fs_hz, Some(machine.speed_hz)).unwrap();
+        let orders = Orders::of(&spectrum.velocities(&samples, 0.0, machine.fs_hz), v_rms, machine.speed_hz);
+        let found = candidate(&orders, &Class::named("2-rigid").unwrap());
+        assert_eq!(found.map(|candidate| candidate.fault), expected, "{orders:?}");
+    }
+
+    #[test]
+    fn rotor_faults_by_their_orders() {
+        check(&[(1.0, 6.0), (2.0, 0.5)], Some(Fault::Unbalance));
+        check(&[(1.0, 3.0), (2.0, 2.5), (3.0, 0.4)], Some(Fault::Misalignment));
+        check(&[(1.0, 3.0), (2.0, 2.0), (3.0, 1.5), (4.0, 1.0), (5.0, 1.0), (6.0, 0.8)], Some(Fault::Looseness));
+        check(&[(0.5, 1.0), (1.0, 3.5)], Some(Fault::Looseness));
+    }
+
+    #[test]
+    fn no_rotor_fault_in_a_good_zone_or_without_lines_of_the_shaft() {
+        check(&[(1.0, 2.5)], None);
+        check(&[(1.37, 6.0), (1.0, 1.0)], None);
+    }
+
+    #[test]
+    fn a_gear_shows_in_its_sidebands() {
+        let fault = |orders: &[(f64, f64)]| {
+            let mut machine = Machine::healthy(1);
+            machine.orders_mm_s[..orders.len()].copy_from_slice(orders);
+            let samples = machine.samples();
+            let mut spectrum = Spectrum::new(samples.len());
+            gear(&spectrum.velocities(&samples, 0.0, machine.fs_hz), 31, machine.speed_hz).map(|candidate| candidate.fault)
+        };
+        let mesh = (31.0, 0.5);
+        assert_eq!(fault(&[mesh, (30.0, 0.05), (32.0, 0.05)]), None);
+        assert_eq!(fault(&[mesh, (28.0, 0.1), (29.0, 0.15), (30.0, 0.3), (32.0, 0.3), (33.0, 0.15), (34.0, 0.1)]), Some(Fault::Gear));
+        assert_eq!(fault(&[(1.0, 1.0)]), None, "noise");
+    }
+}
