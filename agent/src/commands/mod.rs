@@ -1,6 +1,7 @@
 //! What a person asks for: one file per subcommand.
 pub mod audit;
 pub mod buffer;
+pub mod features;
 pub mod replay;
 pub mod run;
 mod words;
@@ -40,6 +41,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Run a recorded file through the same log, inference and alarms, as fast as the machine allows.
     Replay(replay::ReplayArgs),
+    /// Features and a candidate fault of a recorded waveform, one line of JSON per block.
+    Features(features::FeaturesArgs),
     /// Look into the buffer, with the agent running or stopped.
     Buffer(buffer::BufferArgs),
     /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
@@ -64,6 +67,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Features(args) => features::main(&args),
         Command::Buffer(args) => buffer::main(&args),
         Command::Audit(args) => audit::main(&args),
     }

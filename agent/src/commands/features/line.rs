@@ -1,0 +1,78 @@
+//! One line of output per block.
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+use crate::signal::{
+    FEATURES, Features, Setting,
+    bearing::Orders,
+    diagnosis::{Diagnosis, Machine},
+    severity,
+};
+
+/// One line of output. Names are a contract; fields are only added. What cannot be computed is null.
+#[derive(Serialize)]
+pub(super) struct Line<'a> {
+    /// From 1 on.
+    block: u64,
+    /// Of its first sample, from the file's begin.
+    start_s: f64,
+    samples: usize,
+    fs_hz: f64,
+    speed_hz: Option<f64>,
+    bpfo_hz: Option<f64>,
+    bpfi_hz: Option<f64>,
+    bsf_2x_hz: Option<f64>,
+    ftf_hz: Option<f64>,
+    /// Features by name; velocities in mm/s, accelerations in g.
+    #[serde(flatten)]
+    features: BTreeMap<&'a str, Option<f64>>,
+    zone_source: Option<&'static str>,
+    #[serde(flatten)]
+    diagnosis: Option<Diagnosis>,
+}
+
+/// What is the same for all lines of a file.
+pub(super) struct Lines<'a> {
+    setting: Setting<'a>,
+    machine: Machine,
+    orders: Option<Orders>,
+    features: Features,
+    block: u64,
+    start: u64,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(setting: Setting<'a>, machine: Machine, orders: Option<Orders>) -> Self {
+        Self { setting, machine, orders, features: Features::new(), block: 0, start: 0 }
+    }
+
+    /// Computes the next block and writes it as JSON with its end of line.
+    pub(super) fn write(&mut self, samples: &[f64], out: &mut dyn Write) -> io::Result<()> {
+        let wanted = FEATURES.map(Into::into);
+        let values = self.features.block_features(samples, &self.setting, &wanted);
+        let line_hz = |order: fn(Orders) -> f64| self.orders.zip(self.setting.speed_hz).map(|(orders, speed_hz)| order(orders) * speed_hz);
+        self.block += 1;
+        let line = Line {
+            block: self.block,
+            start_s: self.start as f64 / self.setting.fs_hz,
+            samples: samples.len(),
+            fs_hz: self.setting.fs_hz,
+            speed_hz: self.setting.speed_hz,
+            bpfo_hz: line_hz(|orders| orders.bpfo),
+            bpfi_hz: line_hz(|orders| orders.bpfi),
+            bsf_2x_hz: line_hz(|orders| 2.0 * orders.bsf),
+            ftf_hz: line_hz(|orders| orders.ftf),
+            features: values.iter().map(|(name, _, value)| (&**name, *value)).collect(),
+            zone_source: self.machine.class.map(|_| severity::SOURCE),
+            diagnosis: self.features.diagnose(samples, &self.setting, &self.machine),
+        };
+        self.start += samples.len() as u64;
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        out.write_all(&text)
+    }
+}
