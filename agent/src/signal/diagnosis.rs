@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     bearing::Orders as BearingOrders,
-    bearing_lines::{self, Part},
+    bearing_lines::{self, Comb, Part},
     demodulation::{self, EnvelopeSpectrum},
     features::Shape,
     rotor,
@@ -19,6 +19,8 @@ use super::{
 
 /// Evidence of a comb from which on it is a fault: of 700 simulated healthy and loose machines none reached it, the largest had 19.6.
 const BEARING_MIN: f64 = 20.0;
+/// Evidence of a rolling element's comb from which on lines at FTF are its own: of simulated healthy machines 1 % have more.
+const BALL_BESIDE_CAGE_MIN: f64 = 12.5;
 /// The strongest comb is at least so much stronger than that of any other part, else the lines fit both.
 const BEARING_MARGIN: f64 = 1.1;
 /// Kurtosis from which on a signal holds impacts (domain reference section 8: Gaussian 3, impulsive above 4).
@@ -157,7 +159,7 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
         let highest = machine.bearing.map_or(0.0, |orders| orders.bpfi).max(machine.vanes.map_or(0.0, f64::from));
         let enveloped = demodulation::demodulate(spectrum, measured.samples, measured.mean, measured.fs_hz, highest * speed_hz);
         if let Some((orders, enveloped)) = machine.bearing.as_ref().zip(enveloped.as_ref()) {
-            match bearing_candidate(enveloped, orders, speed_hz) {
+            match bearing_candidate(&bearing_lines::combs(enveloped, orders, speed_hz)) {
                 Ok(named) => candidates.extend(named),
                 Err(why) => unnamed.push(why),
             }
@@ -190,27 +192,40 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
     Diagnosis { fault, reason, zone, candidates }
 }
 
-/// The part whose comb stands out, if one does.
+/// The part whose comb stands out, if one does, of `combs` with the strongest first.
+///
+/// Lines at FTF are the way of a faulty element through the load zone too, and cages seldom fail alone: they are the cage's where no line of an element is.
 ///
 /// # Errors
 /// The lines stand out and fit two parts.
-fn bearing_candidate(enveloped: &EnvelopeSpectrum, orders: &BearingOrders, speed_hz: f64) -> Result<Option<Candidate>, String> {
-    let combs = bearing_lines::combs(enveloped, orders, speed_hz);
-    let [first, second, ..] = combs[..] else { return Ok(None) };
-    let (fault, indicator) = match first.part {
-        Part::Outer => (Fault::Outer, "lines at BPFO"),
-        Part::Inner => (Fault::Inner, "lines at BPFI with sidebands at 1x"),
-        Part::Ball => (Fault::Ball, "lines at 2 BSF with sidebands at FTF"),
-        Part::Cage => (Fault::Cage, "lines at FTF"),
+fn bearing_candidate(combs: &[Comb]) -> Result<Option<Candidate>, String> {
+    let Some(first) = combs.first().filter(|first| first.evidence >= BEARING_MIN) else { return Ok(None) };
+    let ball = combs.iter().find(|comb| comb.part == Part::Ball && comb.evidence >= BALL_BESIDE_CAGE_MIN);
+    let (part, evidence) = match (first.part, ball) {
+        (Part::Cage, Some(ball)) => (Part::Ball, vec![lines(ball, BALL_BESIDE_CAGE_MIN), lines(first, BEARING_MIN)]),
+        _ => (first.part, vec![lines(first, BEARING_MIN)]),
     };
-    let evidence = Evidence { indicator, value: first.evidence, limit: BEARING_MIN, unit: "1", source: COMB_SOURCE };
-    if !evidence.holds() {
-        return Ok(None);
+    let is_rival = |comb: &&Comb| comb.part != part && !(part == Part::Ball && comb.part == Part::Cage);
+    if let Some(rival) = combs.iter().find(is_rival).filter(|rival| first.evidence < BEARING_MARGIN * rival.evidence) {
+        return Err(format!("lines of the bearing fit {part:?} ({:.0}) and {:?} ({:.0})", first.evidence, rival.part, rival.evidence));
     }
-    if first.evidence < BEARING_MARGIN * second.evidence {
-        return Err(format!("lines of the bearing fit {:?} ({:.0}) and {:?} ({:.0})", first.part, first.evidence, second.part, second.evidence));
-    }
-    Ok(Some(Candidate { fault, evidence: vec![evidence] }))
+    let fault = match part {
+        Part::Outer => Fault::Outer,
+        Part::Inner => Fault::Inner,
+        Part::Ball => Fault::Ball,
+        Part::Cage => Fault::Cage,
+    };
+    Ok(Some(Candidate { fault, evidence }))
+}
+
+fn lines(comb: &Comb, limit: f64) -> Evidence {
+    let indicator = match comb.part {
+        Part::Outer => "lines at BPFO",
+        Part::Inner => "lines at BPFI with sidebands at 1x",
+        Part::Ball => "lines at 2 BSF with sidebands at FTF",
+        Part::Cage => "lines at FTF",
+    };
+    Evidence { indicator, value: comb.evidence, limit, unit: "1", source: COMB_SOURCE }
 }
 
 fn cavitation(enveloped: &EnvelopeSpectrum, measured: &Measured<'_>, vanes: u32, speed_hz: f64) -> Option<Candidate> {

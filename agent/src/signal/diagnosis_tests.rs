@@ -45,6 +45,28 @@ fn bearing_faults_are_named() {
 }
 
 #[test]
+fn combs_that_fit_one_part_name_it() {
+    use Part::{Ball, Cage, Inner, Outer};
+    #[track_caller]
+    fn check(combs: &[(Part, f64)], expected: Result<Option<Fault>, &str>) {
+        let combs: Vec<Comb> = combs.iter().map(|&(part, evidence)| Comb { part, evidence, line_hz: 100.0 }).collect();
+        match (bearing_candidate(&combs), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.map(|candidate| candidate.fault), expected),
+            (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    check(&[(Outer, 36.0), (Ball, 20.0), (Inner, 12.0), (Cage, 3.0)], Ok(Some(Fault::Outer)));
+    check(&[(Outer, 19.9), (Ball, 3.0), (Inner, 3.0), (Cage, 3.0)], Ok(None));
+    check(&[(Ball, 38.0), (Outer, 36.0), (Inner, 12.0), (Cage, 3.0)], Err("Ball (38) and Outer (36)"));
+    check(&[(Ball, 38.0), (Cage, 36.0), (Outer, 12.0), (Inner, 3.0)], Ok(Some(Fault::Ball)));
+    check(&[(Cage, 36.0), (Ball, 13.0), (Outer, 12.0), (Inner, 3.0)], Ok(Some(Fault::Ball)));
+    check(&[(Cage, 36.0), (Outer, 12.0), (Ball, 11.0), (Inner, 3.0)], Ok(Some(Fault::Cage)));
+    check(&[(Cage, 30.0), (Inner, 29.0), (Ball, 13.0), (Outer, 3.0)], Err("Ball (30) and Inner (29)"));
+    check(&[], Ok(None));
+}
+
+#[test]
 fn healthy_machines_have_no_fault() {
     for seed in 1..=10 {
         let diagnosis = verdict(&Simulated::healthy(seed), &known());
