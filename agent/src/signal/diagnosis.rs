@@ -158,11 +158,14 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
     if let Some(speed_hz) = machine.speed_hz {
         let highest = machine.bearing.map_or(0.0, |orders| orders.bpfi).max(machine.vanes.map_or(0.0, f64::from));
         let enveloped = demodulation::demodulate(spectrum, measured.samples, measured.mean, measured.fs_hz, highest * speed_hz);
-        if let Some((orders, enveloped)) = machine.bearing.as_ref().zip(enveloped.as_ref()) {
-            match bearing_candidate(&bearing_lines::combs(enveloped, orders, speed_hz)) {
+        let combs = |orders| enveloped.as_ref().map(|enveloped| bearing_lines::combs(enveloped, orders, speed_hz)).filter(|combs| !combs.is_empty());
+        match machine.bearing.as_ref().map(combs) {
+            Some(Some(combs)) => match bearing_candidate(&combs) {
                 Ok(named) => candidates.extend(named),
                 Err(why) => unnamed.push(why),
-            }
+            },
+            Some(None) => unnamed.push("the block is too short, or sampled too slowly, for the lines of the bearing".to_owned()),
+            None => {}
         }
         candidates.extend(machine.vanes.zip(enveloped.as_ref()).and_then(|(vanes, enveloped)| cavitation(enveloped, measured, vanes, speed_hz)));
         let velocities = spectrum.velocities(measured.samples, measured.mean, measured.fs_hz);
@@ -176,20 +179,22 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
     if let Some(kurtosis) = measured.shape.and_then(|shape| shape.kurtosis).filter(|kurtosis| *kurtosis > KURTOSIS_MAX) {
         unnamed.push(format!("kurtosis is {kurtosis:.1}, above {KURTOSIS_MAX}: impacts"));
     }
-    let missing: Vec<&str> =
-        [("the speed", machine.speed_hz.is_none()), ("the bearing", machine.bearing.is_none()), ("the class", machine.class.is_none())]
-            .into_iter()
-            .filter_map(|(what, missing)| missing.then_some(what))
-            .collect();
-    let unknown = (!missing.is_empty()).then(|| format!("{} is not given", missing.join(", ")));
-    let (fault, reason) = match (candidates.first(), unnamed.is_empty()) {
-        (Some(first), _) => (Verdict::Named(first.fault), None),
-        (None, false) => (Verdict::NotDetermined, Some(unnamed.into_iter().chain(unknown).collect::<Vec<_>>().join("; "))),
-        // Severity alone is no look at the machine's parts.
-        (None, true) if machine.speed_hz.is_none() => (Verdict::NotDetermined, unknown),
-        (None, true) => (Verdict::None, unknown),
-    };
+    let (fault, reason) = verdict(&candidates, unnamed, machine);
     Diagnosis { fault, reason, zone, candidates }
+}
+
+/// The answer in a word, and why it is no name. `unnamed`: what is out of order, or could not be asked, for people.
+fn verdict(candidates: &[Candidate], unnamed: Vec<String>, machine: &Machine) -> (Verdict, Option<String>) {
+    if let Some(first) = candidates.first() {
+        return (Verdict::Named(first.fault), None);
+    }
+    let inputs = [("the speed", machine.speed_hz.is_none()), ("the bearing", machine.bearing.is_none()), ("the class", machine.class.is_none())];
+    let missing: Vec<&str> = inputs.into_iter().filter_map(|(what, missing)| missing.then_some(what)).collect();
+    // Without a speed only severity and shape were asked, which is no look at the machine's parts.
+    let fault = if unnamed.is_empty() && machine.speed_hz.is_some() { Verdict::None } else { Verdict::NotDetermined };
+    let missing = (!missing.is_empty()).then(|| format!("{} is not given", missing.join(", ")));
+    let reasons: Vec<String> = unnamed.into_iter().chain(missing).collect();
+    (fault, (!reasons.is_empty()).then(|| reasons.join("; ")))
 }
 
 /// The part whose comb stands out, if one does, of `combs` with the strongest first.

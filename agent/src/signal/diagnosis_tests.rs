@@ -90,6 +90,13 @@ fn without_the_speed_nothing_is_said() {
 }
 
 #[test]
+fn a_block_without_room_for_the_bearing_is_not_called_good() {
+    let diagnosis = verdict(&Simulated { length: 2_048, ..Simulated::healthy(1) }, &known());
+    assert_eq!(diagnosis.fault, Verdict::NotDetermined);
+    assert!(diagnosis.reason.unwrap().contains("too short"));
+}
+
+#[test]
 fn unbalance_in_a_bad_zone_is_named_with_its_zone() {
     let mut machine = Simulated::healthy(1);
     machine.orders_mm_s[1].1 = 6.0;
