@@ -83,6 +83,22 @@ fn strikes_at_another_rate_are_no_bearing_fault_but_not_nothing() {
 }
 
 #[test]
+fn what_the_shaft_does_each_turn_is_no_bearing_fault() {
+    // Of this bearing BPFO is 3.06 and BPFI 4.94: within the slip of whole orders.
+    let bearing = Bearing { elements: 8, element_mm: 23.5, pitch_mm: 100.0, contact_deg: 0.0 };
+    let machine = Simulated { strikes: Some(Strikes { slip: 0.0, ..Strikes::at(SPEED_HZ, 1.0) }), ..Simulated::healthy(1) };
+    let setting = Setting {
+        fs_hz: machine.fs_hz,
+        unit: BlockUnit::MetresPerSecondSquared,
+        speed_hz: Some(SPEED_HZ),
+        bearing: Some(&bearing),
+        envelope_band_hz: (2_000.0, 5_000.0),
+    };
+    let diagnosis = Features::new().diagnose(&machine.samples(), &setting, &known()).unwrap();
+    assert!(!matches!(diagnosis.fault, Verdict::Named(_)), "{diagnosis:?}");
+}
+
+#[test]
 fn without_the_speed_nothing_is_said() {
     let diagnosis = verdict(&struck(1, 3.5848, (1.0, 0.0)), &Machine::default());
     assert_eq!(diagnosis.fault, Verdict::NotDetermined);

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn no_rotor_fault_in_a_good_zone_or_without_lines_of_the_shaft() {
         check(&[(1.0, 2.5)], None);
-        check(&[(1.37, 6.0), (1.0, 1.0)], None);
+        check(&[(1.37, 6.0), (1.0, 0.5), (2.0, 0.4)], None);
     }
 
     #[test]
