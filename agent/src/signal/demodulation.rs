@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_converter_do_not_beat() {
+        // 5 m/s2 each at 3900, 4000 and 4100 Hz in noise of 0.2 m/s2.
+        let spectrum = spectrum_of(&Machine { electrical: 5.0, ..Machine::healthy(3) });
+        for beat_hz in [100.0, 200.0] {
+            assert!(surprise_at(&spectrum, beat_hz) < 7.0, "{} at {beat_hz} Hz", surprise_at(&spectrum, beat_hz));
+        }
+    }
+
+    #[test]
     fn what_has_no_room_has_no_spectrum() {
         let mut spectrum = Spectrum::new(4096);
         assert!(demodulate(&mut spectrum, &[0.0; 4096], 0.0, 12_000.0, 100.0).is_none(), "constant");
