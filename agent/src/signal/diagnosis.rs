@@ -192,7 +192,7 @@ fn verdict(candidates: &[Candidate], unnamed: Vec<String>, machine: &Machine) ->
     let missing: Vec<&str> = inputs.into_iter().filter_map(|(what, missing)| missing.then_some(what)).collect();
     // Without a speed only severity and shape were asked, which is no look at the machine's parts.
     let fault = if unnamed.is_empty() && machine.speed_hz.is_some() { Verdict::None } else { Verdict::NotDetermined };
-    let missing = (!missing.is_empty()).then(|| format!("{} is not given", missing.join(", ")));
+    let missing = (!missing.is_empty()).then(|| format!("not given: {}", missing.join(", ")));
     let reasons: Vec<String> = unnamed.into_iter().chain(missing).collect();
     (fault, (!reasons.is_empty()).then(|| reasons.join("; ")))
 }

@@ -102,7 +102,7 @@ fn what_the_shaft_does_each_turn_is_no_bearing_fault() {
 fn without_the_speed_nothing_is_said() {
     let diagnosis = verdict(&struck(1, 3.5848, (1.0, 0.0)), &Machine::default());
     assert_eq!(diagnosis.fault, Verdict::NotDetermined);
-    assert!(diagnosis.reason.unwrap().contains("the speed, the bearing, the class is not given"));
+    assert!(diagnosis.reason.unwrap().contains("not given: the speed, the bearing, the class"));
 }
 
 #[test]

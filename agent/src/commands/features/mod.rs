@@ -136,7 +136,8 @@ enum Failure {
 /// Prints one line per block to standard output.
 pub fn main(args: &FeaturesArgs) -> ExitCode {
     let stop = Arc::new(Stop::default());
-    let _signals = stop_on_signal(stop.clone());
+    // A wait for standard input is not woken by a request to stop: there the signal itself ends the program, after the whole lines that were flushed.
+    let _signals = (args.input != Path::new("-")).then(|| stop_on_signal(stop.clone()));
     match run(args, &stop, &mut BufWriter::new(io::stdout().lock())) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => {
@@ -183,17 +184,14 @@ fn run(args: &FeaturesArgs, stop: &Stop, out: &mut dyn Write) -> Result<usize, F
     let mut first = true;
     loop {
         if stop.requested() {
-            out.flush()?;
             return Err(Failure::Interrupted);
         }
         samples.next_block(length, &mut block)?;
         match block.len() {
             0 if first => return Err(Failure::Empty(args.input.clone())),
-            left if left < length && !first => {
-                out.flush()?;
-                return Ok(left);
-            }
-            _ => lines.write(&block, out)?,
+            left if left < length && !first => return Ok(left),
+            // Who reads a live pipe waits for this block.
+            _ => lines.write(&block, out).and_then(|()| out.flush())?,
         }
         first = false;
     }

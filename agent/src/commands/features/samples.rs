@@ -152,7 +152,7 @@ impl Samples {
                 Ok(sample) => return Ok(Some(sample)),
                 Err(_) if text.is_empty() || self.line == 1 => {}
                 Err(_) => {
-                    let text = text.chars().take(40).collect();
+                    let text = text.chars().take(40).flat_map(char::escape_debug).collect();
                     return Err(SamplesError::NoNumber { path: self.path.clone(), line: self.line, text });
                 }
             }

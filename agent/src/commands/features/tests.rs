@@ -46,7 +46,7 @@ fn a_short_file_is_one_block_and_what_it_lacks_is_null() {
     let (left, lines) = features("x.txt", sine(1_000), &[]).unwrap();
     assert_eq!((left, lines.len(), &lines[0]["samples"]), (0, 1, &1_000.into()));
     assert!(lines[0]["env.bpfo"].is_null() && lines[0]["v_rms"].is_null() && lines[0]["zone"].is_null());
-    assert_eq!((&lines[0]["fault"], &lines[0]["reason"]), (&"not_determined".into(), &"the speed, the bearing, the class is not given".into()));
+    assert_eq!((&lines[0]["fault"], &lines[0]["reason"]), (&"not_determined".into(), &"not given: the speed, the bearing, the class".into()));
 }
 
 #[test]
