@@ -1,8 +1,8 @@
 //! Looking into the directory of a stopped agent without changing anything in it.
 //!
-//! No partition is opened where it lies: each is copied into memory when a reader comes to it, and read there. The directory may be on a disk that is mounted read-only. Nothing is made, removed or
-//! recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts meanwhile goes before, and the next copy then
-//! fails with [`BufferError::InUse`].
+//! No partition is opened where it lies: each is copied into memory when a reader comes to it, and read there. The directory may be on a disk that is
+//! mounted read-only. Nothing is made, removed or recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts
+//! meanwhile goes before, and the next copy then fails with [`BufferError::InUse`].
 use std::{
     cmp::Reverse,
     fs::{self, File, TryLockError},

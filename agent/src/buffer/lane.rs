@@ -117,8 +117,8 @@ pub(super) enum Expendable {
 
 impl Lane {
     /// Lists the lane under `root`. Partitions that were being removed, made or replaced when the agent ended are cleared away: none holds a committed
-    /// record that is not elsewhere, since a partition counts from the moment its header stands. `id_of` gives the id of an incarnation; where it does not know, the partition's own header does, and `learn` is
-    /// told of the incarnations that a header names.
+    /// record that is not elsewhere, since a partition counts from the moment its header stands. `id_of` gives the id of an incarnation; where it does not
+    /// know, the partition's own header does, and `learn` is told of the incarnations that a header names.
     pub(super) fn open(
         root: &Path,
         name: LaneName,

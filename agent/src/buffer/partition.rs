@@ -164,8 +164,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Makes the partition in `dir` durable and opens a copy of it, to be read, after checking that it is the one that is expected there, and that it goes to `end` at least.
-    /// Whatever the store finds, the partition stays as it is. `place` is for small files while it opens.
+    /// Makes the partition in `dir` durable and opens a copy of it, to be read, after checking that it is the one that is expected there, and that it goes to
+    /// `end` at least. Whatever the store finds, the partition stays as it is. `place` is for small files while it opens.
     pub(super) fn open(dir: &Path, expected: &Expected, place: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         {
             // Written by a life that was killed, some of it may be in the page cache only: what a reader sees now must not vanish later.
