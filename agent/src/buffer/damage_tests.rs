@@ -226,6 +226,75 @@ fn of_the_last_commit_in_a_merged_partition_a_frame_is_lost() {
     }
 }
 
+/// A life that stored nothing in a lane does not hide how far the one before it went there.
+#[test]
+fn a_silent_life_forgets_no_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = looped(dir.path(), u64::MAX);
+    for n in 0..5 {
+        first.appender.blocking_append_durably(INPUTS, (0..10).map(|m| samples::noise(n * 10 + m, 5_000)).collect(), true).unwrap();
+    }
+    let dir = killed(dir.path());
+    let silent = looped(dir.path(), u64::MAX);
+    silent.appender.blocking_append_durably(LaneName::Events, vec![samples::reading(1)], true).unwrap();
+    drop(silent.appender);
+    silent.thread.join().unwrap().unwrap();
+    drop(silent.log);
+    spoil(&partition_dirs(dir.path()).pop().unwrap(), at(1, 45));
+    let looked = Log::inspect(dir.path(), settings()).unwrap();
+    assert_eq!((looked.last(INPUTS), looked.ledger().account(INPUTS, Position::default()).missing), (Some(at(1, 50)), 1));
+    drop(looked);
+    let later = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&later, INPUTS, Position::default());
+    assert_accounted(1, 50, &records, &gaps);
+    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 45), at(1, 45))]);
+}
+
+/// The present life's own partition, closed while it was idle, is asked for what was committed to it before it is written on or read.
+#[test]
+fn an_idle_partition_is_asked_for_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    for n in 0..3 {
+        looped.appender.blocking_append_durably(INPUTS, (0..10).map(|m| samples::noise(n * 10 + m, 5_000)).collect(), true).unwrap();
+    }
+    while looped.log.partitions(INPUTS).1 > 0 {
+        looped.log.close_idle();
+    }
+    spoil(&partition_dirs(dir.path()).pop().unwrap(), at(1, 25));
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_accounted(1, 30, &records, &gaps);
+    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 25), at(1, 25))]);
+    looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
+    assert_eq!(follow(&looped, INPUTS, Position::default()).0.last(), Some(&at(1, 31)));
+}
+
+/// A partition whose header says nothing, being damaged or of an earlier build, is known again from the life on that is merged into it.
+#[test]
+fn what_a_header_does_not_say_is_forgotten_by_later_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LogSettings::new(1 << 30);
+    for n in 0..2 {
+        fill(&mut Log::open(dir.path(), settings).unwrap().1, 5 * n..5 * n + 5);
+    }
+    let [merged] = &partition_dirs(dir.path())[..] else { panic!("not merged") };
+    let header = merged.join("header");
+    // As earlier builds wrote it: nothing behind the fields, and its checksum.
+    let mut bytes = fs::read(&header).unwrap();
+    bytes.truncate(bytes.len() - 16);
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    fs::write(&header, bytes).unwrap();
+    assert_eq!(header::read(merged).unwrap().salvaged_to, header::UNKNOWN);
+    let third = looped_with(dir.path(), u64::MAX, settings);
+    third.appender.blocking_append_durably(INPUTS, (0..10).map(|m| samples::noise(m, 5_000)).collect(), true).unwrap();
+    let killed = killed(dir.path());
+    spoil(&partition_dirs(killed.path())[0], at(3, 5));
+    let fourth = looped_with(killed.path(), u64::MAX, settings);
+    let (records, gaps) = follow(&fourth, INPUTS, Position::default());
+    assert_accounted(1, 10, &records.into_iter().filter(|at| at.ordinal == 3).collect::<Vec<_>>(), &gaps);
+    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(3, 5), at(3, 5))]);
+}
+
 /// What was lost and named before it was delivered is a hole to who reads there again, and no damage.
 #[test]
 fn a_gap_that_is_behind_every_reader_is_not_named_again() {

@@ -14,6 +14,8 @@ use uuid::Uuid;
 use super::{BufferError, Position, partition::StoreError};
 
 const FILE: &str = "header";
+/// Up to where damage has left a partition whose header does not say so.
+pub(super) const UNKNOWN: Position = Position { ordinal: u32::MAX, seq: u64::MAX };
 /// Where it is written before it counts.
 const ASIDE: &str = "header.aside";
 const MAGIC: [u8; 4] = *b"HKP2";
@@ -105,11 +107,8 @@ impl Header {
         let sound = crc32c::crc32c(fields).to_le_bytes() == *crc;
         let (header, rest) = postcard::take_from_bytes::<Self>(fields.strip_prefix(&MAGIC)?).ok().filter(|_| sound)?;
         let told = rest.split_first_chunk::<4>().and_then(|(ordinal, seq)| Some((*ordinal, *seq.first_chunk::<8>()?)));
-        // One that does not say, as those of earlier builds, may be anything.
-        let salvaged_to = told.map_or(Position { ordinal: u32::MAX, seq: u64::MAX }, |(ordinal, seq)| Position {
-            ordinal: u32::from_le_bytes(ordinal),
-            seq: u64::from_le_bytes(seq),
-        });
+        // Those of earlier builds do not say.
+        let salvaged_to = told.map_or(UNKNOWN, |(ordinal, seq)| Position { ordinal: u32::from_le_bytes(ordinal), seq: u64::from_le_bytes(seq) });
         Some(Self { salvaged_to, ..header })
     }
 }

@@ -87,6 +87,12 @@ impl Register {
         self.known.iter().filter(|known| known.last_seq.is_none()).map(|known| known.incarnation).collect()
     }
 
+    /// The last record of `lane` in the incarnations that have ended; seq 0 without one.
+    pub(super) fn last(&self, lane: LaneName) -> Position {
+        let last = |known: &Known| Position { ordinal: known.incarnation.ordinal, seq: known.last_seq.unwrap_or_default()[lane as usize] };
+        self.known.iter().map(last).filter(|last| last.seq > 0).max().unwrap_or_default()
+    }
+
     /// Tells how `ordinal` ended.
     pub(super) fn end(&mut self, ordinal: u32, last_seq: [u64; LaneName::ALL.len()]) {
         for known in self.known.iter_mut().filter(|known| known.incarnation.ordinal == ordinal) {

@@ -72,7 +72,7 @@ impl Log {
         let ends = HighWater::open(dir)?.ends();
         let mut lane = |lane| {
             let copies = Copies { root: dir.to_owned(), temporary: std::env::temp_dir() };
-            let known_end = ends[lane as usize].max(settings.reached[lane as usize]);
+            let known_end = recovery::known_end([ends[lane as usize], settings.reached[lane as usize], register.last(lane)]);
             Lane::inspect(dir, lane, known_end, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
         };
         let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     BufferError, Position, StoreWatch, dead,
     frame::Decoder,
-    header::{self, Header, Key},
+    header::{self, Header, Key, UNKNOWN},
     incarnation::Incarnation,
     inspect::{self, Copies},
     partition::{Expected, Partition, StoreError},
@@ -32,11 +32,13 @@ use crate::causes;
 /// One lane, shared by the writer and the readers.
 pub(super) struct Lane {
     pub(super) name: LaneName,
-    /// How far it was committed at least, by what is stored beside it.
+    /// How far earlier incarnations committed to it at least, by what is stored beside it.
     pub(super) known_end: Position,
     dir: PathBuf,
     watch: Arc<StoreWatch>,
-    /// Last committed seq of the present incarnation.
+    /// The present incarnation; 0 before it has begun.
+    present: AtomicU32,
+    /// Its last committed seq.
     committed: AtomicU64,
     state: Mutex<State>,
     /// Partitions are opened as copies: the lane is only looked at.
@@ -83,8 +85,7 @@ impl Known {
         // A header that cannot be read is found again, as damage, when the partition is opened.
         let incarnation = id.or(header.map(|header| header.incarnation)).unwrap_or_default();
         let held = header.into_iter().flat_map(|header| &header.holds).map(|(ordinal, _)| *ordinal).max();
-        let unknown = Position { ordinal: u32::MAX, seq: u64::MAX };
-        let salvaged_to = if generation > 0 { header.map_or(unknown, |header| header.salvaged_to) } else { Position::default() };
+        let salvaged_to = if generation > 0 { header.map_or(UNKNOWN, |header| header.salvaged_to) } else { Position::default() };
         Self { incarnation, generation, last_ordinal: held.unwrap_or(0).max(key.ordinal), salvaged_to }
     }
 }
@@ -162,7 +163,7 @@ impl Lane {
             }
         }
         sync_dir(&dir)?;
-        Ok(Self { name, known_end, dir, watch, committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
+        Ok(Self { name, known_end, dir, watch, present: AtomicU32::new(0), committed: AtomicU64::new(0), state: Mutex::new(state), copies: None })
     }
 
     /// Lists the lane under `root` without changing anything, for reading from `copies`. What is half made, half removed or replaced is passed over.
@@ -191,7 +192,16 @@ impl Lane {
                 state.partitions.remove(&key);
             }
         }
-        Ok(Self { name, known_end, dir, watch: Arc::default(), committed: AtomicU64::new(0), state: Mutex::new(state), copies: Some(copies) })
+        Ok(Self {
+            name,
+            known_end,
+            dir,
+            watch: Arc::default(),
+            present: AtomicU32::new(0),
+            committed: AtomicU64::new(0),
+            state: Mutex::new(state),
+            copies: Some(copies),
+        })
     }
 
     /// The incarnations whose records begin a partition here.
@@ -220,6 +230,17 @@ impl Lane {
     /// The partition after `key`.
     pub(super) fn following(&self, key: Key) -> Option<Key> {
         following(&self.state(), key)
+    }
+
+    /// The present incarnation is `ordinal`.
+    pub(super) fn begin(&self, ordinal: u32) {
+        self.present.store(ordinal, Ordering::Release);
+    }
+
+    /// How far the lane was committed at least.
+    fn reached(&self) -> Position {
+        let committed = Position { ordinal: self.present.load(Ordering::Acquire), seq: self.committed() };
+        if committed.seq > 0 { committed } else { self.known_end }
     }
 
     pub(super) fn committed(&self) -> u64 {
@@ -253,7 +274,8 @@ impl Lane {
         let Some(known) = state.partitions.get(&key).copied() else { return Ok(None) };
         close_others(state, key);
         let dir = self.dir.join(key.directory(known.generation));
-        let end = if ends_in(self.known_end, state, key, known) { self.known_end } else { Position::default() };
+        let reached = self.reached();
+        let end = if ends_in(reached, state, key, known) { reached } else { Position::default() };
         let expected = Expected { lane: self.name, key, incarnation: known.incarnation, end };
         let watch = self.watch.clone();
         let opened = match &self.copies {
@@ -284,8 +306,10 @@ impl Lane {
         let generation = state.partitions.get(&key).map_or(0, |known| known.generation + 1);
         let dir = self.dir.join(key.directory(generation));
         let path_of = |key: &Key, known: &Known| self.dir.join(key.directory(known.generation));
-        let salvaged_to = sources.iter().filter_map(|key| state.partitions.get(key)).map(|known| known.salvaged_to).max();
-        header.salvaged_to = header.salvaged_to.max(salvaged_to.unwrap_or_default());
+        let of_sources = sources.iter().filter_map(|key| state.partitions.get(key)).map(|known| known.salvaged_to).max().unwrap_or_default();
+        // Where one does not say, all that is older than the newest incarnation.
+        let newest = Position { ordinal: header.holds.iter().map(|(ordinal, _)| *ordinal).fold(key.ordinal, u32::max), seq: 0 };
+        header.salvaged_to = header.salvaged_to.max(if of_sources == UNKNOWN { newest } else { of_sources });
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
         close_others(&mut state, key);
@@ -453,11 +477,11 @@ fn clear(dead: &Path) {
     }
 }
 
-/// Whether a lane that was committed up to `known_end` has its last record in the partition `key`, if nothing of that is lost.
-fn ends_in(known_end: Position, state: &State, key: Key, known: Known) -> bool {
-    let is_newest = following(state, key).is_none_or(|next| known_end < next.first());
-    let may_hold = key.first() <= known_end && known_end.ordinal <= known.last_ordinal && known_end.seq > 0;
-    known.salvaged_to < known_end && may_hold && is_newest
+/// Whether a lane that was committed up to `reached` has its last record in the partition `key`, if nothing of that is lost.
+fn ends_in(reached: Position, state: &State, key: Key, known: Known) -> bool {
+    let is_newest = following(state, key).is_none_or(|next| reached < next.first());
+    let may_hold = key.first() <= reached && reached.ordinal <= known.last_ordinal && reached.seq > 0;
+    known.salvaged_to < reached && may_hold && is_newest
 }
 
 fn following(state: &State, key: Key) -> Option<Key> {

@@ -22,7 +22,7 @@ use super::{
     lane::Lane,
     marks::{LaneMarks, SourceMarks},
     quarantine,
-    recovery::{HighWater, Owed, Recovered, Recovery},
+    recovery::{self, HighWater, Owed, Recovered, Recovery},
     rewrite,
     small_file::sync_dir,
     space::{Ballast, EXPENDABLE},
@@ -138,7 +138,7 @@ impl Log {
         let high_water = HighWater::open(dir)?;
         let ends = high_water.ends();
         let mut lane = |lane: LaneName| {
-            let known_end = ends[lane as usize].max(settings.reached[lane as usize]);
+            let known_end = recovery::known_end([ends[lane as usize], settings.reached[lane as usize], register.last(lane)]);
             Lane::open(dir, lane, known_end, watch.clone(), |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
         };
         let lanes = [lane(LaneName::Inputs)?, lane(LaneName::Predictions)?, lane(LaneName::Alarms)?, lane(LaneName::Events)?];
@@ -153,6 +153,7 @@ impl Log {
         let oldest = lanes.iter().filter_map(Lane::oldest).map(|key| key.ordinal).min();
         let has_records = |ordinal| oldest.is_some_and(|oldest| ordinal >= oldest);
         let (incarnation, history) = register.begin(cursor::highest_ordinal(&cursors)?.max(high_water.ordinal()), has_records)?;
+        lanes.iter().for_each(|lane| lane.begin(incarnation.ordinal));
         let gaps = Gaps::of_marks(&recovered, |ordinal| history.find(ordinal).is_some());
         let shared = Shared {
             dir: dir.to_owned(),

@@ -50,7 +50,7 @@ thread_local! {
 /// What the store did instead of obeying.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It returned an error that is not of the disk.
+    /// It returned an error.
     #[error("store error")]
     Failed(sled::Error),
     /// It panicked, which is how it mostly meets damage.
@@ -60,7 +60,7 @@ pub enum StoreError {
     #[error("file error")]
     Io(#[from] io::Error),
     /// There is no place to open it: what is wrong is wrong there, not here.
-    #[error("it is opened in memory, which takes its size and, for a moment, a small directory in `{parent}`")]
+    #[error("it is opened in memory, which takes its size, /proc and, for a moment, a small directory in `{parent}`")]
     Scratch {
         /// Where the directory was to be.
         parent: PathBuf,
@@ -96,7 +96,8 @@ impl StoreError {
     /// The content cannot be trusted, as opposed to a disk that is full or refuses.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Failed(_) | Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
+            Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
+            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
             Self::Scratch { .. } | Self::InUse { .. } => false,
         }
@@ -361,7 +362,8 @@ fn guarded<T>(watch: &StoreWatch, call: impl FnOnce() -> Result<T, sled::Error>)
         called
     });
     match called {
-        Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io(error)),
+        // What the store does not find is nothing that we looked for.
+        Ok(Err(sled::Error::Io(error))) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Io(error)),
         Ok(result) => result.map_err(StoreError::Failed),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

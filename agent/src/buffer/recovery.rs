@@ -93,6 +93,12 @@ impl HighWater {
     }
 }
 
+/// The last record that a lane had for certain, of what several witnesses say. One that knows of a later incarnation without a record in the lane says
+/// nothing of those before.
+pub(super) fn known_end(witnesses: [Position; 3]) -> Position {
+    witnesses.into_iter().filter(|end| end.seq > 0).max().unwrap_or_default()
+}
+
 /// A CRC-32C and the numbers.
 fn write_note(seqs: &Seqs) -> Vec<u8> {
     let numbers = [u64::from(seqs.ordinal)].into_iter().chain(seqs.last_seq).flat_map(u64::to_le_bytes).collect::<Vec<u8>>();

@@ -49,7 +49,10 @@ impl Scratch {
     fn make(parent: &Path) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(parent)?;
         let file = File::from(memfd_create("hark-partition", MemfdFlags::CLOEXEC)?);
-        symlink(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())), dir.path().join("db"))?;
+        let name = dir.path().join("db");
+        symlink(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())), &name)?;
+        // Without /proc it leads nowhere.
+        fs::metadata(&name)?;
         Ok(Self { dir, file })
     }
 
