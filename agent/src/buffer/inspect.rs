@@ -26,15 +26,15 @@ use super::{
     partition::{Expected, Partition, StoreError},
     recovery::{self, HighWater},
     salvage::Salvaged,
-    scratch::Scratch,
+    scratch::{self, Scratch},
 };
 
 /// Where a lane that is only looked at has its partitions copied from.
 #[derive(Debug)]
 pub(super) struct Copies {
     root: PathBuf,
-    /// Where a small directory is made while one is opened.
-    temporary: PathBuf,
+    /// Where a small directory may be made while one is opened.
+    places: Vec<PathBuf>,
 }
 
 /// Keeps the agent out while it lives, not others who look in.
@@ -47,14 +47,14 @@ impl Copies {
             BufferError::InUse { dir } => StoreError::InUse { dir },
             error => StoreError::Io(io::Error::other(error)),
         })?;
-        let copy = Partition::copy(dir, expected, &self.temporary)?;
+        let copy = Partition::copy(dir, expected, &self.places)?;
         drop(quiet);
         Partition::open_copy(copy, watch)
     }
 
     /// The same, of what was found in a damaged one.
     pub(super) fn of_sound(&self, sound: Salvaged, watch: Arc<StoreWatch>) -> Result<Partition, StoreError> {
-        let partition = Partition::begin_in(&Scratch::new(&self.temporary)?, watch)?;
+        let partition = Partition::begin_in(&Scratch::new(&self.places)?, watch)?;
         sound.insert_into(&partition)?;
         Ok(partition)
     }
@@ -71,7 +71,7 @@ impl Log {
         let mut learned = Vec::new();
         let ends = HighWater::open(dir)?.ends();
         let mut lane = |lane| {
-            let copies = Copies { root: dir.to_owned(), temporary: std::env::temp_dir() };
+            let copies = Copies { root: dir.to_owned(), places: scratch::places(&std::env::temp_dir()) };
             let known_end = recovery::known_end([ends[lane as usize], settings.reached[lane as usize], register.last(lane)]);
             Lane::inspect(dir, lane, known_end, copies, |ordinal| register.id(ordinal), |incarnation| learned.push(incarnation))
         };
@@ -290,7 +290,7 @@ mod tests {
     fn a_copy_that_cannot_be_made_is_no_damage() {
         let dir = filled();
         let absent = dir.path().join("absent");
-        let copies = Copies { root: dir.path().to_owned(), temporary: absent.clone() };
+        let copies = Copies { root: dir.path().to_owned(), places: vec![absent.clone()] };
         let lane = Lane::inspect(dir.path(), INPUTS, Position::default(), copies, |_| None, |_| ()).unwrap();
         let Err(error) = lane.place(Position { ordinal: 1, seq: 1 }) else { panic!("copied into nothing") };
         assert!(matches!(error, BufferError::Store { .. }), "{error:?}");

@@ -24,7 +24,7 @@ use super::{
     partition::{Expected, Partition, StoreError},
     quarantine,
     rewrite::Found,
-    scratch::SCRATCH_PREFIX,
+    scratch::{self, SCRATCH_PREFIX},
     small_file::sync_dir,
 };
 use crate::causes;
@@ -287,7 +287,7 @@ impl Lane {
             }
             Some(copies) => copies.open(&dir, &expected, watch),
             None if state.writable == Some(key) => Partition::open_to_write(&dir, &expected, watch),
-            None => Partition::open(&dir, &expected, &self.dir, watch),
+            None => Partition::open(&dir, &expected, &scratch::places(&self.dir), watch),
         };
         Ok(Some(keep_open(state, key, opened.map_err(|error| damaged(self.name, &dir, key.first(), error))?)))
     }

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -65,6 +66,10 @@ impl LogSettings {
         (self.lane_quota_bytes(lane) / 32).clamp(self.partition_min_bytes, self.partition_max_bytes)
     }
 }
+
+/// An agent does not let go of a directory within this, who only looks in does.
+const LOCK_TRIES: u32 = 100;
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The log, for reading and waiting. Clones are the same log; it closes when the last of clones, readers and writer is dropped.
 #[derive(Clone)]
@@ -383,7 +388,7 @@ fn make_room(dir: &Path, given_up: &mut Vec<(LaneName, Key)>) -> Result<bool, Bu
     Ok(false)
 }
 
-/// Makes the directory and takes its lock.
+/// Makes the directory and takes its lock. Who only looks in holds it while it copies a partition: that is waited for.
 fn claim(dir: &Path) -> Result<File, BufferError> {
     fs::create_dir_all(dir).map_err(|error| BufferError::io("create", dir, error))?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -391,11 +396,16 @@ fn claim(dir: &Path) -> Result<File, BufferError> {
     }
     let path = dir.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| BufferError::io("open", &path, error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(BufferError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(BufferError::io("lock", &path, error)),
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(BufferError::io("lock", &path, error)),
+        }
+        #[expect(clippy::disallowed_methods, reason = "who looks in tells nobody when it has let go of the lock")]
+        thread::sleep(LOCK_RETRY);
     }
+    Err(BufferError::InUse { dir: dir.to_owned() })
 }
 
 /// Bytes that a directory takes on disk. What vanishes while it looks counts as gone.

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::{
     FrameError, Position, barrier,
     header::{self, Header, Key},
-    scratch::Scratch,
+    scratch::{self, Scratch},
     seal::{self, Header as Seal, SEAL_BYTES},
     watch::StoreWatch,
 };
@@ -166,24 +166,24 @@ impl Partition {
     }
 
     /// Makes the partition in `dir` durable and opens a copy of it, to be read, after checking that it is the one that is expected there, and that it goes to
-    /// `end` at least. Whatever the store finds, the partition stays as it is. `place` is for small files while it opens.
-    pub(super) fn open(dir: &Path, expected: &Expected, place: &Path, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
+    /// `end` at least. Whatever the store finds, the partition stays as it is. `places` are for small files while it opens.
+    pub(super) fn open(dir: &Path, expected: &Expected, places: &[PathBuf], watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
         {
             // Written by a life that was killed, some of it may be in the page cache only: what a reader sees now must not vanish later.
             let _watched = watch.enter();
             let db = dir.join("db");
             barrier::sync_data(&File::open(&db)?, &db)?;
         }
-        Self::open_copy(Self::copy(dir, expected, place)?, watch)
+        Self::open_copy(Self::copy(dir, expected, places)?, watch)
     }
 
     /// Copies the partition in `dir` for [`Self::open_copy`].
-    pub(super) fn copy(dir: &Path, expected: &Expected, place: &Path) -> Result<(Scratch, Position), StoreError> {
+    pub(super) fn copy(dir: &Path, expected: &Expected, places: &[PathBuf]) -> Result<(Scratch, Position), StoreError> {
         let header = header::read(dir)?;
         if (header.lane, header.key, header.incarnation) != (expected.lane, expected.key, expected.incarnation) {
             return Err(StoreError::Header);
         }
-        let (scratch, proven) = Scratch::copy_of(dir, expected.key.first(), place)?;
+        let (scratch, proven) = Scratch::copy_of(dir, expected.key.first(), places)?;
         Ok((scratch, expected.end.max(proven)))
     }
 
@@ -194,7 +194,7 @@ impl Partition {
 
     /// Opens the partition in `dir` itself, to be written on, once [`Self::open`] has found it sound.
     pub(super) fn open_to_write(dir: &Path, expected: &Expected, watch: Arc<StoreWatch>) -> Result<Self, StoreError> {
-        drop(Self::open(dir, expected, dir.parent().unwrap_or(dir), watch.clone())?);
+        drop(Self::open(dir, expected, &scratch::places(dir.parent().unwrap_or(dir)), watch.clone())?);
         // They only spare the store a scan of its log; a damaged one would hide what is sound, one that was not finished breaks it.
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
@@ -519,7 +519,7 @@ mod tests {
             damaged[used * share / 20] ^= 1;
             fs::write(dir.join("db"), &damaged).unwrap();
             let expected = Expected { end: at(2, 119), ..EXPECTED };
-            for opened in [Partition::open(&dir, &expected, root.path(), watch()), Partition::open_to_write(&dir, &expected, watch())] {
+            for opened in [Partition::open(&dir, &expected, &[root.path().to_owned()], watch()), Partition::open_to_write(&dir, &expected, watch())] {
                 assert!(opened.is_ok() || fs::read(dir.join("db")).unwrap() == damaged, "{share}");
             }
             let names = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -537,7 +537,7 @@ mod tests {
             Expected { key: Key { ordinal: 3, ..KEY }, ..EXPECTED },
             Expected { incarnation: id, ..EXPECTED },
         ] {
-            assert!(matches!(Partition::open(&dir, &stray, root.path(), watch()), Err(StoreError::Header)));
+            assert!(matches!(Partition::open(&dir, &stray, &[root.path().to_owned()], watch()), Err(StoreError::Header)));
         }
     }
 }

@@ -25,29 +25,47 @@ pub(super) struct Scratch {
     file: File,
 }
 
+/// Where the small directory may be, in the order of preference: a full disk must not keep a partition from being read, which makes room.
+pub(super) fn places(first: &Path) -> Vec<PathBuf> {
+    vec![first.to_owned(), PathBuf::from("/dev/shm"), std::env::temp_dir()]
+}
+
+/// So much the store may write when it opens: its snapshot. It takes a disk that refuses that for damage.
+const ROOM_BYTES: usize = 256 * 1024;
+
 impl Scratch {
-    /// An empty one, with its directory in `parent`.
+    /// An empty one, with its directory in the first of `places` that takes it.
     ///
     /// # Errors
-    /// [`StoreError::Scratch`] if `parent` takes no directory, or memory is short.
-    pub(super) fn new(parent: &Path) -> Result<Self, StoreError> {
-        Self::make(parent).map_err(|source| StoreError::Scratch { parent: parent.to_owned(), source })
+    /// [`StoreError::Scratch`] of the first one if none does, or memory is short.
+    pub(super) fn new(places: &[PathBuf]) -> Result<Self, StoreError> {
+        let mut refused = None;
+        for place in places {
+            match Self::make(place) {
+                Ok(scratch) => return Ok(scratch),
+                Err(source) => drop(refused.get_or_insert(StoreError::Scratch { parent: place.clone(), source })),
+            }
+        }
+        Err(refused.unwrap_or_else(|| StoreError::Scratch { parent: PathBuf::new(), source: io::ErrorKind::NotFound.into() }))
     }
 
     /// A copy of the partition in `dir`, which begins at `first`, and the last record that surely was durable in it.
     ///
     /// # Errors
     /// As [`Self::new`], and what reading says.
-    pub(super) fn copy_of(dir: &Path, first: Position, parent: &Path) -> Result<(Self, Position), StoreError> {
+    pub(super) fn copy_of(dir: &Path, first: Position, places: &[PathBuf]) -> Result<(Self, Position), StoreError> {
         let (conf, raw) = (fs::read(dir.join("conf"))?, Raw::read(dir)?);
-        let scratch = Self::new(parent)?;
+        let scratch = Self::new(places)?;
         let written = fs::write(scratch.path().join("conf"), conf).and_then(|()| (&scratch.file).write_all(raw.bytes()));
-        written.map_err(|source| StoreError::Scratch { parent: parent.to_owned(), source })?;
+        written.map_err(|source| StoreError::Scratch { parent: scratch.path().to_owned(), source })?;
         Ok((scratch, raw.proven(first)))
     }
 
-    fn make(parent: &Path) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(parent)?;
+    fn make(place: &Path) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(place)?;
+        let room = dir.path().join("room");
+        fs::write(&room, vec![0; ROOM_BYTES])?;
+        fs::remove_file(room)?;
         let file = File::from(memfd_create("hark-partition", MemfdFlags::CLOEXEC)?);
         let name = dir.path().join("db");
         symlink(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())), &name)?;
@@ -58,5 +76,22 @@ impl Scratch {
 
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_place_serves_where_the_first_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("absent");
+        let scratch = Scratch::new(&[absent.clone(), dir.path().to_owned()]).unwrap();
+        assert_eq!(scratch.path().parent(), Some(dir.path()));
+        let refused = Scratch::new(std::slice::from_ref(&absent)).unwrap_err();
+        assert!(matches!(&refused, StoreError::Scratch { parent, .. } if *parent == absent) && !refused.is_damage(), "{refused:?}");
+        drop(scratch);
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
     }
 }
