@@ -462,6 +462,25 @@ fn an_ordinal_is_not_given_twice_when_the_register_is_lost() {
     assert_eq!(log.reader(INPUTS).unwrap().read(Position::default(), 10, usize::MAX).unwrap().last().unwrap().0, at(2, 1));
 }
 
+/// Its header and the register of incarnations are lost at once: what was saved of the partition is not taken for a strayed one later.
+#[test]
+fn a_partition_without_a_name_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()).1, 0..20);
+    fs::write(partition_dirs(dir.path())[0].join("header"), b"lost").unwrap();
+    for slot in 0..2 {
+        fs::write(dir.path().join(format!("incarnations.{slot}")), b"lost").unwrap();
+    }
+    for _ in 0..3 {
+        let life = looped(dir.path(), u64::MAX);
+        let (records, gaps) = follow(&life, INPUTS, Position::default());
+        assert_eq!((records.len(), gaps), (20, Vec::new()));
+        assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+        drop(life.appender);
+        life.thread.join().unwrap().unwrap();
+    }
+}
+
 /// A life that stored nothing leaves its ordinal in the high water.
 #[test]
 fn a_life_without_records_keeps_its_ordinal() {

@@ -93,6 +93,12 @@ impl Header {
         fs::rename(&aside, dir.join(FILE))
     }
 
+    /// Whether it is that of the partition `key` of `lane`, which begins with a record of `incarnation`. One that was saved without its header and a
+    /// register that knew it has no id.
+    pub(super) fn is_of(&self, lane: LaneName, key: Key, incarnation: Uuid) -> bool {
+        (self.lane, self.key) == (lane, key) && (self.incarnation == incarnation || self.incarnation.is_nil())
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(postcard::to_stdvec(self).expect("plain data into growing memory cannot fail"));

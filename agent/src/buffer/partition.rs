@@ -179,8 +179,7 @@ impl Partition {
 
     /// Copies the partition in `dir` for [`Self::open_copy`].
     pub(super) fn copy(dir: &Path, expected: &Expected, places: &[PathBuf]) -> Result<(Scratch, Position), StoreError> {
-        let header = header::read(dir)?;
-        if (header.lane, header.key, header.incarnation) != (expected.lane, expected.key, expected.incarnation) {
+        if !header::read(dir)?.is_of(expected.lane, expected.key, expected.incarnation) {
             return Err(StoreError::Header);
         }
         let (scratch, proven) = Scratch::copy_of(dir, expected.key.first(), places)?;

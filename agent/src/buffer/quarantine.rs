@@ -57,7 +57,7 @@ pub(super) fn save(lane: &Lane, key: Key, (after, upto): (Position, Position), f
 
 /// What can be read of the partition `key`, which lies in `dir`: nothing if that strayed in from elsewhere.
 pub(super) fn sound(lane: LaneName, key: Key, incarnation: Option<Uuid>, dir: &Path, decoder: &mut Decoder) -> Result<Salvaged, BufferError> {
-    if header::read(dir).is_ok_and(|header| (header.lane, header.key, Some(header.incarnation)) != (lane, key, incarnation)) {
+    if header::read(dir).is_ok_and(|header| !header.is_of(lane, key, incarnation.unwrap_or_default())) {
         return Ok(Salvaged::default());
     }
     let mut sound = match Raw::read(dir) {
