@@ -69,16 +69,20 @@ impl Register {
         Ok(Self { file, known })
     }
 
-    /// The id under which `ordinal` is known.
+    /// The id under which `ordinal` is known; a partition that lost its header knows none.
     pub(super) fn id(&self, ordinal: u32) -> Option<Uuid> {
-        self.known.iter().find(|known| known.incarnation.ordinal == ordinal).map(|known| known.incarnation.id)
+        self.known.iter().find(|known| known.incarnation.ordinal == ordinal).map(|known| known.incarnation.id).filter(|id| !id.is_nil())
     }
 
-    /// Adds an incarnation that only its partitions tell of.
+    /// Adds an incarnation that only its partitions tell of, or its id.
     pub(super) fn learn(&mut self, incarnation: Incarnation) {
-        if self.id(incarnation.ordinal).is_none() {
-            self.known.push(Known { incarnation, last_seq: None });
-            self.known.sort_by_key(|known| known.incarnation.ordinal);
+        match self.known.iter_mut().find(|known| known.incarnation.ordinal == incarnation.ordinal) {
+            Some(known) if known.incarnation.id.is_nil() => known.incarnation = incarnation,
+            Some(_) => {}
+            None => {
+                self.known.push(Known { incarnation, last_seq: None });
+                self.known.sort_by_key(|known| known.incarnation.ordinal);
+            }
         }
     }
 
