@@ -216,7 +216,7 @@ fn of_the_last_commit_in_a_merged_partition_a_frame_is_lost() {
             let (of_first, of_second): (Vec<_>, Vec<_>) = records.into_iter().partition(|at| at.ordinal == 1);
             assert_accounted(1, 5, &of_first, &[]);
             assert_accounted(1, 50, &of_second, &gaps);
-            assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(2, seq), at(2, seq))]);
+            assert_eq!(named(&gaps, INPUTS), [(at(2, seq), at(2, seq))]);
             assert_eq!(fs::read_dir(killed.path().join("quarantine")).unwrap().count(), 1, "{seq}");
             // What damage has left is not expected to go as far as it did before.
             while third.log.partitions(INPUTS).1 > 0 {
@@ -247,7 +247,7 @@ fn a_silent_life_forgets_no_end() {
     let later = looped(dir.path(), u64::MAX);
     let (records, gaps) = follow(&later, INPUTS, Position::default());
     assert_accounted(1, 50, &records, &gaps);
-    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 45), at(1, 45))]);
+    assert_eq!(named(&gaps, INPUTS), [(at(1, 45), at(1, 45))]);
 }
 
 /// The present life's own partition, closed while it was idle, is asked for what was committed to it before it is written on or read.
@@ -264,7 +264,7 @@ fn an_idle_partition_is_asked_for_its_end() {
     spoil(&partition_dirs(dir.path()).pop().unwrap(), at(1, 25));
     let (records, gaps) = follow(&looped, INPUTS, Position::default());
     assert_accounted(1, 30, &records, &gaps);
-    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 25), at(1, 25))]);
+    assert_eq!(named(&gaps, INPUTS), [(at(1, 25), at(1, 25))]);
     looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
     assert_eq!(follow(&looped, INPUTS, Position::default()).0.last(), Some(&at(1, 31)));
 }
@@ -292,7 +292,7 @@ fn what_a_header_does_not_say_is_forgotten_by_later_lives() {
     let fourth = looped_with(killed.path(), u64::MAX, settings);
     let (records, gaps) = follow(&fourth, INPUTS, Position::default());
     assert_accounted(1, 10, &records.into_iter().filter(|at| at.ordinal == 3).collect::<Vec<_>>(), &gaps);
-    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(3, 5), at(3, 5))]);
+    assert_eq!(named(&gaps, INPUTS), [(at(3, 5), at(3, 5))]);
 }
 
 /// What was lost and named before it was delivered is a hole to who reads there again, and no damage.
@@ -305,7 +305,7 @@ fn a_gap_that_is_behind_every_reader_is_not_named_again() {
     let looped = looped_with(dir.path(), u64::MAX, settings);
     looped.appender.blocking_append_durably(INPUTS, (0..5).map(samples::reading).collect(), true).unwrap();
     let (_, gaps) = follow(&looped, INPUTS, Position::default());
-    assert_eq!(gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>(), [(at(1, 21), at(1, 25))]);
+    assert_eq!(named(&gaps, INPUTS), [(at(1, 21), at(1, 25))]);
     looped.hold.checkpoint_stored(at(2, 5));
     looped.hold.forward_stored(INPUTS, at(2, 5));
     while !looped.log.gaps().is_empty() {

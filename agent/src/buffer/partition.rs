@@ -60,7 +60,7 @@ pub enum StoreError {
     #[error("file error")]
     Io(#[from] io::Error),
     /// There is no place to open it: what is wrong is wrong there, not here.
-    #[error("it is opened in memory, which takes its size, /proc and, for a moment, a small directory in `{parent}`")]
+    #[error("it is opened in memory, which takes its size, /proc and, for a moment, a small directory in `{parent}`, /dev/shm or TMPDIR")]
     Scratch {
         /// Where the directory was to be.
         parent: PathBuf,
