@@ -229,11 +229,12 @@ impl Default for CommissioningTable {
 pub(super) struct AlarmTable {
     pub(super) on_delay: String,
     pub(super) off_delay: String,
+    pub(super) latch: bool,
 }
 
 impl Default for AlarmTable {
     fn default() -> Self {
-        Self { on_delay: "15s".into(), off_delay: "60s".into() }
+        Self { on_delay: "15s".into(), off_delay: "60s".into(), latch: false }
     }
 }
 
@@ -265,6 +266,21 @@ pub(super) struct PointTable {
     pub(super) stuck_after: Option<String>,
     pub(super) stuck_within: Option<f64>,
     pub(super) clips: Option<Clips>,
+    pub(super) limits: Option<LimitsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    pub(super) low_low: Option<f64>,
+    pub(super) low: Option<f64>,
+    pub(super) high: Option<f64>,
+    pub(super) high_high: Option<f64>,
+    pub(super) deadband: Option<f64>,
+    pub(super) cause: Option<String>,
+    pub(super) check: Option<String>,
+    pub(super) otherwise: Option<String>,
+    pub(super) failure_mode: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@ mod file;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub(crate) use check::parse_duration;
 pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
 use serde::{Deserialize, Serialize};
@@ -316,8 +317,11 @@ pub struct Commissioning {
 pub struct AlarmSettings {
     /// Over the limit for so long.
     pub on_delay: Duration,
-    /// Back below the middle between it and the median of normal rows for so long.
+    /// Back below the middle between it and the median of normal rows for so long; of a point, behind the deadband of its limit.
     pub off_delay: Duration,
+    /// An alarm that has returned waits for a person, also where one acknowledged it while it stood.
+    #[serde(default)]
+    pub latch: bool,
 }
 
 /// When the status of an instrument (NE 107) follows what is wrong with its readings.
@@ -353,6 +357,73 @@ pub struct Point {
     /// What is asked of its values beyond the range.
     #[serde(default)]
     pub checks: Checks,
+    /// Limits beyond which its value is an alarm, from the first reading on.
+    #[serde(default)]
+    pub limits: Option<Box<Limits>>,
+}
+
+/// Which limit of a point, named after OPC 10000-9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Below it a response is needed at once.
+    LowLow,
+    /// Below it a response is needed within the shift.
+    Low,
+    /// Above it a response is needed within the shift.
+    High,
+    /// Above it a response is needed at once.
+    HighHigh,
+}
+
+impl Level {
+    /// From the lowest up.
+    pub const ALL: [Self; 4] = [Self::LowLow, Self::Low, Self::High, Self::HighHigh];
+
+    /// Its name for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::LowLow => "low-low",
+            Self::Low => "low",
+            Self::High => "high",
+            Self::HighHigh => "high-high",
+        }
+    }
+}
+
+/// Limits of a point in its unit, and what whoever set them knows about what is beyond.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// See [`Level`].
+    pub low_low: Option<f64>,
+    /// See [`Level`].
+    pub low: Option<f64>,
+    /// See [`Level`].
+    pub high: Option<f64>,
+    /// See [`Level`].
+    pub high_high: Option<f64>,
+    /// How far back behind a limit a value counts as back, 0 or more.
+    pub deadband: f64,
+    /// Likely cause.
+    pub cause: Option<Name>,
+    /// What to check.
+    pub check: Option<Name>,
+    /// What happens otherwise.
+    pub otherwise: Option<Name>,
+    /// ISO 14224 failure mode.
+    pub failure_mode: Option<Name>,
+}
+
+impl Limits {
+    /// The limit of `level`, if there is one.
+    pub fn of(&self, level: Level) -> Option<f64> {
+        match level {
+            Level::LowLow => self.low_low,
+            Level::Low => self.low,
+            Level::High => self.high,
+            Level::HighHigh => self.high_high,
+        }
+    }
 }
 
 /// What is asked of the values of a point: nothing, unless configured.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
 
-use super::faults::{DAY, Faults};
+use super::{
+    faults::{DAY, Faults},
+    limits,
+};
 use crate::{
     config::{
         AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
@@ -43,6 +46,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
                     map: BTreeMap::new(),
                     scored: true,
                     checks: Checks::default(),
+                    limits: None,
                 });
             }
         }
@@ -66,6 +70,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         alarm: AlarmSettings {
             on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),
+            latch: raw.alarm.latch,
         },
         instrument: InstrumentSettings {
             on_delay: faults.duration("instrument.on_delay", &raw.instrument.on_delay, UP_TO_A_DAY),
@@ -102,6 +107,7 @@ pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, 
 
 fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> Point {
     let checks = check_checks(&raw, stale_after, faults);
+    let limits = raw.limits.as_ref().map(|limits| limits::check_limits(&raw, limits, faults).into());
     if let Some((low, high)) = raw.range
         && !(low.is_finite() && high.is_finite() && low < high)
     {
@@ -118,6 +124,7 @@ fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> P
         map: raw.map,
         scored: raw.scored,
         checks,
+        limits,
     }
 }
 

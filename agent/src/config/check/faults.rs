@@ -89,7 +89,8 @@ impl Faults {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration such as `250ms`, `30s`, `15m`, `7d`; `None` where the text is none.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     // The friendly format has no days in a signed duration; a plant writes `7d`.
     let days = || text.strip_suffix('d')?.trim().parse::<u32>().ok().map(|days| DAY * days);
     text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).or_else(days)

@@ -2,6 +2,7 @@
 mod asset;
 mod faults;
 mod gateway;
+mod limits;
 mod mqtt;
 mod payload;
 mod serial;
@@ -17,6 +18,7 @@ use std::{
 use hark_protocol::topics::Name;
 
 pub use self::faults::ConfigError;
+pub(crate) use self::faults::parse_duration;
 use self::{
     asset::{check_asset, refuse_too_many_rows},
     faults::Faults,

@@ -279,3 +279,20 @@ fn an_unknown_key_is_a_fault() {
     check_hark("colour = 1", &["hark.toml: TOML parse error"]);
     check_asset_with("id = \"pump\"\n", "id = \"pump\"\ncolour = 1\n", &["unknown field `colour`"]);
 }
+
+#[test]
+fn limits_are_in_order_within_the_range_and_say_something() {
+    let speed = "id = \"speed\"\nunit = \"/min\"\n";
+    for (limits, expected) in [
+        ("{ high = 1600.0, high_high = 1800.0, failure_mode = \"OHE\", check = \"a\", otherwise = \"b\", cause = \"c\", deadband = 5.0 }", &[][..]),
+        ("{ }", &["a0.toml: point.limits: of `speed` say nothing; expected one at least of low_low, low, high, high_high"]),
+        ("{ high = 1800.0, high_high = 1600.0 }", &["of `speed` have high = 1800 and high-high = 1600; expected the second above the first"]),
+        ("{ low = nan }", &["of `speed` have a low limit of NaN; expected a number"]),
+        ("{ high = 3000.0 }", &["have a high limit of 3000, not inside the range [0, 3000]: beyond that a value is bad and never an alarm"]),
+        ("{ high = 1600.0, deadband = -1.0 }", &["point.limits.deadband: of `speed` is -1; expected 0 or more, in `/min`"]),
+        ("{ high = 1600.0, failure_mode = \"HOT\" }", &["point.limits.failure_mode: of `speed` `HOT` is none of VIB, NOI"]),
+        ("{ hgh = 1.0 }", &["unknown field `hgh`"]),
+    ] {
+        check_asset_with(speed, &format!("{speed}range = [0.0, 3000.0]\nlimits = {limits}\n"), expected);
+    }
+}

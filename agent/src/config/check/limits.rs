@@ -1,0 +1,58 @@
+//! `limits` of a point: what is beyond them is an alarm.
+use super::faults::Faults;
+use crate::config::{
+    Level, Limits,
+    file::{LimitsTable, PointTable},
+};
+
+/// Failure modes of rotating machines and their instruments, ISO 14224 (excerpt as in the manual of alarms).
+pub(super) const FAILURE_MODES: [&str; 15] =
+    ["VIB", "NOI", "OHE", "BRD", "AIR", "PDE", "ERO", "ELU", "INL", "LOO", "HIO", "PLU", "STD", "FTS", "FTF"];
+/// Of a point's range, unless configured: less than that is noise of the instrument.
+const DEADBAND_SHARE: f64 = 0.01;
+
+pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut Faults) -> Limits {
+    let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    let share_of_range = point.range.map_or(0.0, |(low, high)| DEADBAND_SHARE * (high - low));
+    let limits = Limits {
+        low_low: raw.low_low,
+        low: raw.low,
+        high: raw.high,
+        high_high: raw.high_high,
+        deadband: raw.deadband.unwrap_or(share_of_range),
+        cause: text(&raw.cause),
+        check: text(&raw.check),
+        otherwise: text(&raw.otherwise),
+        failure_mode: text(&raw.failure_mode),
+    };
+    let set: Vec<(Level, f64)> = Level::ALL.into_iter().filter_map(|level| Some((level, limits.of(level)?))).collect();
+    if set.is_empty() {
+        refuse("", "say nothing; expected one at least of low_low, low, high, high_high".to_owned());
+    }
+    for (level, limit) in &set {
+        if !limit.is_finite() {
+            refuse("", format!("have a {} limit of {limit}; expected a number", level.words()));
+        } else if let Some((low, high)) = point.range.filter(|(low, high)| limit <= low || limit >= high) {
+            refuse(
+                "",
+                format!(
+                    "have a {} limit of {limit}, not inside the range [{low}, {high}]: beyond that a value is bad and never an alarm",
+                    level.words()
+                ),
+            );
+        }
+    }
+    for ((lower, low), (upper, high)) in set.iter().zip(set.iter().skip(1)) {
+        if low >= high {
+            refuse("", format!("have {} = {low} and {} = {high}; expected the second above the first", lower.words(), upper.words()));
+        }
+    }
+    if !(limits.deadband.is_finite() && limits.deadband >= 0.0) {
+        refuse(".deadband", format!("is {}; expected 0 or more, in `{}`", limits.deadband, point.unit));
+    }
+    if let Some(mode) = limits.failure_mode.as_deref().filter(|mode| !FAILURE_MODES.contains(mode)) {
+        refuse(".failure_mode", format!("`{mode}` is none of {}", FAILURE_MODES.join(", ")));
+    }
+    limits
+}
