@@ -87,6 +87,7 @@ fn asset() -> Asset {
         map: BTreeMap::new(),
         scored: true,
         checks: Checks::default(),
+        limits: None,
     };
     Asset {
         id: "bench".into(),
@@ -98,7 +99,7 @@ fn asset() -> Asset {
         // A prediction per row: the most work there is.
         predict_every: Duration::ZERO,
         commissioning: Commissioning { rows: COMMISSIONING },
-        alarm: AlarmSettings { on_delay: Duration::from_secs(15), off_delay: Duration::from_secs(60) },
+        alarm: AlarmSettings { on_delay: Duration::from_secs(15), off_delay: Duration::from_secs(60), latch: false },
         instrument: InstrumentSettings::default(),
         points: (0..POINTS).map(point).collect(),
         waveforms: Vec::new(),

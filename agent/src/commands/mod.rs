@@ -2,6 +2,7 @@
 pub mod audit;
 pub mod buffer;
 pub mod features;
+pub mod machine;
 pub mod replay;
 pub mod run;
 mod words;
@@ -43,6 +44,12 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Features and a candidate fault of a recorded waveform, one line of JSON per block.
     Features(features::FeaturesArgs),
+    /// What is wrong, and what you say to it: list, ack, shelve, unshelve, out-of-service, return, label.
+    Alarm(machine::alarm::AlarmArgs),
+    /// Tell what happened to a machine: maintenance.
+    Event(machine::event::EventArgs),
+    /// How far machines are learned: show, accept.
+    Commission(machine::commission::CommissionArgs),
     /// Look into the buffer, with the agent running or stopped.
     Buffer(buffer::BufferArgs),
     /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
@@ -68,6 +75,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Features(args) => features::main(&args),
+        Command::Alarm(args) => machine::alarm::main(args),
+        Command::Event(args) => machine::event::main(args),
+        Command::Commission(args) => machine::commission::main(args),
         Command::Buffer(args) => buffer::main(&args),
         Command::Audit(args) => audit::main(&args),
     }

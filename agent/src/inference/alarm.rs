@@ -1,87 +1,92 @@
-//! From "over the limit" to an alarm: on-delay, off-delay, acknowledgement (ISA-18.2), all in event time.
-use hark_protocol::topics::{AlarmState, Name, Timestamp};
+//! One alarm, from its condition to a state after ISA-18.2: on-delay, off-delay, acknowledgement, latch, all in event time.
+use hark_protocol::topics::{AlarmState, Name, Quality, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A change of the alarm of an asset.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Change {
-    /// State before it.
-    pub from: AlarmState,
-    /// State after it.
-    pub to: AlarmState,
-    /// The occurrence.
-    pub alarm_id: Name,
-    /// Since when the score was over the limit.
-    pub since: Timestamp,
+use crate::buffer::Position;
+
+/// What a condition was judged by last.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// In the unit of what is judged: 1 for a score, that of the point for a limit.
+    pub(super) value: f64,
+    pub(super) quality: Quality,
+    /// First and last record behind it.
+    pub(super) range: Option<(Position, Position)>,
 }
 
-/// The alarm of one asset.
+/// How long a condition must stand or be gone, microseconds, and what follows then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delays {
+    pub(super) on_us: i64,
+    pub(super) off_us: i64,
+    /// What has returned waits for a person, also where one has seen it before.
+    pub(super) latch: bool,
+}
+
+/// The alarm of one condition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AlarmTimer {
     state: AlarmState,
     alarm_id: Option<Name>,
     /// Start of the present or last condition.
     since: Timestamp,
-    /// Over the limit since then, not long enough yet.
+    /// The condition holds since then, not long enough yet.
     rising: Option<Timestamp>,
-    /// Back since then, not long enough yet.
+    /// It is gone since then, not long enough yet.
     falling: Option<Timestamp>,
+    pub(super) evidence: Option<Evidence>,
 }
 
 impl Default for AlarmTimer {
     fn default() -> Self {
-        Self { state: AlarmState::Normal, alarm_id: None, since: Timestamp(0), rising: None, falling: None }
+        Self { state: AlarmState::Normal, alarm_id: None, since: Timestamp(0), rising: None, falling: None, evidence: None }
     }
 }
 
 impl AlarmTimer {
-    /// Takes whether the score is `above` at event time `ts`. The alarm comes after `on_delay_us` above and goes after `off_delay_us` back.
-    /// `new_id` names a new occurrence.
-    pub(super) fn update(
-        &mut self,
-        above: bool,
-        ts: Timestamp,
-        on_delay_us: i64,
-        off_delay_us: i64,
-        new_id: impl FnOnce() -> Name,
-    ) -> Option<Change> {
+    /// Takes whether the condition `holds` at event time `ts`. The alarm comes after it held for the on-delay and goes after it was gone for the
+    /// off-delay. `new_id` names a new occurrence.
+    pub(super) fn update(&mut self, holds: bool, ts: Timestamp, delays: Delays, new_id: impl FnOnce() -> Name) {
         if self.is_active() {
             self.rising = None;
             // `min`: after a clock was set back, the delay begins anew instead of waiting for the old time.
-            let falling = if above { None } else { Some(self.falling.unwrap_or(ts).min(ts)) };
-            self.falling = falling;
-            let over = ts.0.saturating_sub(falling?.0) >= off_delay_us;
-            return if over { self.go_to(self.returned_state()) } else { None };
+            self.falling = if holds { None } else { Some(self.falling.unwrap_or(ts).min(ts)) };
+            if self.falling.is_some_and(|since| ts.0.saturating_sub(since.0) >= delays.off_us) {
+                let seen = self.state == AlarmState::ActiveAcknowledged && !delays.latch;
+                self.go_to(if seen { AlarmState::Normal } else { AlarmState::ReturnedUnacknowledged });
+            }
+            return;
         }
         self.falling = None;
-        let rising = if above { Some(self.rising.unwrap_or(ts).min(ts)) } else { None };
-        self.rising = rising;
-        let since = rising?;
-        if ts.0.saturating_sub(since.0) < on_delay_us {
-            return None;
-        }
+        self.rising = if holds { Some(self.rising.unwrap_or(ts).min(ts)) } else { None };
+        let Some(since) = self.rising.filter(|since| ts.0.saturating_sub(since.0) >= delays.on_us) else { return };
         (self.rising, self.since, self.alarm_id) = (None, since, Some(new_id()));
-        // A new occurrence: what an earlier one left unacknowledged is history of another alarm id.
-        self.state = AlarmState::Normal;
-        self.go_to(AlarmState::ActiveUnacknowledged)
+        // What an earlier occurrence left unacknowledged is history of another alarm id.
+        self.go_to(AlarmState::ActiveUnacknowledged);
     }
 
-    /// A person has seen the alarm. Nothing happens where there is none to acknowledge, or where `alarm_id` names another one.
-    pub(super) fn acknowledge(&mut self, alarm_id: Option<&Name>) -> Option<Change> {
-        if alarm_id.is_some_and(|id| self.alarm_id.as_ref() != Some(id)) {
-            return None;
-        }
+    /// A person has seen the alarm.
+    pub(super) fn acknowledge(&mut self) {
         match self.state {
             AlarmState::ActiveUnacknowledged => self.go_to(AlarmState::ActiveAcknowledged),
             AlarmState::ReturnedUnacknowledged => self.go_to(AlarmState::Normal),
-            _ => None,
+            _ => {}
         }
     }
 
-    /// The asset is no longer watched: what is active or waits for a person ends.
-    pub(super) fn end(&mut self) -> Option<Change> {
+    /// Nobody has: it is shown again after a time in which it was silenced. What returned meanwhile is over.
+    pub(super) fn show_again(&mut self) {
+        match self.state {
+            AlarmState::ActiveAcknowledged => self.go_to(AlarmState::ActiveUnacknowledged),
+            AlarmState::ReturnedUnacknowledged => self.go_to(AlarmState::Normal),
+            _ => {}
+        }
+    }
+
+    /// The condition is no longer watched: what is active or waits for a person ends.
+    pub(super) fn end(&mut self) {
         (self.rising, self.falling) = (None, None);
-        if self.state == AlarmState::Normal { None } else { self.go_to(AlarmState::Normal) }
+        self.go_to(AlarmState::Normal);
     }
 
     /// Delays that run begin anew: the clock they are measured by was corrected.
@@ -89,29 +94,33 @@ impl AlarmTimer {
         (self.rising, self.falling) = (None, None);
     }
 
-    /// The condition holds.
+    /// The condition holds, and did so for long enough.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)
     }
 
-    /// State now.
+    /// The condition held when it was judged last.
+    pub(super) fn holds(&self) -> bool {
+        self.rising.is_some() || (self.is_active() && self.falling.is_none())
+    }
+
+    /// State now, whether it is silenced or not.
     pub(super) fn state(&self) -> AlarmState {
         self.state
     }
 
-    /// The occurrence that is active or waits for a person.
+    /// The newest occurrence.
     pub(super) fn alarm_id(&self) -> Option<&Name> {
-        if self.state == AlarmState::Normal { None } else { self.alarm_id.as_ref() }
+        self.alarm_id.as_ref()
     }
 
-    fn returned_state(&self) -> AlarmState {
-        if self.state == AlarmState::ActiveAcknowledged { AlarmState::Normal } else { AlarmState::ReturnedUnacknowledged }
+    /// Since when its condition holds or held.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
     }
 
-    fn go_to(&mut self, to: AlarmState) -> Option<Change> {
-        self.falling = None;
-        let from = std::mem::replace(&mut self.state, to);
-        Some(Change { from, to, alarm_id: self.alarm_id.clone()?, since: self.since })
+    fn go_to(&mut self, to: AlarmState) {
+        (self.falling, self.state) = (None, to);
     }
 }
 
@@ -120,16 +129,23 @@ mod tests {
     use super::*;
     use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, ReturnedUnacknowledged};
 
-    /// Feeds one `above` a second, on-delay 3 s, off-delay 2 s; gives the changes with their second.
-    fn run(timer: &mut AlarmTimer, from: i64, above: &str) -> Vec<(i64, AlarmState, AlarmState)> {
+    const DELAYS: Delays = Delays { on_us: 3_000_000, off_us: 2_000_000, latch: false };
+
+    /// Feeds one letter a second, `#` while the condition holds; gives the changes with their second.
+    fn run_with(delays: Delays, timer: &mut AlarmTimer, from: i64, holds: &str) -> Vec<(i64, AlarmState, AlarmState)> {
         let mut changes = Vec::new();
-        for (second, letter) in (from..).zip(above.chars()) {
-            let ts = Timestamp(second * 1_000_000);
-            if let Some(change) = timer.update(letter == '#', ts, 3_000_000, 2_000_000, || format!("a{second}").into()) {
-                changes.push((second, change.from, change.to));
+        for (second, letter) in (from..).zip(holds.chars()) {
+            let before = timer.state();
+            timer.update(letter == '#', Timestamp(second * 1_000_000), delays, || format!("a{second}").into());
+            if timer.state() != before {
+                changes.push((second, before, timer.state()));
             }
         }
         changes
+    }
+
+    fn run(timer: &mut AlarmTimer, from: i64, holds: &str) -> Vec<(i64, AlarmState, AlarmState)> {
+        run_with(DELAYS, timer, from, holds)
     }
 
     #[test]
@@ -138,34 +154,51 @@ mod tests {
         let changes = run(&mut timer, 0, "###.####.####.....");
         assert_eq!(changes, [(7, Normal, ActiveUnacknowledged), (15, ActiveUnacknowledged, ReturnedUnacknowledged)]);
         assert_eq!(timer.alarm_id().unwrap().as_ref(), "a7");
-        assert!(!timer.is_active());
+        assert_eq!((timer.since(), timer.is_active()), (Timestamp(4_000_000), false));
     }
 
     #[test]
     fn without_delays_it_follows_at_once() {
-        let mut timer = AlarmTimer::default();
-        assert_eq!(timer.update(true, Timestamp(5), 0, 0, || "a".into()).unwrap().to, ActiveUnacknowledged);
-        assert_eq!(timer.update(false, Timestamp(6), 0, 0, || "b".into()).unwrap().to, ReturnedUnacknowledged);
+        let delays = Delays { on_us: 0, off_us: 0, latch: false };
+        let changes = run_with(delays, &mut AlarmTimer::default(), 5, "#.");
+        assert_eq!(changes, [(5, Normal, ActiveUnacknowledged), (6, ActiveUnacknowledged, ReturnedUnacknowledged)]);
     }
 
     #[test]
     fn an_acknowledged_alarm_returns_to_normal_and_a_new_occurrence_has_a_new_id() {
         let mut timer = AlarmTimer::default();
         run(&mut timer, 0, "####");
-        assert_eq!(timer.acknowledge(Some(&"other".into())), None);
-        assert_eq!(timer.acknowledge(Some(&"a3".into())).unwrap().to, ActiveAcknowledged);
+        timer.acknowledge();
+        assert_eq!(timer.state(), ActiveAcknowledged);
         assert_eq!(run(&mut timer, 4, "...####"), [(6, ActiveAcknowledged, Normal), (10, Normal, ActiveUnacknowledged)]);
         assert_eq!(timer.alarm_id().unwrap().as_ref(), "a10");
     }
 
     #[test]
-    fn a_returned_alarm_waits_for_its_acknowledgement() {
+    fn a_returned_alarm_waits_for_its_acknowledgement_and_a_latched_one_for_another() {
         let mut timer = AlarmTimer::default();
         run(&mut timer, 0, "####...");
         assert_eq!(timer.state(), ReturnedUnacknowledged);
-        assert_eq!(timer.acknowledge(None).unwrap().to, Normal);
-        assert_eq!(timer.acknowledge(None), None);
-        assert_eq!(timer.alarm_id(), None);
+        timer.acknowledge();
+        assert_eq!(timer.state(), Normal);
+        let latch = Delays { latch: true, ..DELAYS };
+        run_with(latch, &mut timer, 10, "####");
+        timer.acknowledge();
+        assert_eq!(run_with(latch, &mut timer, 14, "..."), [(16, ActiveAcknowledged, ReturnedUnacknowledged)]);
+        timer.acknowledge();
+        assert_eq!(timer.state(), Normal);
+    }
+
+    #[test]
+    fn what_was_silenced_is_shown_again_while_it_holds() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "####");
+        timer.acknowledge();
+        timer.show_again();
+        assert_eq!(timer.state(), ActiveUnacknowledged);
+        run(&mut timer, 4, "...");
+        timer.show_again();
+        assert_eq!(timer.state(), Normal);
     }
 
     #[test]
@@ -174,7 +207,7 @@ mod tests {
         run(&mut timer, 0, "##");
         timer.restart_delays();
         assert_eq!(run(&mut timer, 1_000_000, "####"), [(1_000_003, Normal, ActiveUnacknowledged)]);
-        assert_eq!(timer.end().unwrap().to, Normal);
-        assert_eq!(timer.end(), None);
+        timer.end();
+        assert_eq!(timer.state(), Normal);
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EngineCounters,
-    alarm::AlarmTimer,
+    alarms::Alarms,
     baseline::{self, Collected, Fit, Refusal, Weights},
     clean::Cleaner,
     grid::{Grid, Row},
@@ -86,7 +86,7 @@ pub(super) struct AssetState {
     pub(super) window: Window,
     pub(super) stage: Stage,
     pub(super) verdict: Option<Verdict>,
-    pub(super) alarm: AlarmTimer,
+    pub(super) alarms: Alarms,
     /// Largest score since the last prediction.
     pub(super) score_max: Option<f64>,
     /// Signature and row time of the last prediction.
@@ -127,7 +127,7 @@ impl AssetState {
             scored,
             grid_us,
             verdict: None,
-            alarm: AlarmTimer::default(),
+            alarms: Alarms::default(),
             score_max: None,
             predicted: None,
             last_reading: None,
@@ -141,16 +141,16 @@ impl AssetState {
     }
 
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
-    /// alarm that a person may be dealing with.
+    /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarm, last_reading, heard, ticked, silent, scored, instruments, .. } = before;
+        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, .. } = before;
         let known = instrument::of_points(&scored);
         for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
             if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {
                 *state = *before;
             }
         }
-        (self.alarm, self.last_reading, self.heard, self.ticked, self.silent) = (alarm, last_reading, heard, ticked, silent);
+        (self.alarms, self.last_reading, self.heard, self.ticked, self.silent) = (alarms, last_reading, heard, ticked, silent);
     }
 
     /// True where this state was made for the points, order and grid of `asset` as configured now, and for a model of `lags`.
@@ -352,7 +352,7 @@ impl AssetState {
     }
 
     pub(super) fn signature(&self, verdict: &Verdict) -> Signature {
-        Signature { phase: verdict.phase, above: verdict.above, alarm: self.alarm.is_active(), reason: verdict.reason }
+        Signature { phase: verdict.phase, above: verdict.above, alarm: self.alarms.is_active(), reason: verdict.reason }
     }
 
     fn missing_point(&self, ts: Timestamp) -> Verdict {

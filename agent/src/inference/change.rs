@@ -3,6 +3,7 @@ use hark_protocol::topics::{Event, LaneName, Name};
 
 use super::{
     Emit, Engine,
+    alarm_record::Told,
     asset::AssetState,
     report::ModelNames,
     run::{AssetRun, started},
@@ -53,7 +54,10 @@ impl Engine {
     }
 
     fn insert(&mut self, id: Name, config: config::Asset, before: Option<AssetState>, actor: Option<Name>, emit: &mut Emit<'_>) {
-        let (run, anew) = self.adapted(config, before);
+        let (mut run, anew) = self.adapted(config, before);
+        for alarm in run.end_unwatched() {
+            run.emit_alarm(&alarm, &Told::default(), &mut self.shared, emit);
+        }
         if anew && !run.state.scored.is_empty() {
             emit.push_about(Some(id.clone()), LaneName::Events, Body::Event(started(actor).into()));
         }
@@ -79,8 +83,8 @@ impl Engine {
     fn remove(&mut self, emit: &mut Emit<'_>) -> Result<bool, String> {
         let id = emit.stamp.asset.clone().ok_or("no asset is named")?;
         let Some(mut run) = self.assets.remove(&id) else { return Ok(false) };
-        if let Some(change) = run.state.alarm.end() {
-            run.emit_alarm(change, None, &mut self.shared, emit);
+        for alarm in run.state.alarms.end_all() {
+            run.emit_alarm(&alarm, &Told::default(), &mut self.shared, emit);
         }
         self.shared.baselines.remove(&id);
         Ok(true)

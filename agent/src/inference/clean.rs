@@ -193,7 +193,16 @@ mod tests {
     const PACE: Pace = Pace { grid_us: SECOND, stale_us: 5 * SECOND };
 
     fn point(checks: Checks) -> Point {
-        Point { id: "flow".into(), unit: "1".into(), column: None, range: Some((0.0, 100.0)), map: BTreeMap::new(), scored: true, checks }
+        Point {
+            id: "flow".into(),
+            unit: "1".into(),
+            column: None,
+            range: Some((0.0, 100.0)),
+            map: BTreeMap::new(),
+            scored: true,
+            limits: None,
+            checks,
+        }
     }
 
     /// Readings one second apart from 100 s on; their reasons, and the values that are left.

@@ -1,9 +1,23 @@
 //! What people ask for, applied once, and answered by an event that says who asked and what came of it.
 use std::collections::VecDeque;
 
-use hark_protocol::topics::{Event, EventKind, Name};
+use hark_protocol::topics::{AlarmState, Event, EventKind, LaneName, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    Emit, Shared,
+    alarm_record::Told,
+    alarms::{Condition, Shown, Silence},
+    asset::Commissioned,
+    ready::Ready,
+    run::{AssetRun, started},
+};
+use crate::record::Body;
+
+/// What was shelved for longer would be forgotten; who wants that takes the asset out of service. Seven days.
+const SHELVE_MOST_US: i64 = 7 * 86_400 * 1_000_000;
+/// What may be said of an alarm.
+const LABELS: [&str; 4] = ["true_alarm", "false_alarm", "not_a_fault", "fixed"];
 /// Commands whose ids are remembered. A sender repeats a command within minutes, people give a few a day.
 const REMEMBERED: usize = 1_024;
 
@@ -25,6 +39,88 @@ impl Commands {
         self.applied.push_back(id.clone());
         true
     }
+}
+
+/// What a command says beyond its subject, in `detail_json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Detail {
+    until: Option<String>,
+    label: Option<String>,
+}
+
+impl Detail {
+    fn of(event: &Event) -> Self {
+        event.detail_json.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    }
+
+    fn until(&self) -> Result<Option<Timestamp>, &'static str> {
+        let parsed = self.until.as_deref().map(str::parse).transpose();
+        parsed.map_err(|_| "`until` is no time; expected RFC 3339 such as 2026-12-01T06:00:00Z")
+    }
+}
+
+impl AssetRun {
+    /// Does what a person asks for; otherwise says why not.
+    pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
+        let (id, detail) = (event.alarm_id.as_ref(), Detail::of(event));
+        let alarms = &mut self.state.alarms;
+        let changed = match event.command.as_deref() {
+            Some("acknowledge") => some_of(alarms.acknowledge(id), "there is no such alarm to acknowledge")?,
+            Some("shelve") => alarms.silence(id, Silence::Shelved { until: shelved_until(&detail, emit.stamp.ts)? })?,
+            Some("unshelve") => alarms.end_silence(id, AlarmState::Shelved)?,
+            // Who works on a machine works on all of it.
+            Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
+            Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
+            Some("label") => return label(&detail),
+            Some("commissioning_accepted") => return self.accept(event, shared, emit),
+            Some("maintenance_done") => self.begin_anew(event, emit),
+            _ => return Err("this version does not know the command"),
+        };
+        let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
+        changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
+        Ok(())
+    }
+
+    fn accept(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
+        let commissioned = self.state.commission(shared.stage_a.lags());
+        let commissioned = commissioned.ok_or("the asset is not being commissioned, or has no usable row")?;
+        let refused = matches!(commissioned, Commissioned::Refused { .. });
+        self.commissioned(commissioned, event.actor.clone(), shared, emit);
+        if refused { Err("the rows do not make a baseline") } else { Ok(()) }
+    }
+
+    /// The machine is another one now: what was learned of it, and the alarm that came from that, are over. The old baseline stays published.
+    fn begin_anew(&mut self, event: &Event, emit: &mut Emit<'_>) -> Vec<Shown> {
+        self.state.recommission();
+        self.ready = Ready::default();
+        let done = Event { text: event.text.clone(), actor: event.actor.clone(), what: Some("done".into()), ..Event::new(EventKind::Maintenance) };
+        emit.push(LaneName::Events, Body::Event(done.into()));
+        emit.push(LaneName::Events, Body::Event(started(event.actor.clone()).into()));
+        self.state.alarms.end(&Condition::Anomaly).into_iter().collect()
+    }
+}
+
+fn some_of(changed: Vec<Shown>, none: &'static str) -> Result<Vec<Shown>, &'static str> {
+    if changed.is_empty() { Err(none) } else { Ok(changed) }
+}
+
+fn shelved_until(detail: &Detail, now: Timestamp) -> Result<Timestamp, &'static str> {
+    let until = later(detail.until()?, now)?.ok_or("shelving needs an end, `until`")?;
+    if until.0.saturating_sub(now.0) > SHELVE_MOST_US {
+        return Err("7 days is the longest that an alarm may be shelved; take the asset out of service instead");
+    }
+    Ok(until)
+}
+
+fn later(until: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, &'static str> {
+    if until.is_some_and(|until| until <= now) { Err("`until` has passed already") } else { Ok(until) }
+}
+
+/// The command itself is the record that training reads.
+fn label(detail: &Detail) -> Result<(), &'static str> {
+    let known = detail.label.as_deref().is_some_and(|label| LABELS.contains(&label));
+    if known { Ok(()) } else { Err("a label is one of true_alarm, false_alarm, not_a_fault, fixed") }
 }
 
 /// The answer to `command`: done, or why not.

@@ -33,6 +33,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         map: BTreeMap::new(),
         scored: scored.contains(id),
         checks: config::Checks { max_rate: Some(60.0), stuck: Some(config::Stuck { after: Duration::from_secs(8), within: 0.0 }), clips: None },
+        limits: None,
     };
     config::Asset {
         id: "pump".into(),
@@ -43,7 +44,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         stale_after: Duration::from_secs(stale_s),
         predict_every: Duration::from_secs(2),
         commissioning: config::Commissioning { rows: 60 },
-        alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
+        alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
         points: ["a", "b", "c"].iter().map(point).collect(),
         waveforms: Vec::new(),

@@ -12,6 +12,8 @@
 //! Everything it reacts to is an entry: readings; ticks, which say that time passes for a silent asset; commands, applied once; changes of
 //! configuration and bundle, which act from their place on; corrections of the gateway's clock.
 mod alarm;
+mod alarm_record;
+mod alarms;
 mod asset;
 mod baseline;
 mod bundle;
@@ -65,10 +67,11 @@ use crate::{
     buffer::Position,
     config,
     record::{Body, Cause, Entry, Stamp},
+    status::Outcome,
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 4;
+const SNAPSHOT_FORM: u32 = 5;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.
@@ -98,6 +101,8 @@ pub struct Engine {
     assets: BTreeMap<Name, AssetRun>,
     bundles: Bundles,
     commands: Commands,
+    /// What became of commands since somebody asked; no part of the state.
+    outcomes: Vec<(Name, Outcome)>,
     shared: Shared,
 }
 
@@ -197,7 +202,7 @@ impl Engine {
         let model = ModelNames::of(&bundle);
         let stage_a = StageA::new(bundle).map_err(|source| refused_bundle(&model, source))?;
         let shared = Shared { stage_a, model, counters: EngineCounters::default(), incarnations: BTreeMap::new(), baselines: Baselines::new() };
-        Ok(Self { assets: BTreeMap::new(), bundles, commands: Commands::default(), shared })
+        Ok(Self { assets: BTreeMap::new(), bundles, commands: Commands::default(), outcomes: Vec::new(), shared })
     }
 
     fn plan_for(&mut self, config: &config::Asset) -> Result<(), InferenceError> {
@@ -264,6 +269,7 @@ impl Engine {
             Some((run, shared)) => run.command(event, shared, emit),
             None => Err("the asset is not configured on this gateway"),
         };
+        self.outcomes.extend(event.command_id.clone().map(|id| (id, outcome)));
         emit.push(LaneName::Events, Body::Event(command::answer(event, outcome).into()));
     }
 
@@ -328,6 +334,17 @@ impl Engine {
     /// What is known of `asset`; `None` where it is not configured.
     pub fn view(&self, asset: &str) -> Option<AssetView> {
         self.assets.get(asset).map(|run| AssetView::of(&run.config, &run.state))
+    }
+
+    /// What became of the commands that were read since the last call, by their ids.
+    pub fn take_outcomes(&mut self) -> Vec<(Name, Outcome)> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// The alarms that are shown, by asset, the most urgent first.
+    pub fn alarms(&self) -> Vec<(Name, topics::Alarm)> {
+        let of = |(id, run): (&Name, &AssetRun)| run.alarms(&self.shared).into_iter().map(|alarm| (id.clone(), alarm)).collect::<Vec<_>>();
+        self.assets.iter().flat_map(of).collect()
     }
 
     /// Bodies of `hark.assets.v1` by id. `now` serves only for the seconds of silence.

@@ -1,12 +1,10 @@
 //! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
 use hark_protocol::topics::{
-    Alarm, AlarmState, Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Priority, Quality, QualityReason,
-    ScoreReason, Timestamp,
+    Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Quality, QualityReason, ScoreReason, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    alarm::Change,
     asset::{AssetState, Verdict},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
@@ -82,7 +80,7 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
 }
 
 /// Which weights the present score is from.
-fn baseline_id(state: &AssetState) -> Option<Name> {
+pub(super) fn baseline_id(state: &AssetState) -> Option<Name> {
     let id = &state.scoring()?.baseline_id;
     let left_out = state.verdict.as_ref().map_or(&[][..], |verdict| &verdict.left_out);
     Some(if left_out.is_empty() { id.clone() } else { reduced_id(id, left_out) })
@@ -94,7 +92,7 @@ fn reduced_id(baseline_id: &Name, left_out: &[usize]) -> Name {
     format!("{baseline_id}-without-{}", indices.join("+")).into()
 }
 
-fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
+pub(super) fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
     verdict.shares.get(place).map_or((None, None), |&(point, share)| (state.scored.get(point).cloned(), Some(share)))
 }
 
@@ -112,7 +110,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         score_max: state.score_max,
         limit: scoring.map(|_| LIMIT),
         above: verdict.above,
-        alarm: state.alarm.is_active(),
+        alarm: state.alarms.is_active(),
         health,
         health_reason: Some(health_reason),
         zone: None,
@@ -143,64 +141,6 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
-    }
-}
-
-/// The alarm record of `change`. A score alone says that something is unusual and not what, hence priority `advice`.
-pub(super) fn alarm(state: &AssetState, change: Change, asset: &config::Asset, model: &ModelNames, inputs: InputRange, actor: Option<Name>) -> Alarm {
-    let verdict = state.verdict.as_ref();
-    let [first, second, third] = [0, 1, 2].map(|place| verdict.map_or((None, None), |verdict| share(state, verdict, place)));
-    let scoring = state.scoring();
-    let named: Vec<&str> = [&first.0, &second.0, &third.0].into_iter().flatten().map(|name| &**name).collect();
-    let raised = change.to == AlarmState::ActiveUnacknowledged;
-    let advice = raised.then(|| advice(&named).into());
-    Alarm {
-        alarm_id: change.alarm_id,
-        case_id: None,
-        state: change.to,
-        previous_state: change.from,
-        priority: Priority::Advice,
-        what: "anomaly score over its limit".into(),
-        since: change.since.to_string().into(),
-        point: None,
-        value: verdict.and_then(|verdict| verdict.score),
-        limit: scoring.map(|_| LIMIT),
-        unit: Some("1".into()),
-        zone: None,
-        failure_mode: None,
-        cause: None,
-        advice,
-        consequence: None,
-        respond_by: None,
-        confidence: None,
-        quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),
-        until: None,
-        actor,
-        comment: None,
-        contrib_1_point: first.0,
-        contrib_1_share: first.1,
-        contrib_2_point: second.0,
-        contrib_2_share: second.1,
-        contrib_3_point: third.0,
-        contrib_3_share: third.1,
-        model: Some(model.name.clone()),
-        model_version: Some(model.version.clone()),
-        model_hash: Some(model.hash.clone()),
-        baseline_id: baseline_id(state),
-        config_hash: asset.hash.clone(),
-        input_from: inputs.from,
-        input_to: inputs.to,
-        evidence_json: None,
-    }
-}
-
-fn advice(named: &[&str]) -> String {
-    match named {
-        [] => "The machine behaves otherwise than when it was commissioned. Compare its readings with usual ones.".to_owned(),
-        [first, rest @ ..] => {
-            let rest = if rest.is_empty() { String::new() } else { format!(", then {}", rest.join(" and ")) };
-            format!("The machine behaves otherwise than when it was commissioned. Look first at `{first}`{rest}, and at what they measure.")
-        }
     }
 }
 
@@ -364,9 +304,9 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         health_reason: Some(health_reason),
         zone: None,
         above: state.verdict.as_ref().is_some_and(|verdict| verdict.above),
-        alarm_state: state.alarm.state(),
-        alarm_id: state.alarm.alarm_id().cloned(),
-        case_id: None,
+        alarm_state: state.alarms.state(),
+        alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),
+        case_id: state.alarms.case_id().cloned(),
         instrument_status: state.instruments.iter().map(Instrument::status).max().unwrap_or(InstrumentStatus::Normal),
         instruments_json: Value::Object(instruments).to_string().into(),
         quality: state.verdict.as_ref().map_or(Quality::Bad, |verdict| verdict.quality),

@@ -4,10 +4,13 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
-    BASELINES_MAX, Emit, Shared, alarm,
+    BASELINES_MAX, Emit, Shared,
+    alarm::{Delays as AlarmDelays, Evidence},
+    alarm_record::{self, Told},
+    alarms::{Condition, Shown, is_beyond},
     asset::{AssetState, Commissioned, Stage, micros},
     clean::{Fault, Judged, Pace},
     grid::{Row, Sample},
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::{
     buffer::Position,
-    config::{self, InstrumentSettings},
+    config::{self, InstrumentSettings, Level},
     record::Body,
 };
 
@@ -26,14 +29,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct AssetRun {
     pub(super) config: config::Asset,
-    /// Index among the scored points; `None` for a point that is not scored.
-    points: BTreeMap<Name, Option<usize>>,
+    /// Index in the configuration, and among the scored points; `None` for a point that is not scored.
+    points: BTreeMap<Name, (usize, Option<usize>)>,
     /// Indices of the scored points in the configuration.
     scored: Vec<usize>,
     /// Ids of the instruments, with the indices of their points among the scored ones.
     instruments: Vec<(Name, Vec<usize>)>,
     pub(super) state: AssetState,
-    ready: Ready,
+    pub(super) ready: Ready,
 }
 
 impl AssetRun {
@@ -46,7 +49,8 @@ impl AssetRun {
     /// An asset that goes on from `state`, which fits its configuration; [`Self::prepare`] follows.
     pub(super) fn with_state(config: config::Asset, mut state: AssetState) -> Self {
         let mut indices = 0..;
-        let points = config.points.iter().map(|point| (point.id.clone(), if point.scored { indices.next() } else { None })).collect();
+        let of_point = |(index, point): (usize, &config::Point)| (point.id.clone(), (index, if point.scored { indices.next() } else { None }));
+        let points = config.points.iter().enumerate().map(of_point).collect();
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
         let instruments = instrument::of_points(&state.scored);
         state.grid.set_stale(micros(config.stale_after));
@@ -61,7 +65,7 @@ impl AssetRun {
     pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
         shared.counters.readings += 1;
         let ts = emit.stamp.ts;
-        let Some(&scored) = self.points.get(&reading.point) else {
+        let Some(&(index, scored)) = self.points.get(&reading.point) else {
             shared.counters.unknown_point += 1;
             return;
         };
@@ -74,14 +78,14 @@ impl AssetRun {
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
-        let Some(point) = scored else { return };
+        let given = Judged { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason };
+        let Some(point) = scored else { return self.watch_limits(index, given, position, shared, emit) };
         (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
         if self.state.follows_set_back(ts) {
             shared.counters.clock_set_back += 1;
             self.restart_for_clock();
             self.state.last_reading = Some(ts);
         }
-        let given = Judged { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason };
         let pace = self.pace();
         let cleaner = &mut self.state.cleaners[point];
         let judged = cleaner.judge(ts, given, &self.config.points[self.scored[point]], pace);
@@ -100,12 +104,14 @@ impl AssetRun {
             self.state.last_reading = Some(ts);
         }
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
+        self.watch_limits(index, judged, position, shared, emit);
         let closed = offered.overdue.is_some() || offered.complete.is_some();
         for row in offered.overdue.into_iter().chain(offered.complete) {
             self.row(row, shared, emit);
         }
         if closed {
             self.observe(ts, shared, emit);
+            self.end_silences(ts, shared, emit);
         }
     }
 
@@ -122,6 +128,7 @@ impl AssetRun {
         let Some(heard) = self.state.heard else { return };
         self.state.ticked = self.state.ticked.max(Some(ts));
         self.observe(ts, shared, emit);
+        self.end_silences(ts, shared, emit);
         if ts.0.saturating_sub(heard.0) <= micros(self.config.stale_after) {
             return;
         }
@@ -151,31 +158,6 @@ impl AssetRun {
         Pace { grid_us: self.state.grid_us, stale_us: micros(self.config.stale_after) }
     }
 
-    /// Does what a person asks for; otherwise says why not.
-    pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
-        match event.command.as_deref() {
-            Some("acknowledge") => {
-                let change = self.state.alarm.acknowledge(event.alarm_id.as_ref()).ok_or("there is no such alarm to acknowledge")?;
-                self.emit_alarm(change, event.actor.clone(), shared, emit);
-                Ok(())
-            }
-            Some("commissioning_accepted") => {
-                let commissioned = self.state.commission(shared.stage_a.lags());
-                let commissioned = commissioned.ok_or("the asset is not being commissioned, or has no usable row")?;
-                let refused = matches!(commissioned, Commissioned::Refused { .. });
-                self.commissioned(commissioned, event.actor.clone(), shared, emit);
-                if refused { Err("the rows do not make a baseline") } else { Ok(()) }
-            }
-            Some("maintenance_done") => {
-                self.state.recommission();
-                self.ready = Ready::default();
-                emit.push(LaneName::Events, Body::Event(started(event.actor.clone()).into()));
-                Ok(())
-            }
-            _ => Err("this version does not know the command"),
-        }
-    }
-
     /// The gateway's clock was corrected by `offset_us` (0: not known): if the asset's times are from it, they do not continue those before.
     pub(super) fn clock_corrected(&mut self, offset_us: i64) -> bool {
         let concerned = self.state.gateway_time;
@@ -189,7 +171,7 @@ impl AssetRun {
 
     fn restart_for_clock(&mut self) {
         self.state.restart_windows();
-        self.state.alarm.restart_delays();
+        self.state.alarms.restart_delays();
         self.state.last_reading = None;
     }
 
@@ -202,13 +184,10 @@ impl AssetRun {
             self.commissioned(commissioned, None, shared, emit);
         }
         let Some(verdict) = &self.state.verdict else { return };
-        if verdict.score.is_some() {
-            let delays = self.config.alarm;
-            let new_id = || format!("{}/{}", emit.cause.ordinal, emit.cause.seq).into();
-            let change = self.state.alarm.update(verdict.above, verdict.ts, micros(delays.on_delay), micros(delays.off_delay), new_id);
-            if let Some(change) = change {
-                self.emit_alarm(change, None, shared, emit);
-            }
+        if let Some(score) = verdict.score {
+            let evidence = Evidence { value: score, quality: verdict.quality, range: verdict.range };
+            let (holds, ts) = (verdict.above, verdict.ts);
+            self.watch(&Condition::Anomaly, (holds, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
     }
@@ -240,14 +219,63 @@ impl AssetRun {
         emit.push(LaneName::Predictions, Body::Prediction(Box::new(prediction)));
     }
 
-    pub(super) fn emit_alarm(&mut self, change: alarm::Change, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
-        shared.counters.alarm_changes += 1;
-        let inputs = shared.input_range(self.state.verdict.as_ref().and_then(|verdict| verdict.range));
-        let alarm = report::alarm(&self.state, change, &self.config, &shared.model, inputs, actor);
-        emit.push(LaneName::Alarms, Body::Alarm(Box::new(alarm)));
+    /// Judges the limits of a point by its newest value: from the first reading on, whatever is known of the machine.
+    fn watch_limits(&mut self, index: usize, judged: Judged, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let Some((value, limits)) = judged.value.zip(self.config.points[index].limits.clone()) else { return };
+        let (ts, id) = (emit.stamp.ts, self.config.points[index].id.clone());
+        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)) };
+        for level in Level::ALL {
+            let condition = Condition::Limit(id.clone(), level);
+            if let Some(beyond) = is_beyond(&limits, level, value, self.state.alarms.holds(&condition)) {
+                self.watch(&condition, (beyond, evidence), ts, shared, emit);
+            }
+        }
     }
 
-    fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
+    fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let settings = self.config.alarm;
+        let delays = AlarmDelays { on_us: micros(settings.on_delay), off_us: micros(settings.off_delay), latch: settings.latch };
+        let (ordinal, seq, n) = (emit.cause.ordinal, emit.cause.seq, emit.cause.n);
+        // One input may raise several.
+        let new_id = || if n == 0 { format!("{ordinal}/{seq}") } else { format!("{ordinal}/{seq}/{n}") }.into();
+        if let Some(alarm) = self.state.alarms.update(condition, judged, ts, delays, new_id) {
+            self.emit_alarm(&alarm, &Told::default(), shared, emit);
+        }
+    }
+
+    /// What was silenced until now is shown again.
+    fn end_silences(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        for alarm in self.state.alarms.pass(now) {
+            self.emit_alarm(&alarm, &Told::default(), shared, emit);
+        }
+    }
+
+    pub(super) fn emit_alarm(&mut self, shown: &Shown, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
+        shared.counters.alarm_changes += 1;
+        emit.push(LaneName::Alarms, Body::Alarm(Box::new(self.alarm_record(shown, told, shared))));
+    }
+
+    /// Limits that are not configured any more raise no alarm, and none of theirs stays for ever.
+    pub(super) fn end_unwatched(&mut self) -> Vec<Shown> {
+        let points = &self.config.points;
+        let has_limit = |id: &Name, level| points.iter().any(|point| point.id == *id && point.limits.as_ref().is_some_and(|l| l.of(level).is_some()));
+        self.state.alarms.end_unwatched(|condition| match condition {
+            Condition::Anomaly => true,
+            Condition::Limit(id, level) => has_limit(id, *level),
+        })
+    }
+
+    /// The alarms that are shown, as records.
+    pub(super) fn alarms(&self, shared: &Shared) -> Vec<Alarm> {
+        self.state.alarms.shown().iter().map(|shown| self.alarm_record(shown, &Told::default(), shared)).collect()
+    }
+
+    fn alarm_record(&self, shown: &Shown, told: &Told, shared: &Shared) -> Alarm {
+        let inputs = shared.input_range(shown.evidence.and_then(|evidence| evidence.range));
+        alarm_record::alarm(shown, &self.state, &self.config, &shared.model, inputs, told)
+    }
+
+    pub(super) fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
         let event = match commissioned {
             Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
             Commissioned::Accepted { fit, rows, range } => {

@@ -32,11 +32,11 @@ pub struct AssetView {
     pub health_reason: Name,
     /// Score over limit, after hysteresis.
     pub above: bool,
-    /// An alarm is active.
+    /// An alarm is active, shown or not.
     pub alarm: bool,
-    /// State of the alarm.
+    /// State of the most urgent alarm.
     pub alarm_state: AlarmState,
-    /// The occurrence that is active or waits for a person.
+    /// That alarm, if there is one.
     pub alarm_id: Option<Name>,
     /// Worst quality among the inputs of the newest row.
     pub quality: Quality,
@@ -72,9 +72,9 @@ impl AssetView {
             health,
             health_reason,
             above: verdict.is_some_and(|verdict| verdict.above),
-            alarm: state.alarm.is_active(),
-            alarm_state: state.alarm.state(),
-            alarm_id: state.alarm.alarm_id().cloned(),
+            alarm: state.alarms.is_active(),
+            alarm_state: state.alarms.state(),
+            alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),
             quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),
             contributions: shares.iter().filter_map(|&(index, share)| Some((point(index)?, share))).collect(),
             bad_points: state.grid.bad_points().filter_map(point).collect(),

@@ -1,5 +1,5 @@
 //! What goes over the local socket. Positions are text, `ordinal/seq`, as everywhere where people read them.
-use hark_protocol::topics::{FeedbackAction, LaneName};
+use hark_protocol::topics::{self, FeedbackAction, LaneName, Name};
 use serde::{Deserialize, Serialize};
 
 use super::BufferReport;
@@ -11,6 +11,8 @@ use crate::buffer::Position;
 pub enum Request {
     /// What is in the buffer.
     Status,
+    /// What is known of the machines.
+    Machines,
     /// Do something about an asset.
     Command(CommandRequest),
     /// From now on an asset is configured like this.
@@ -22,7 +24,7 @@ pub enum Request {
 impl Request {
     /// Whether asking changes nothing of what Hark does.
     pub fn is_question(&self) -> bool {
-        matches!(self, Self::Status | Self::Export(_))
+        matches!(self, Self::Status | Self::Machines | Self::Export(_))
     }
 }
 
@@ -117,6 +119,11 @@ pub struct ExportRequest {
 pub enum Answer {
     /// What is in the buffer.
     Status(Box<BufferReport>),
+    /// What is known of the machines.
+    Machines {
+        /// All that are configured, by id.
+        machines: Vec<Machine>,
+    },
     /// It is in the log, durably.
     Stored(Stored),
     /// The page is complete.
@@ -136,12 +143,64 @@ pub struct Stored {
     /// Id of a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
+    /// What inference did with a command: `success`, `refused`; left out where it has not come to it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Configuration before a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_before: Option<String>,
     /// Configuration after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_after: Option<String>,
+}
+
+/// A machine as this gateway knows it now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its id.
+    pub asset: Name,
+    /// As in `hark.assets.v1`.
+    pub state: topics::Asset,
+    /// Its alarms that are shown, the most urgent first, as in `hark.alarms.v1`.
+    pub alarms: Vec<topics::Alarm>,
+    /// What its scores compare with, the one in use last.
+    pub baselines: Vec<BaselineSummary>,
+}
+
+/// A baseline without its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineSummary {
+    /// Key in `hark.baselines.v1`.
+    pub baseline_id: Name,
+    /// How commissioning ended.
+    pub verdict: Name,
+    /// What is remarkable about it.
+    pub remarks: Option<Name>,
+    /// Who accepted it; `policy` where nobody had to.
+    pub accepted_by: Option<Name>,
+    /// Rows it was fitted on.
+    pub rows: u64,
+    /// First record behind it, `inc/seq`.
+    pub input_from: Name,
+    /// Last one.
+    pub input_to: Name,
+}
+
+impl From<&topics::Baseline> for BaselineSummary {
+    fn from(baseline: &topics::Baseline) -> Self {
+        Self {
+            baseline_id: baseline.baseline_id.clone(),
+            verdict: baseline.verdict.clone(),
+            remarks: baseline.remarks.clone(),
+            accepted_by: baseline.accepted_by.clone(),
+            rows: baseline.rows,
+            input_from: baseline.input_from.clone(),
+            input_to: baseline.input_to.clone(),
+        }
+    }
 }
 
 /// End of a page.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hark_protocol::topics::{Event, EventKind, LaneName, Name, TsSource};
+use hark_protocol::topics::{self, Event, EventKind, LaneName, Name, TsSource};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     BufferReport, CONNECTION_TIME, Known, LINE_MAX_BYTES, acked, export,
-    message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Problem, Request, Stored},
+    message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Machine, Problem, Request, Stored},
     socket_path,
 };
 use crate::{
@@ -34,11 +34,13 @@ use crate::{
     forward::Sender,
     inference::configured::{self, Configured},
     record::{Body, Entry, Stamp},
-    status::Status,
+    status::{Outcome, Status},
 };
 
 /// A disk that takes longer is told of; the record may be stored all the same.
 const DURABLE_WITHIN: Duration = Duration::from_secs(30);
+/// So long inference is waited for; the command acts in any case.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest name, id or comment.
@@ -144,6 +146,7 @@ impl Local {
         let alone = |answer: Result<Answer, Problem>| (Vec::new(), answer.unwrap_or_else(Answer::Error));
         match request {
             Request::Status => alone(self.status()),
+            Request::Machines => (Vec::new(), Answer::Machines { machines: self.machines() }),
             Request::Command(command) => alone(self.command(command, uid).await),
             Request::Change(change) => alone(self.change(change, uid).await),
             Request::Export(export) => self.export(&export),
@@ -156,6 +159,18 @@ impl Local {
         let report = || BufferReport::of(log, &self.dir, known, clock);
         let report = tokio::task::block_in_place(report).map_err(|error| unread("tell the state of the buffer", &error))?;
         Ok(Answer::Status(report.into()))
+    }
+
+    fn machines(&self) -> Vec<Machine> {
+        let status = &self.voices.status;
+        let (alarms, baselines) = (status.alarms(), status.baselines());
+        let machine = |(asset, state): (Name, topics::Asset)| Machine {
+            alarms: alarms.iter().filter(|(id, _)| *id == asset).map(|(_, alarm)| alarm.clone()).collect(),
+            baselines: baselines.iter().filter(|(id, _)| *id == asset).map(|(_, baseline)| (&**baseline).into()).collect(),
+            asset,
+            state,
+        };
+        status.assets().into_iter().map(machine).collect()
     }
 
     fn export(&self, request: &ExportRequest) -> (Vec<Vec<u8>>, Answer) {
@@ -194,7 +209,15 @@ impl Local {
         };
         let stored = self.store(asset, event, &attempted, "ask again with the same command_id: a command is applied once").await?;
         info!(asset = %request.asset, command_id, position = ?stored.position, "command taken");
-        Ok(Answer::Stored(Stored { command_id: Some(command_id), ..stored }))
+        let outcome = self.outcome(&command_id).await;
+        let result = outcome.map(|outcome| if outcome.is_ok() { "success" } else { "refused" }.to_owned());
+        let text = outcome.and_then(Result::err).map(str::to_owned);
+        Ok(Answer::Stored(Stored { command_id: Some(command_id), result, text, ..stored }))
+    }
+
+    /// What inference does with a command; `None` while it has older inputs to read.
+    async fn outcome(&self, command_id: &str) -> Option<Outcome> {
+        tokio::time::timeout(OUTCOME_WITHIN, self.voices.status.outcome(command_id)).await.ok()
     }
 
     async fn change(&self, request: ChangeRequest, uid: u32) -> Result<Answer, Problem> {
@@ -267,7 +290,7 @@ impl Local {
     fn stored(&self, position: Position) -> Stored {
         let inc = self.voices.log.incarnation_id(position.ordinal).unwrap_or_default();
         let event_id = format!("{}/{inc}/{}/{}", self.gateway.id, LaneName::Inputs, position.seq);
-        Stored { position: Some(position), event_id, command_id: None, hash_before: None, hash_after: None }
+        Stored { position: Some(position), event_id, command_id: None, result: None, text: None, hash_before: None, hash_after: None }
     }
 }
 
@@ -301,7 +324,7 @@ fn unended(bytes: usize) -> Answer {
 }
 
 fn malformed(error: &serde_json::Error) -> Answer {
-    let advice = "send one JSON object per line, such as {\"ask\":\"status\"}; ask is one of status, command, change, export";
+    let advice = "send one JSON object per line, such as {\"ask\":\"status\"}; ask is one of status, machines, command, change, export";
     Answer::Error(Problem::new("read a request", error.to_string(), advice))
 }
 

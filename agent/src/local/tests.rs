@@ -189,11 +189,19 @@ fn a_command_is_in_the_log_when_it_is_answered() {
     assert_eq!((event.kind, event.command.as_deref(), event.alarm_id.as_deref()), (EventKind::Command, Some("acknowledge"), Some("1/7")));
     assert_eq!((event.actor.as_deref(), event.text.as_deref()), (Some(&*format!("uid:{uid}")), Some("seen it")));
 
+    assert_eq!((answer.result, answer.text), (None, None), "nobody has read it yet");
+
+    // What inference made of it is told with the answer.
+    agent.status.add_outcomes([("c-2".into(), Err("there is no such alarm"))]);
+    let again = CommandRequest { command_id: Some("c-2".into()), ..CommandRequest::new("pump-1", FeedbackAction::Acknowledge) };
+    let answer = stored(agent.client().ask(&Request::Command(again)).unwrap());
+    assert_eq!((answer.result.as_deref(), answer.text.as_deref()), (Some("refused"), Some("there is no such alarm")));
+
     // Without an id it gets one; an actor that is named counts.
     let named = CommandRequest { actor: Some("ann".into()), ..CommandRequest::new("fan-7", FeedbackAction::MaintenanceDone) };
     let answer = stored(agent.client().ask(&Request::Command(named)).unwrap());
     let inputs = agent.inputs();
-    let event = self::event(&inputs[1].1);
+    let event = self::event(&inputs[2].1);
     assert_eq!((event.actor.as_deref(), event.command_id.as_deref()), (Some("ann"), answer.command_id.as_deref()));
     assert!(answer.command_id.is_some_and(|id| id.len() == 36));
     agent.stop();

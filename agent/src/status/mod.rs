@@ -1,12 +1,12 @@
 //! What the agent can say of itself at any moment: the ground for the heartbeat, `/metrics` and the status page.
 //!
-//! Stages write here what changed; nobody waits here.
+//! Stages write here what changed; none of them waits here.
 pub mod http;
 mod metrics;
 mod page;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs,
     sync::Arc,
     sync::{
@@ -18,6 +18,7 @@ use std::{
 
 use hark_protocol::topics::{self, LaneName, Name};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::{
     buffer::{BufferCounters, Gap, Log, Position},
@@ -111,6 +112,12 @@ pub struct InferenceNumbers {
     pub counters: Vec<(&'static str, u64)>,
 }
 
+/// What became of a command: done, or why not.
+pub type Outcome = Result<(), &'static str>;
+
+/// Outcomes that are remembered: who asked waits for some seconds.
+const OUTCOMES_MAX: usize = 256;
+
 /// Everything that can be asked.
 pub struct Status {
     log: Log,
@@ -124,6 +131,8 @@ pub struct Status {
     delivery: config::Delivery,
     forwarded: Mutex<Forwarded>,
     assets: Mutex<BTreeMap<Name, topics::Asset>>,
+    alarms: Mutex<Vec<(Name, topics::Alarm)>>,
+    outcomes: watch::Sender<VecDeque<(Name, Outcome)>>,
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
 }
@@ -145,6 +154,8 @@ impl Status {
             delivery: config.kafka.as_ref().map(|kafka| kafka.delivery).unwrap_or_default(),
             forwarded: Mutex::new(Forwarded { found, ..Forwarded::default() }),
             assets: Mutex::default(),
+            alarms: Mutex::default(),
+            outcomes: watch::Sender::default(),
             baselines: Mutex::default(),
             inference: Mutex::default(),
         }
@@ -231,6 +242,37 @@ impl Status {
     /// All assets.
     pub fn assets(&self) -> Vec<(Name, topics::Asset)> {
         lock(&self.assets).iter().map(|(id, asset)| (id.clone(), asset.clone())).collect()
+    }
+
+    /// The alarms that are shown, by asset, the most urgent first.
+    pub fn set_alarms(&self, alarms: Vec<(Name, topics::Alarm)>) {
+        *lock(&self.alarms) = alarms;
+    }
+
+    /// The same, as they are now.
+    pub fn alarms(&self) -> Vec<(Name, topics::Alarm)> {
+        lock(&self.alarms).clone()
+    }
+
+    /// What inference did with commands, by their ids.
+    pub fn add_outcomes(&self, outcomes: impl IntoIterator<Item = (Name, Outcome)>) {
+        let mut outcomes = outcomes.into_iter().peekable();
+        if outcomes.peek().is_some() {
+            self.outcomes.send_modify(|known| {
+                known.extend(outcomes);
+                let superfluous = known.len().saturating_sub(OUTCOMES_MAX);
+                known.drain(..superfluous);
+            });
+        }
+    }
+
+    /// What inference does with the command with this id, once it has come to it.
+    pub async fn outcome(&self, command_id: &str) -> Outcome {
+        let of = |known: &VecDeque<(Name, Outcome)>| known.iter().rev().find(|(id, _)| **id == *command_id).map(|(_, outcome)| *outcome);
+        let mut told = self.outcomes.subscribe();
+        let known = told.wait_for(|known| of(known).is_some()).await;
+        // It cannot be closed while this is borrowed.
+        known.ok().and_then(|known| of(&known)).unwrap_or(Err("the agent is stopping"))
     }
 
     /// The baselines that predictions name, by asset.

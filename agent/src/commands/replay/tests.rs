@@ -23,6 +23,7 @@ fn config() -> Config {
         map: BTreeMap::new(),
         scored: true,
         checks: Checks::default(),
+        limits: None,
     };
     let asset = Asset {
         id: "pump".into(),
@@ -33,7 +34,7 @@ fn config() -> Config {
         stale_after: Duration::from_secs(5),
         predict_every: Duration::from_secs(30),
         commissioning: Commissioning { rows: 1000 },
-        alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO },
+        alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false },
         instrument: InstrumentSettings::default(),
         points: vec![point("flow", Some("Flow rate")), point("pressure", None)],
         waveforms: Vec::new(),

@@ -1,4 +1,5 @@
 //! The engine on a small machine: two points that follow each other, with commissioning, a fault, gaps and restarts.
+mod alarm;
 mod change;
 mod clock;
 mod command;
@@ -31,6 +32,7 @@ fn asset() -> config::Asset {
         map: BTreeMap::new(),
         scored,
         checks: config::Checks::default(),
+        limits: None,
     };
     config::Asset {
         id: "pump".into(),
@@ -41,7 +43,7 @@ fn asset() -> config::Asset {
         stale_after: Duration::from_secs(3),
         predict_every: Duration::ZERO,
         commissioning: config::Commissioning { rows: ROWS },
-        alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
+        alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         points: vec![point("a", true), point("note", false), point("b", true)],
         waveforms: Vec::new(),

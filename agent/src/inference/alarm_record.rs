@@ -1,0 +1,145 @@
+//! What an alarm says to a person: what, since when, value against limit, likely cause, what to check, by when, what happens otherwise.
+use hark_protocol::topics::{Alarm, AlarmState, Name, Priority, Quality, Timestamp};
+
+use super::{
+    alarms::{Condition, Shown},
+    asset::AssetState,
+    limit::LIMIT,
+    report::{InputRange, ModelNames, baseline_id, share},
+};
+use crate::config::{self, Level, Limits};
+
+/// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift.
+const RESPOND_HIGH_US: i64 = 10 * 60 * 1_000_000;
+const RESPOND_MEDIUM_US: i64 = 8 * 3_600 * 1_000_000;
+
+/// Who brought a change about and wrote what; empty where the machine did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    pub(super) actor: Option<Name>,
+    pub(super) comment: Option<Name>,
+}
+
+/// What an alarm says about its condition.
+struct Words {
+    what: String,
+    point: Option<Name>,
+    limit: Option<f64>,
+    unit: Option<Name>,
+    failure_mode: Option<Name>,
+    cause: Option<Name>,
+    check: Option<Name>,
+    otherwise: Option<Name>,
+}
+
+/// The record of `shown`, after a change or as it stands.
+pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, model: &ModelNames, inputs: InputRange, told: &Told) -> Alarm {
+    let verdict = state.verdict.as_ref();
+    let anomaly = shown.condition == Condition::Anomaly;
+    let [first, second, third] = [0, 1, 2].map(|place| verdict.filter(|_| anomaly).map_or((None, None), |verdict| share(state, verdict, place)));
+    let named: Vec<&str> = [&first.0, &second.0, &third.0].into_iter().flatten().map(|name| &**name).collect();
+    let words = match &shown.condition {
+        Condition::Anomaly => words_of_score(&named, state.scoring().is_some()),
+        Condition::Limit(point, level) => words_of_limit(point, *level, asset),
+    };
+    let priority = shown.condition.priority();
+    // The model has no part in what a limit says.
+    let model = anomaly.then_some(model);
+    Alarm {
+        alarm_id: shown.alarm_id.clone(),
+        case_id: shown.case_id.clone(),
+        state: shown.state,
+        previous_state: shown.previous,
+        priority,
+        what: words.what.into(),
+        since: shown.since.to_string().into(),
+        point: words.point,
+        value: shown.evidence.map(|evidence| evidence.value),
+        limit: words.limit,
+        unit: words.unit,
+        zone: None,
+        failure_mode: words.failure_mode,
+        cause: words.cause,
+        advice: words.check,
+        consequence: words.otherwise,
+        respond_by: respond_by(shown, priority).map(|by| by.to_string().into()),
+        confidence: None,
+        quality: shown.evidence.map_or(Quality::Bad, |evidence| evidence.quality),
+        until: shown.until.map(|until| until.to_string().into()),
+        actor: told.actor.clone(),
+        comment: told.comment.clone(),
+        contrib_1_point: first.0,
+        contrib_1_share: first.1,
+        contrib_2_point: second.0,
+        contrib_2_share: second.1,
+        contrib_3_point: third.0,
+        contrib_3_share: third.1,
+        model: model.map(|model| model.name.clone()),
+        model_version: model.map(|model| model.version.clone()),
+        model_hash: model.map(|model| model.hash.clone()),
+        baseline_id: if anomaly { baseline_id(state) } else { None },
+        config_hash: asset.hash.clone(),
+        input_from: inputs.from,
+        input_to: inputs.to,
+        evidence_json: None,
+    }
+}
+
+/// Advice has no time limit, and nobody must respond to what is over or silenced.
+fn respond_by(shown: &Shown, priority: Priority) -> Option<Timestamp> {
+    let within_us = match priority {
+        Priority::High => RESPOND_HIGH_US,
+        Priority::Medium => RESPOND_MEDIUM_US,
+        Priority::Low | Priority::Advice => return None,
+    };
+    let waits = matches!(shown.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged);
+    waits.then(|| Timestamp(shown.since.0.saturating_add(within_us)))
+}
+
+fn words_of_score(named: &[&str], has_limit: bool) -> Words {
+    let look = match named {
+        [] => "Compare its readings with usual ones.".to_owned(),
+        [first, rest @ ..] => {
+            let rest = if rest.is_empty() { String::new() } else { format!(", then {}", rest.join(" and ")) };
+            format!("Look first at `{first}`{rest}, and at what they measure.")
+        }
+    };
+    Words {
+        what: "anomaly score over its limit".to_owned(),
+        point: None,
+        limit: has_limit.then_some(LIMIT),
+        unit: Some("1".into()),
+        failure_mode: None,
+        cause: None,
+        check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
+        otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
+    }
+}
+
+fn words_of_limit(id: &Name, level: Level, asset: &config::Asset) -> Words {
+    let point = asset.points.iter().find(|point| point.id == *id);
+    let limits = point.and_then(|point| point.limits.as_deref());
+    let side = if matches!(level, Level::Low | Level::LowLow) { "below" } else { "above" };
+    let given = |of: fn(&Limits) -> Option<Name>| limits.and_then(of);
+    let check = format!("Read `{id}` on the spot and compare; then look at what it measures.");
+    Words {
+        what: format!("`{id}` {side} its {} limit", level.words()),
+        point: Some(id.clone()),
+        limit: limits.and_then(|limits| limits.of(level)),
+        unit: point.map(|point| point.unit.clone()),
+        failure_mode: given(|limits| limits.failure_mode.clone()).or_else(|| Some(failure_mode(point?, level).into())),
+        cause: given(|limits| limits.cause.clone()),
+        check: given(|limits| limits.check.clone()).or(Some(check.into())),
+        otherwise: given(|limits| limits.otherwise.clone()),
+    }
+}
+
+/// The ISO 14224 failure mode that a limit speaks of, by the unit of its point: what nobody has named is a parameter that deviates.
+fn failure_mode(point: &config::Point, level: Level) -> &'static str {
+    let high = matches!(level, Level::High | Level::HighHigh);
+    match &*point.unit {
+        "Cel" | "K" | "[degF]" if high => "OHE",
+        "mm/s" | "m/s2" | "[g]" | "g" if high => "VIB",
+        _ => "PDE",
+    }
+}

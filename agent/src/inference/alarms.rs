@@ -1,0 +1,394 @@
+//! The alarms of one asset: what is watched, what a person has silenced, and the case that collects what belongs together.
+//!
+//! A condition goes on being judged while its alarm is shelved or the asset is out of service; only what is shown changes. When the silence ends, by
+//! itself or by a person, what still holds is shown again as unacknowledged.
+use std::collections::BTreeMap;
+
+use hark_protocol::topics::{AlarmState, Name, Priority, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::alarm::{AlarmTimer, Delays, Evidence};
+use crate::config::{Level, Limits};
+
+/// What an alarm is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Condition {
+    /// The anomaly score is over its limit.
+    Anomaly,
+    /// A point is beyond one of its limits.
+    Limit(Name, Level),
+}
+
+impl Condition {
+    /// A score alone says that something is unusual and not what, hence advice; a limit was set by someone who knows what to do about it.
+    pub(super) fn priority(&self) -> Priority {
+        match self {
+            Self::Anomaly => Priority::Advice,
+            Self::Limit(_, Level::Low | Level::High) => Priority::Medium,
+            Self::Limit(_, Level::LowLow | Level::HighHigh) => Priority::High,
+        }
+    }
+}
+
+/// What a person has decided not to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Silence {
+    /// For a time, which always ends.
+    Shelved { until: Timestamp },
+    /// The asset is being worked on; without an end it is returned by a person.
+    OutOfService { until: Option<Timestamp> },
+}
+
+impl Silence {
+    fn state(self) -> AlarmState {
+        match self {
+            Self::Shelved { .. } => AlarmState::Shelved,
+            Self::OutOfService { .. } => AlarmState::OutOfService,
+        }
+    }
+
+    fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Shelved { until } => Some(until),
+            Self::OutOfService { until } => until,
+        }
+    }
+}
+
+/// An alarm as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shown {
+    pub(super) condition: Condition,
+    pub(super) state: AlarmState,
+    /// Before a change; else the same as `state`.
+    pub(super) previous: AlarmState,
+    pub(super) alarm_id: Name,
+    pub(super) case_id: Option<Name>,
+    pub(super) since: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) evidence: Option<Evidence>,
+}
+
+/// All alarms of an asset.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Alarms {
+    timers: BTreeMap<Condition, AlarmTimer>,
+    /// Silence of single conditions.
+    shelved: BTreeMap<Condition, Silence>,
+    /// Silence of all of them.
+    silenced: Option<Silence>,
+    /// Opened by the first alarm, closed when none is left: its id is that of the first.
+    case: Option<Name>,
+}
+
+impl Alarms {
+    /// Judges one condition at event time `ts`; see [`AlarmTimer::update`]. Gives the alarm if what is shown of it has changed.
+    pub(super) fn update(
+        &mut self,
+        condition: &Condition,
+        (holds, evidence): (bool, Evidence),
+        ts: Timestamp,
+        delays: Delays,
+        new_id: impl FnOnce() -> Name,
+    ) -> Option<Shown> {
+        // A condition that never held needs no place: most limits never alarm.
+        if !holds && !self.timers.contains_key(condition) {
+            return None;
+        }
+        let before = self.shown_state(condition);
+        let timer = self.timers.entry(condition.clone()).or_default();
+        timer.evidence = Some(evidence);
+        timer.update(holds, ts, delays, new_id);
+        if timer.is_active() && self.case.is_none() {
+            self.case = timer.alarm_id().cloned();
+        }
+        let changed = self.changed(condition, before);
+        self.close_case();
+        changed
+    }
+
+    /// Whether the condition held when it was judged last.
+    pub(super) fn holds(&self, condition: &Condition) -> bool {
+        self.timers.get(condition).is_some_and(AlarmTimer::holds)
+    }
+
+    /// A person has seen the alarm with this id, or all that are shown.
+    pub(super) fn acknowledge(&mut self, alarm_id: Option<&Name>) -> Vec<Shown> {
+        let waits = |state| matches!(state, AlarmState::ActiveUnacknowledged | AlarmState::ReturnedUnacknowledged);
+        let meant = self.meant(alarm_id);
+        let meant: Vec<Condition> = meant.into_iter().filter(|condition| waits(self.shown_state(condition))).collect();
+        self.change(&meant, |alarms| {
+            for condition in &meant {
+                alarms.timers.get_mut(condition).into_iter().for_each(AlarmTimer::acknowledge);
+            }
+        })
+    }
+
+    /// Silences the alarm with this id, or the whole asset.
+    ///
+    /// # Errors
+    /// A word for a person if there is no such alarm.
+    pub(super) fn silence(&mut self, alarm_id: Option<&Name>, silence: Silence) -> Result<Vec<Shown>, &'static str> {
+        let meant = self.meant(alarm_id);
+        if alarm_id.is_some() && meant.is_empty() {
+            return Err("there is no such alarm");
+        }
+        Ok(self.change(&meant.clone(), |alarms| match alarm_id {
+            None => alarms.silenced = Some(silence),
+            Some(_) => alarms.shelved.extend(meant.into_iter().map(|condition| (condition, silence))),
+        }))
+    }
+
+    /// Ends what [`Self::silence`] began, where it is of the state `kind`.
+    ///
+    /// # Errors
+    /// A word for a person if nothing was silenced.
+    pub(super) fn end_silence(&mut self, alarm_id: Option<&Name>, kind: AlarmState) -> Result<Vec<Shown>, &'static str> {
+        let meant = self.meant(alarm_id);
+        let is_kind = |silence: &Silence| silence.state() == kind;
+        let is_meant = meant.iter().any(|condition| self.shelved.get(condition).is_some_and(is_kind));
+        if !is_meant && (alarm_id.is_some() || !self.silenced.as_ref().is_some_and(is_kind)) {
+            return Err("nothing of it is silenced so");
+        }
+        Ok(self.end_where(&meant, |silence| silence.state() == kind, alarm_id.is_none()))
+    }
+
+    /// Ends what was silenced until `now` at most.
+    pub(super) fn pass(&mut self, now: Timestamp) -> Vec<Shown> {
+        let over = |silence: Silence| silence.until().is_some_and(|until| until <= now);
+        if !self.silenced.is_some_and(over) && !self.shelved.values().any(|silence| over(*silence)) {
+            return Vec::new();
+        }
+        self.end_where(&self.meant(None), over, true)
+    }
+
+    /// The condition is watched no longer.
+    pub(super) fn end(&mut self, condition: &Condition) -> Option<Shown> {
+        let before = self.shown_state(condition);
+        self.timers.get_mut(condition)?.end();
+        self.shelved.remove(condition);
+        let changed = self.changed(condition, before);
+        self.close_case();
+        changed
+    }
+
+    /// Nothing is watched any more.
+    pub(super) fn end_all(&mut self) -> Vec<Shown> {
+        self.meant(None).iter().filter_map(|condition| self.end(condition)).collect()
+    }
+
+    /// Conditions of points that are watched no longer after a change of the configuration.
+    pub(super) fn end_unwatched(&mut self, is_watched: impl Fn(&Condition) -> bool) -> Vec<Shown> {
+        self.meant(None).iter().filter(|condition| !is_watched(condition)).filter_map(|condition| self.end(condition)).collect()
+    }
+
+    pub(super) fn restart_delays(&mut self) {
+        self.timers.values_mut().for_each(AlarmTimer::restart_delays);
+    }
+
+    /// A condition holds, whether it is silenced or not.
+    pub(super) fn is_active(&self) -> bool {
+        self.timers.values().any(AlarmTimer::is_active)
+    }
+
+    /// What is shown, the most urgent first, then the oldest; also what is silenced while it holds.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let mut shown: Vec<Shown> = self.timers.iter().filter_map(|(condition, timer)| self.shown_of(condition, timer)).collect();
+        shown.retain(|alarm| alarm.state != AlarmState::Normal);
+        shown.sort_by(|a, b| b.condition.priority().cmp(&a.condition.priority()).then(a.since.cmp(&b.since)).then(a.condition.cmp(&b.condition)));
+        shown
+    }
+
+    /// The state that stands for the asset: that of its most urgent alarm, or why it has none.
+    pub(super) fn state(&self) -> AlarmState {
+        let of_all = self.silenced.map(Silence::state);
+        of_all.or_else(|| Some(self.shown().first()?.state)).unwrap_or(AlarmState::Normal)
+    }
+
+    /// The open case.
+    pub(super) fn case_id(&self) -> Option<&Name> {
+        self.case.as_ref()
+    }
+
+    fn meant(&self, alarm_id: Option<&Name>) -> Vec<Condition> {
+        let is_meant = |timer: &AlarmTimer| alarm_id.is_none() || (timer.state() != AlarmState::Normal && timer.alarm_id() == alarm_id);
+        self.timers.iter().filter(|(_, timer)| is_meant(timer)).map(|(condition, _)| condition.clone()).collect()
+    }
+
+    fn end_where(&mut self, meant: &[Condition], over: impl Fn(Silence) -> bool, of_all: bool) -> Vec<Shown> {
+        self.change(meant, |alarms| {
+            if of_all && alarms.silenced.is_some_and(&over) {
+                alarms.silenced = None;
+            }
+            for condition in meant {
+                if alarms.shelved.get(condition).copied().is_some_and(&over) {
+                    alarms.shelved.remove(condition);
+                }
+                if alarms.silence_of(condition).is_none() {
+                    alarms.timers.get_mut(condition).into_iter().for_each(AlarmTimer::show_again);
+                }
+            }
+        })
+    }
+
+    /// Does `change` and gives what of `meant` is shown otherwise afterwards.
+    fn change(&mut self, meant: &[Condition], change: impl FnOnce(&mut Self)) -> Vec<Shown> {
+        let before: Vec<AlarmState> = meant.iter().map(|condition| self.shown_state(condition)).collect();
+        change(self);
+        let changed = meant.iter().zip(before).filter_map(|(condition, before)| self.changed(condition, before)).collect();
+        self.close_case();
+        changed
+    }
+
+    fn changed(&self, condition: &Condition, before: AlarmState) -> Option<Shown> {
+        let shown = self.shown_of(condition, self.timers.get(condition)?)?;
+        (shown.state != before).then_some(Shown { previous: before, ..shown })
+    }
+
+    /// `None` for a condition that never was an alarm.
+    fn shown_of(&self, condition: &Condition, timer: &AlarmTimer) -> Option<Shown> {
+        let state = self.shown_state(condition);
+        Some(Shown {
+            condition: condition.clone(),
+            state,
+            previous: state,
+            alarm_id: timer.alarm_id()?.clone(),
+            case_id: self.case.clone(),
+            since: timer.since(),
+            until: self.silence_of(condition).and_then(Silence::until),
+            evidence: timer.evidence,
+        })
+    }
+
+    /// What does not hold is normal, whatever is silenced.
+    fn shown_state(&self, condition: &Condition) -> AlarmState {
+        let state = self.timers.get(condition).map_or(AlarmState::Normal, AlarmTimer::state);
+        let silence = if state == AlarmState::Normal { None } else { self.silence_of(condition) };
+        silence.map_or(state, Silence::state)
+    }
+
+    fn silence_of(&self, condition: &Condition) -> Option<Silence> {
+        self.silenced.or_else(|| self.shelved.get(condition).copied())
+    }
+
+    fn close_case(&mut self) {
+        if self.timers.values().all(|timer| timer.state() == AlarmState::Normal) {
+            self.case = None;
+        }
+    }
+}
+
+/// Whether `value` is beyond the limit of `level`, given whether it `was`: it is back only behind the deadband. `None` where there is no such limit.
+pub(super) fn is_beyond(limits: &Limits, level: Level, value: f64, was: bool) -> Option<bool> {
+    let limit = limits.of(level)?;
+    let back = if was { limits.deadband } else { 0.0 };
+    Some(match level {
+        Level::High | Level::HighHigh => value > limit - back,
+        Level::Low | Level::LowLow => value < limit + back,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved};
+    use hark_protocol::topics::Quality;
+
+    use super::*;
+
+    const NOW: Delays = Delays { on_us: 0, off_us: 0, latch: false };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp(second * 1_000_000)
+    }
+
+    fn high() -> Condition {
+        Condition::Limit("temperature".into(), Level::High)
+    }
+
+    fn judge(alarms: &mut Alarms, condition: &Condition, holds: bool, second: i64) -> Option<(AlarmState, AlarmState)> {
+        let evidence = Evidence { value: 1.5, quality: Quality::Good, range: None };
+        let shown = alarms.update(condition, (holds, evidence), at(second), NOW, || format!("{condition:?}{second}").into())?;
+        Some((shown.previous, shown.state))
+    }
+
+    fn states(changes: &[Shown]) -> Vec<(AlarmState, AlarmState)> {
+        changes.iter().map(|shown| (shown.previous, shown.state)).collect()
+    }
+
+    #[test]
+    fn a_case_stays_open_until_no_alarm_is_left() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &Condition::Anomaly, true, 1);
+        let first = alarms.shown()[0].alarm_id.clone();
+        judge(&mut alarms, &high(), true, 2);
+        assert!(alarms.shown().iter().all(|shown| shown.case_id.as_ref() == Some(&first)));
+        assert_eq!(alarms.shown()[0].condition, high(), "the more urgent one comes first");
+        assert_eq!(alarms.acknowledge(None).len(), 2);
+        judge(&mut alarms, &Condition::Anomaly, false, 3);
+        assert_eq!(alarms.case_id(), Some(&first));
+        judge(&mut alarms, &high(), false, 4);
+        assert_eq!((alarms.case_id(), alarms.state(), alarms.shown().len()), (None, Normal, 0));
+        judge(&mut alarms, &high(), true, 5);
+        assert!(alarms.case_id().is_some_and(|case| *case != first));
+    }
+
+    #[test]
+    fn shelving_ends_by_itself_and_shows_what_still_holds() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        alarms.acknowledge(None);
+        let id = alarms.shown()[0].alarm_id.clone();
+        let until = Silence::Shelved { until: at(10) };
+        assert!(alarms.silence(Some(&"other".into()), until).is_err());
+        assert_eq!(states(&alarms.silence(Some(&id), until).unwrap()), [(ActiveAcknowledged, Shelved)]);
+        assert_eq!((alarms.shown()[0].until, alarms.is_active()), (Some(at(10)), true));
+        assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 5), Some((Normal, ActiveUnacknowledged)), "others are heard");
+        assert_eq!(alarms.pass(at(9)), []);
+        assert_eq!(states(&alarms.pass(at(10))), [(Shelved, ActiveUnacknowledged)]);
+        assert_eq!(alarms.pass(at(11)), []);
+    }
+
+    #[test]
+    fn what_comes_and_goes_while_silenced_is_not_shown() {
+        let mut alarms = Alarms::default();
+        alarms.silence(None, Silence::OutOfService { until: None }).unwrap();
+        assert_eq!(alarms.state(), OutOfService);
+        assert_eq!(judge(&mut alarms, &high(), true, 1), Some((Normal, OutOfService)), "it is told, and not as active");
+        assert_eq!(judge(&mut alarms, &high(), false, 2), None);
+        assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 3), Some((Normal, OutOfService)));
+        assert_eq!(alarms.pass(at(1_000_000)), []);
+        assert_eq!(alarms.end_silence(None, Shelved), Err("nothing of it is silenced so"));
+        let shown = alarms.end_silence(None, OutOfService).unwrap();
+        assert_eq!(states(&shown), [(OutOfService, ActiveUnacknowledged), (OutOfService, Normal)]);
+    }
+
+    #[test]
+    fn an_unshelved_alarm_that_returned_is_over() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let id = alarms.shown()[0].alarm_id.clone();
+        alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
+        judge(&mut alarms, &high(), false, 2);
+        assert_eq!(states(&alarms.end_silence(Some(&id), Shelved).unwrap()), [(Shelved, Normal)]);
+        judge(&mut alarms, &high(), true, 3);
+        assert_eq!(judge(&mut alarms, &high(), false, 4), Some((ActiveUnacknowledged, ReturnedUnacknowledged)));
+        assert_eq!(states(&alarms.end_all()), [(ReturnedUnacknowledged, Normal)]);
+    }
+
+    #[test]
+    fn a_value_is_back_behind_the_deadband() {
+        let limits = Limits { high: Some(80.0), low: Some(10.0), deadband: 2.0, ..Limits::default() };
+        for (level, value, was, beyond) in [
+            (Level::High, 80.0, false, Some(false)),
+            (Level::High, 80.1, false, Some(true)),
+            (Level::High, 79.0, true, Some(true)),
+            (Level::High, 78.0, true, Some(false)),
+            (Level::Low, 9.9, false, Some(true)),
+            (Level::Low, 11.0, true, Some(true)),
+            (Level::Low, 12.0, true, Some(false)),
+            (Level::HighHigh, 1e9, false, None),
+        ] {
+            assert_eq!(is_beyond(&limits, level, value, was), beyond, "{level:?} {value} {was}");
+        }
+    }
+}

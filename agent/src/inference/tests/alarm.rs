@@ -1,0 +1,145 @@
+//! Limits of points, and what people say to alarms.
+use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved};
+
+use super::*;
+use crate::config::{Level, Limits};
+
+/// The pump with a limit on a point that is not scored: 80, with a deadband of 2; on-delay 5 s, off-delay 10 s.
+fn limited() -> Engine {
+    engine_with(|asset| {
+        asset.points[1].unit = "Cel".into();
+        let limits = Limits { high: Some(80.0), high_high: Some(95.0), deadband: 2.0, check: Some("Feel the housing.".into()), ..Limits::default() };
+        asset.points[1].limits = Some(limits.into());
+    })
+}
+
+/// One value of the limited point a second.
+fn values(from: i64, values: &[f64]) -> Vec<Entry> {
+    (from..).zip(values).map(|(second, value)| reading(second as f64, "note", Some(*value))).collect()
+}
+
+fn command(second: i64, id: &str, word: &str, detail: &str) -> Entry {
+    let mut entry = super::event(second as f64, EventKind::Command, Some(word));
+    let Body::Event(event) = &mut entry.body else { panic!("it is an event") };
+    (event.command_id, event.detail_json) = (Some(id.into()), Some(detail.into()));
+    entry
+}
+
+fn states(out: &[(LaneName, Entry)]) -> Vec<(AlarmState, AlarmState)> {
+    alarms(out).iter().map(|alarm| (alarm.previous_state, alarm.state)).collect()
+}
+
+fn until(second: i64) -> String {
+    serde_json::json!({ "until": Timestamp(second * SECOND).to_string() }).to_string()
+}
+
+#[test]
+fn a_limit_alarms_from_the_first_reading_on_with_all_that_a_person_needs() {
+    let mut engine = limited();
+    let out = feed(&mut engine, 1, &values(100, &[70.0, 81.0, 81.0, 79.0, 81.0, 81.0, 82.5]));
+    assert_eq!(states(&out), [(Normal, ActiveUnacknowledged)]);
+    let alarm = alarms(&out)[0];
+    assert_eq!((alarm.point.as_deref(), alarm.value, alarm.limit, alarm.unit.as_deref()), (Some("note"), Some(82.5), Some(80.0), Some("Cel")));
+    assert_eq!(&*alarm.since, "1970-01-01T00:01:41.000000Z", "79 is within the deadband");
+    assert_eq!(alarm.respond_by.as_deref(), Some("1970-01-01T08:01:41.000000Z"));
+    assert_eq!((alarm.failure_mode.as_deref(), alarm.advice.as_deref()), (Some("OHE"), Some("Feel the housing.")));
+    assert_eq!((alarm.input_from.as_deref(), alarm.model.as_ref(), alarm.case_id.as_ref()), (Some("inc/7"), None, Some(&alarm.alarm_id)));
+    // The same while it stands, for who asks.
+    let shown = engine.alarms();
+    assert_eq!((shown.len(), &shown[0].1.alarm_id, shown[0].1.state), (1, &alarm.alarm_id, ActiveUnacknowledged));
+    // What is worse is another alarm of the same case, and stands first.
+    let out = feed(&mut engine, 10, &values(107, &[96.0; 6]));
+    assert_eq!((alarms(&out)[0].what.as_ref(), alarms(&out)[0].case_id.as_ref()), ("`note` above its high-high limit", Some(&shown[0].1.alarm_id)));
+    assert_eq!(engine.alarms()[0].1.limit, Some(95.0));
+    let back = feed(&mut engine, 20, &values(113, &[77.0; 11]));
+    assert_eq!(states(&back), [(ActiveUnacknowledged, ReturnedUnacknowledged); 2]);
+}
+
+#[test]
+fn a_bad_value_is_neither_beyond_a_limit_nor_back() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &values(100, &[81.0; 6]));
+    let bad: Vec<Entry> = (106..130).map(|second| reading(second as f64, "note", None)).collect();
+    assert!(alarms(&feed(&mut engine, 10, &bad)).is_empty());
+    assert_eq!(engine.view("pump").unwrap().alarm_state, ActiveUnacknowledged);
+}
+
+#[test]
+fn shelving_ends_in_the_time_of_the_log() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &values(100, &[81.0; 6]));
+    let refused = feed(
+        &mut engine,
+        10,
+        &[command(106, "c1", "shelve", "{}"), command(106, "c2", "shelve", &until(106)), command(106, "c3", "shelve", &until(800_000))],
+    );
+    assert_eq!(events(&refused), [("audit", "shelve", "refused"); 3]);
+    let mut shelve = command(106, "c4", "shelve", &until(120));
+    let Body::Event(shelving) = &mut shelve.body else { panic!("it is an event") };
+    shelving.alarm_id = engine.view("pump").unwrap().alarm_id;
+    let out = feed(&mut engine, 20, &[shelve]);
+    assert_eq!((states(&out), alarms(&out)[0].actor.as_deref()), (vec![(ActiveUnacknowledged, Shelved)], Some("mw")));
+    assert_eq!(alarms(&out)[0].until.as_deref(), Some("1970-01-01T00:02:00.000000Z"));
+    // A silent asset's time goes on by ticks.
+    feed(&mut engine, 30, &[reading(107.0, "a", Some(0.0))]);
+    assert!(alarms(&feed(&mut engine, 31, &[event(119.0, EventKind::Tick, None)])).is_empty());
+    assert_eq!(states(&feed(&mut engine, 32, &[event(120.0, EventKind::Tick, None)])), [(Shelved, ActiveUnacknowledged)]);
+    let outcomes = engine.take_outcomes();
+    assert_eq!((outcomes.len(), outcomes[3].1, outcomes[0].1.is_err()), (4, Ok(()), true));
+}
+
+#[test]
+fn an_asset_out_of_service_is_silent_until_it_returns() {
+    let mut engine = limited();
+    let out = feed(&mut engine, 1, &[command(99, "c1", "out_of_service", "{}")]);
+    assert_eq!(events(&out), [("audit", "out_of_service", "success")]);
+    assert_eq!(engine.view("pump").unwrap().alarm_state, OutOfService);
+    assert_eq!(states(&feed(&mut engine, 2, &values(100, &[81.0; 6]))), [(Normal, OutOfService)]);
+    let mut restored = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let back = feed(&mut restored, 10, &[command(110, "c2", "return_to_service", "{}"), command(111, "c3", "acknowledge", "{}")]);
+    assert_eq!(states(&back), [(OutOfService, ActiveUnacknowledged), (ActiveUnacknowledged, ActiveAcknowledged)]);
+}
+
+#[test]
+fn maintenance_ends_what_the_old_baseline_said_and_a_limit_stays() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &machine(ROWS + 50, ROWS + 10));
+    feed(&mut engine, 1_000, &values(1_300, &[81.0; 6]));
+    assert_eq!(engine.alarms().len(), 2);
+    let out = feed(&mut engine, 2_000, &[command(1_310, "c1", "maintenance_done", "{}")]);
+    assert_eq!(states(&out), [(ActiveUnacknowledged, Normal)]);
+    assert_eq!(engine.alarms()[0].1.point.as_deref(), Some("note"));
+    assert_eq!(events(&out), [("other", "done", ""), ("commissioning", "started", ""), ("audit", "maintenance_done", "success")]);
+}
+
+#[test]
+fn a_limit_that_is_taken_away_leaves_no_alarm() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &values(100, &[81.0; 6]));
+    let changed = config::Asset { hash: "other".into(), ..asset() };
+    let event = Event {
+        what: Some("configuration".into()),
+        hash_after: Some(changed.hash.clone()),
+        detail_json: Some(crate::inference::configured::configuration(&changed)),
+        ..Event::new(EventKind::Change)
+    };
+    let out = feed(&mut engine, 10, &[Entry { stamp: stamp(110.0), cause: None, body: Body::Event(event.into()) }]);
+    assert_eq!(states(&out), [(ActiveUnacknowledged, Normal)]);
+    assert!(engine.alarms().is_empty());
+}
+
+#[test]
+fn a_label_is_one_of_four_words() {
+    let mut engine = limited();
+    let labels = [r#"{"label":"false_alarm"}"#, r#"{"label":"maybe"}"#, "{}"];
+    let commands: Vec<Entry> = labels.iter().enumerate().map(|(n, detail)| command(100, &n.to_string(), "label", detail)).collect();
+    let out = feed(&mut engine, 1, &commands);
+    assert_eq!(events(&out), [("audit", "label", "success"), ("audit", "label", "refused"), ("audit", "label", "refused")]);
+}
+
+#[test]
+fn levels_have_words_and_places() {
+    let limits = Limits { low_low: Some(1.0), low: Some(2.0), high: Some(3.0), high_high: Some(4.0), ..Limits::default() };
+    assert_eq!(Level::ALL.map(|level| limits.of(level)), [Some(1.0), Some(2.0), Some(3.0), Some(4.0)]);
+    assert_eq!(Level::ALL.map(Level::words), ["low-low", "low", "high", "high-high"]);
+}
