@@ -6,6 +6,7 @@
 //! Start reading at [`pipeline`], which wires these stages; each folder's `mod.rs` is its story.
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start their own threads and join them, and give up by the clock"))]
 
+pub mod annunciate;
 pub mod audit;
 pub mod backoff;
 pub mod buffer;

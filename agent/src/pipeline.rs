@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    annunciate::{command, mqtt::Annunciator},
     backoff::Backoff,
     buffer::{
         BufferError, Log, LogSettings, Writer,
@@ -154,6 +155,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let pages_stop = CancellationToken::new();
     let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
     let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    annunciate(&mut tasks, &config, &status, &stop);
     let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
     match Local::open(&config, voices) {
         Ok(local) => serve_local(&mut tasks, local, &stop),
@@ -282,6 +284,20 @@ fn serve_local(tasks: &mut JoinSet<()>, local: Local, stop: &CancellationToken) 
     let local = Arc::new(local);
     for _ in 0..local::CONNECTIONS {
         tasks.spawn(local.clone().serve(stop.clone()));
+    }
+}
+
+/// Alarms are told where the plant can hear them, without Kafka.
+fn annunciate(tasks: &mut JoinSet<()>, config: &Config, status: &Arc<Status>, stop: &CancellationToken) {
+    let Some(annunciation) = &config.annunciation else { return };
+    let gateway = &config.gateway.id;
+    if let Some((broker, topic)) = &annunciation.mqtt
+        && let Some(broker) = config.mqtt.iter().find(|known| known.name == *broker)
+    {
+        tasks.spawn(Annunciator::new(broker, topic, gateway, status.clone()).run(stop.clone()));
+    }
+    if let Some(command) = &annunciation.command {
+        tasks.spawn(command::run(command.clone(), gateway.clone(), status.clone(), stop.clone()));
     }
 }
 

@@ -21,6 +21,19 @@ pub(super) struct HarkFile {
     pub(super) mqtt: Vec<MqttTable>,
     #[serde(default)]
     pub(super) serial: Vec<SerialTable>,
+    pub(super) annunciation: Option<AnnunciationTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnnunciationTable {
+    pub(super) broker: Option<String>,
+    #[serde(default = "alarm_topic")]
+    pub(super) topic: String,
+    #[serde(default)]
+    pub(super) command: Vec<String>,
+    #[serde(default = "command_every")]
+    pub(super) command_every: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -334,6 +347,12 @@ fn grid() -> String {
 }
 fn predict_every() -> String {
     "30s".into()
+}
+fn alarm_topic() -> String {
+    "hark/alarms".into()
+}
+fn command_every() -> String {
+    "10s".into()
 }
 fn yes() -> bool {
     true

@@ -26,6 +26,8 @@ pub struct Config {
     pub mqtt: Vec<Mqtt>,
     /// Serial ports.
     pub serial: Vec<Serial>,
+    /// Alarms on the plant's own network.
+    pub annunciation: Option<Annunciation>,
     /// Machines, by id.
     pub assets: BTreeMap<Name, Asset>,
     /// Directory of model bundles.
@@ -134,6 +136,26 @@ pub struct Mqtt {
     pub topics: Vec<Topic>,
     /// Plain text beyond loopback is accepted, because of this.
     pub plaintext_accepted: Option<String>,
+}
+
+/// How alarms are told on the plant's own network.
+#[derive(Clone, Debug)]
+pub struct Annunciation {
+    /// Name of the broker, and the topic below which retained messages tell of alarms.
+    pub mqtt: Option<(Name, String)>,
+    /// A program that is run when alarms change.
+    pub command: Option<AlarmCommand>,
+}
+
+/// A program that is run when alarms change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmCommand {
+    /// Absolute path.
+    pub program: PathBuf,
+    /// What it is given.
+    pub arguments: Vec<String>,
+    /// At most one run in so long.
+    pub every: Duration,
 }
 
 /// User and password at a broker. It never shows the password.

@@ -127,11 +127,14 @@ impl Alarms {
     /// Silences the alarm with this id, or the whole asset.
     ///
     /// # Errors
-    /// A word for a person if there is no such alarm.
+    /// A word for a person if there is no such alarm, or the asset is out of service already, which shelving would end.
     pub(super) fn silence(&mut self, alarm_id: Option<&Name>, silence: Silence) -> Result<Vec<Shown>, &'static str> {
         let meant = self.meant(alarm_id);
         if alarm_id.is_some() && meant.is_empty() {
             return Err("there is no such alarm");
+        }
+        if matches!((self.silenced, silence), (Some(Silence::OutOfService { .. }), Silence::Shelved { .. })) {
+            return Err("the asset is out of service, and silent as long as that lasts");
         }
         Ok(self.change(&meant.clone(), |alarms| match alarm_id {
             None => alarms.silenced = Some(silence),
@@ -357,6 +360,7 @@ mod tests {
         assert_eq!(judge(&mut alarms, &high(), false, 2), None);
         assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 3), Some((Normal, OutOfService)));
         assert_eq!(alarms.pass(at(1_000_000)), []);
+        assert!(alarms.silence(None, Silence::Shelved { until: at(5) }).is_err(), "it would end what another person began");
         assert_eq!(alarms.end_silence(None, Shelved), Err("nothing of it is silenced so"));
         let shown = alarms.end_silence(None, OutOfService).unwrap();
         assert_eq!(states(&shown), [(OutOfService, ActiveUnacknowledged), (OutOfService, Normal)]);

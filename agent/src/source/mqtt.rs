@@ -1,4 +1,4 @@
-//! MQTT v5 sources: the only file that names the client.
+//! MQTT v5 sources. Only this file and `annunciate/mqtt.rs` name the client.
 //!
 //! Two parts, joined by bounded channels. [`Poll`] owns the connection: it receives, and tells the broker what is durable, only on the connection on
 //! which it came (on a later one the broker sends it again anyway). [`Decode`], on a thread of its own, turns messages into entries, knows what is

@@ -132,6 +132,7 @@ pub struct Status {
     forwarded: Mutex<Forwarded>,
     assets: Mutex<BTreeMap<Name, topics::Asset>>,
     alarms: Mutex<Vec<(Name, topics::Alarm)>>,
+    alarm_changes: watch::Sender<u64>,
     outcomes: watch::Sender<VecDeque<(Name, Outcome)>>,
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
@@ -155,6 +156,7 @@ impl Status {
             forwarded: Mutex::new(Forwarded { found, ..Forwarded::default() }),
             assets: Mutex::default(),
             alarms: Mutex::default(),
+            alarm_changes: watch::Sender::default(),
             outcomes: watch::Sender::default(),
             baselines: Mutex::default(),
             inference: Mutex::default(),
@@ -236,7 +238,15 @@ impl Status {
 
     /// The present state of all assets.
     pub fn set_assets(&self, assets: Vec<(Name, topics::Asset)>) {
-        *lock(&self.assets) = assets.into_iter().collect();
+        let assets: BTreeMap<Name, topics::Asset> = assets.into_iter().collect();
+        let mut known = lock(&self.assets);
+        let states = |assets: &BTreeMap<Name, topics::Asset>| assets.iter().map(|(id, asset)| (id.clone(), asset.alarm_state)).collect::<Vec<_>>();
+        let changed = states(&known) != states(&assets);
+        *known = assets;
+        drop(known);
+        if changed {
+            self.tell_of_alarms();
+        }
     }
 
     /// All assets.
@@ -246,7 +256,23 @@ impl Status {
 
     /// The alarms that are shown, by asset, the most urgent first.
     pub fn set_alarms(&self, alarms: Vec<(Name, topics::Alarm)>) {
-        *lock(&self.alarms) = alarms;
+        let mut known = lock(&self.alarms);
+        let changed = *known != alarms;
+        *known = alarms;
+        drop(known);
+        if changed {
+            self.tell_of_alarms();
+        }
+    }
+
+    /// Says to who listens that alarms may have changed.
+    fn tell_of_alarms(&self) {
+        self.alarm_changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Counts what may have changed in [`Self::alarms`], or in the states of [`Self::assets`].
+    pub fn alarm_changes(&self) -> watch::Receiver<u64> {
+        self.alarm_changes.subscribe()
     }
 
     /// The same, as they are now.

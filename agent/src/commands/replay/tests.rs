@@ -55,6 +55,7 @@ fn config() -> Config {
         http: Http { listen: ([127, 0, 0, 1], 0).into() },
         mqtt: Vec::new(),
         serial: Vec::new(),
+        annunciation: None,
         assets: BTreeMap::from([("pump".into(), asset)]),
         models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
         checkpoint_every: None,

@@ -10,7 +10,7 @@ use std::{
 
 use hark_protocol::topics::Name;
 
-use super::{faults::Faults, mqtt::check_mqtt, serial::check_serial};
+use super::{annunciation::check_annunciation, faults::Faults, mqtt::check_mqtt, serial::check_serial};
 use crate::config::{
     Asset, Buffer, Config, Gateway, Http, Kafka, Mqtt, Serial,
     file::{HarkFile, KafkaTable},
@@ -75,6 +75,7 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         buffer,
         kafka,
         http: Http { listen: raw.http.listen },
+        annunciation: raw.annunciation.map(|table| check_annunciation(table, &mqtt, faults)),
         mqtt,
         serial,
         assets,

@@ -1,4 +1,5 @@
 //! From the files as written to a [`Config`] that cannot be wrong. Every fault is reported, not only the first.
+mod annunciation;
 mod asset;
 mod faults;
 mod gateway;

@@ -296,3 +296,21 @@ fn limits_are_in_order_within_the_range_and_say_something() {
         check_asset_with(speed, &format!("{speed}range = [0.0, 3000.0]\nlimits = {limits}\n"), expected);
     }
 }
+
+#[test]
+fn alarms_are_told_where_nobody_takes_them_for_readings() {
+    let with =
+        |keys: &str| format!("{}[annunciation]\n{keys}\n", mqtt("plant", &topic("plant/{asset}/{point}/{x}", "payload = { value = \"/value\" }")));
+    for (keys, expected) in [
+        ("broker = \"plant\"", &[][..]),
+        ("command = [\"/bin/true\", \"-x\"]\ncommand_every = \"1m\"", &[]),
+        ("", &["annunciation: says nothing; expected `broker`, `command` or both"]),
+        ("broker = \"hall\"", &["annunciation.broker: `hall` is no `[[mqtt]]` of this file; known are: plant"]),
+        ("broker = \"plant\"\ntopic = \"a/+\"", &["annunciation.topic: `a/+` is no topic to publish below; expected"]),
+        ("broker = \"plant\"\ntopic = \"plant/a\"", &["annunciation.topic: `plant/a` is below `plant/{asset}/{point}/{x}`, which is read"]),
+        ("command = [\"horn\"]", &["annunciation.command: `horn` is no absolute path; expected"]),
+        ("broker = \"plant\"\ncommand_every = \"1ms\"", &["annunciation.command_every: `1ms` is out of range; expected 1s to 1h"]),
+    ] {
+        check_hark(&with(keys), expected);
+    }
+}
