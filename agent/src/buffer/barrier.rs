@@ -7,6 +7,8 @@ pub(super) fn sync_data(file: &File, path: &Path) -> io::Result<()> {
     if recorder::is_taken_out() {
         return Ok(());
     }
+    #[cfg(test)]
+    recorder::ask(path)?;
     file.sync_data()?;
     durable(path);
     Ok(())
@@ -14,6 +16,8 @@ pub(super) fn sync_data(file: &File, path: &Path) -> io::Result<()> {
 
 /// Makes a file with all that is known of it durable, or the entries of a directory.
 pub(super) fn sync_all(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    recorder::ask(path)?;
     File::open(path)?.sync_all()?;
     durable(path);
     Ok(())
@@ -29,8 +33,8 @@ use recorder::durable;
 #[cfg(test)]
 pub(super) mod recorder {
     use std::{
-        collections::BTreeMap,
-        fs,
+        collections::{BTreeMap, BTreeSet},
+        fs, io,
         path::{Path, PathBuf},
         sync::{Mutex, MutexGuard, PoisonError},
     };
@@ -39,6 +43,28 @@ pub(super) mod recorder {
 
     /// Content that is durable, by file, under each directory that is recorded.
     static RECORDED: Mutex<BTreeMap<PathBuf, BTreeMap<PathBuf, Vec<u8>>>> = Mutex::new(BTreeMap::new());
+
+    /// Directories under which nothing can be made durable.
+    static REFUSED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+    fn refused() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+        REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing under `root` can be made durable.
+    pub(in crate::buffer) fn refuse(root: &Path) {
+        refused().insert(root.to_owned());
+    }
+
+    /// It can again.
+    pub(in crate::buffer) fn allow(root: &Path) {
+        refused().remove(root);
+    }
+
+    /// What the disk says.
+    pub(super) fn ask(path: &Path) -> io::Result<()> {
+        if refused().iter().any(|root| path.starts_with(root)) { Err(rustix::io::Errno::IO.into()) } else { Ok(()) }
+    }
 
     fn recorded() -> MutexGuard<'static, BTreeMap<PathBuf, BTreeMap<PathBuf, Vec<u8>>>> {
         RECORDED.lock().unwrap_or_else(PoisonError::into_inner)

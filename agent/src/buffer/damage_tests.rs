@@ -6,9 +6,9 @@ use hark_protocol::topics::{GapReason, LaneName};
 use super::{
     BufferError, Gap, Log, LogSettings, Position,
     barrier::recorder,
-    header, inspect,
+    header,
     lane::{Expendable, Place},
-    log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, looped_with, open, partition_dirs, settings},
+    log_tests::{INPUTS, assert_accounted, at, copy_tree, fill, follow, looped, looped_with, open, partition_dirs, settings},
     partition,
     recovery::Owed,
     samples, seal,
@@ -80,7 +80,7 @@ fn a_damaged_partition_is_named_and_its_neighbours_are_read() {
 /// The directory as a kill at this moment leaves it.
 fn killed(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
-    inspect::copy_tree(dir, image.path()).unwrap();
+    copy_tree(dir, image.path()).unwrap();
     image
 }
 
@@ -135,6 +135,34 @@ fn what_a_store_leaves_out_is_found_in_its_file() {
         let (records, gaps) = follow(&looped, INPUTS, Position::default());
         assert_eq!((records.len(), gaps), (400, Vec::new()), "{partition} {seq_of:?}");
     }
+}
+
+/// The same in a small partition that would be merged: what its store leaves out must not go with it.
+#[test]
+fn what_a_store_leaves_out_is_not_merged_away() {
+    let dir = tempfile::tempdir().unwrap();
+    // Partitions of a size into which a new one is merged.
+    let settings = LogSettings::new(1 << 30);
+    let (log, mut writer) = Log::open(dir.path(), settings).unwrap();
+    fill(&mut writer, 0..40);
+    let id = log.incarnation().id;
+    drop((log, writer));
+    let [path] = &partition_dirs(dir.path())[..] else { panic!("one partition") };
+    let expected = partition::Expected { lane: INPUTS, key: header::Key { ordinal: 1, first_seq: 1 }, incarnation: id, end: Position::default() };
+    let opened = partition::Partition::open_to_write(path, &expected, Default::default()).unwrap();
+    let lost = opened.frame_at(at(1, 12)).unwrap().unwrap().first;
+    opened.leave_out(lost);
+    drop(opened);
+    for _ in 0..2 {
+        let looped = looped_with(dir.path(), u64::MAX, settings);
+        looped.appender.blocking_append_durably(INPUTS, vec![samples::reading(1)], true).unwrap();
+        let (records, gaps) = follow(&looped, INPUTS, Position::default());
+        let of_first: Vec<_> = records.into_iter().filter(|at| at.ordinal == 1).collect();
+        assert_accounted(1, 40, &of_first, &[]);
+        assert_eq!(gaps, []);
+        drop(looped);
+    }
+    assert_eq!(partition_dirs(dir.path()).len(), 1, "what could be saved is merged at the next start");
 }
 
 /// The same in the newest partition of an agent that was killed: what lies behind the byte was durable, and is no torn tail.
@@ -420,6 +448,35 @@ fn a_half_made_successor_costs_its_predecessor_nothing() {
         let (records, gaps) = follow(&looped, INPUTS, Position::default());
         assert_eq!((records.len(), gaps.len()), (300, 0), "{header:?}");
     }
+}
+
+/// A partition that lost its header is found by its records, also where its successor was not finished.
+#[test]
+fn a_lost_header_costs_nothing() {
+    for (place, successor) in [(1, false), (1, true), (usize::MAX, false)] {
+        let dir = filled();
+        let dirs = partition_dirs(dir.path());
+        let headless = dirs.get(place).or(dirs.last()).unwrap();
+        fs::remove_file(headless.join("header")).unwrap();
+        if successor {
+            let successor = format!("{}-0001", headless.to_str().unwrap().strip_suffix("-0000").unwrap());
+            fs::create_dir_all(&successor).unwrap();
+            fs::copy(headless.join("db"), Path::new(&successor).join("db")).unwrap();
+        }
+        let looped = looped(dir.path(), u64::MAX);
+        let (records, gaps) = follow(&looped, INPUTS, Position::default());
+        assert_eq!((records.len(), gaps), (300, Vec::new()), "{place} {successor}");
+    }
+}
+
+/// A file that bears the name of a partition is none.
+#[test]
+fn a_file_in_the_place_of_a_partition_is_cleared_away() {
+    let dir = filled();
+    fs::write(dir.path().join("inputs").join(header::Key { ordinal: 9, first_seq: 1 }.directory(0)), b"").unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    assert_eq!(follow(&looped, INPUTS, Position::default()).0.len(), 300);
+    assert!(partition_dirs(dir.path()).iter().all(|path| path.is_dir()));
 }
 
 /// A reader in the oldest inputs is waited for: predictions do not go in their place.

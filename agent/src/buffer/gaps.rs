@@ -2,7 +2,7 @@
 //!
 //! The event is the authority. It is committed before anything is removed, so a crash in between leaves records that no reader gives out any more, and
 //! a record is either delivered or inside exactly one gap.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use hark_protocol::topics::{Event, EventKind, GapReason, LaneName};
 
@@ -120,6 +120,23 @@ impl Gaps {
     pub(super) fn all(&self) -> Vec<Gap> {
         self.by_start.values().copied().collect()
     }
+}
+
+/// The parts of `seqs` of incarnation `ordinal` that no gap names.
+pub(super) fn unnamed(gaps: &Gaps, lane: LaneName, ordinal: u32, seqs: Range<u64>) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut from = seqs.start;
+    while from < seqs.end {
+        let at = Position { ordinal, seq: from };
+        if let Some(gap) = gaps.holding(lane, at) {
+            from = gap.to.seq + 1;
+            continue;
+        }
+        let end = gaps.after(lane, at).filter(|gap| gap.from.ordinal == ordinal).map_or(seqs.end, |gap| gap.from.seq.min(seqs.end));
+        parts.push(from..end);
+        from = end;
+    }
+    parts
 }
 
 /// The event that names a gap of incarnation `inc`.

@@ -1,5 +1,5 @@
 //! The appends of the next commit, and what the commit loop does besides: naming gaps, giving up what there is no room for, waiting for a disk.
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use hark_protocol::topics::{GapReason, LaneName, TsSource};
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -251,7 +251,7 @@ impl Group {
     /// Says durably that `from` to `to` are lost, as far as Kafka does not have them and no other gap names them.
     fn name_gap(&mut self, lane: LaneName, from: Position, to: Position, reason: GapReason) -> Result<(), BufferError> {
         let shared = self.log.shared.clone();
-        let unnamed = unnamed(&shared.gaps(), lane, from.ordinal, from.seq..to.seq + 1);
+        let unnamed = gaps::unnamed(&shared.gaps(), lane, from.ordinal, from.seq..to.seq + 1);
         let has = self.settings.hold.in_kafka(lane);
         for seqs in unnamed {
             let at = |seq| Position { seq, ..from };
@@ -457,21 +457,4 @@ impl Group {
         BufferCounters::add(&self.log.counters().evicted_bytes, bytes);
         Ok(())
     }
-}
-
-/// The parts of `seqs` of incarnation `ordinal` that no gap names.
-fn unnamed(gaps: &gaps::Gaps, lane: LaneName, ordinal: u32, seqs: Range<u64>) -> Vec<Range<u64>> {
-    let mut parts = Vec::new();
-    let mut from = seqs.start;
-    while from < seqs.end {
-        let at = Position { ordinal, seq: from };
-        if let Some(gap) = gaps.holding(lane, at) {
-            from = gap.to.seq + 1;
-            continue;
-        }
-        let end = gaps.after(lane, at).filter(|gap| gap.from.ordinal == ordinal).map_or(seqs.end, |gap| gap.from.seq.min(seqs.end));
-        parts.push(from..end);
-        from = end;
-    }
-    parts
 }

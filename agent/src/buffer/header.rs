@@ -127,7 +127,11 @@ pub(super) fn read(dir: &Path) -> Result<Header, StoreError> {
 /// Whether the partition in `dir` was made completely. If not, nothing was ever committed to it.
 pub(super) fn is_complete(dir: &Path) -> Result<bool, BufferError> {
     let path = dir.join(FILE);
-    path.try_exists().map_err(|error| BufferError::io("look for", &path, error))
+    match path.try_exists() {
+        // What bears the name of a partition is a plain file.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        answer => answer.map_err(|error| BufferError::io("look for", &path, error)),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! mounted read-only. Nothing is made, removed or recovered, and no incarnation begins. A lock is held only while a copy is made: an agent that starts
 //! meanwhile goes before, and the next copy then fails with [`BufferError::InUse`].
 use std::{
-    cmp::Reverse,
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex},
@@ -18,7 +17,7 @@ use super::{
     BufferError, Log, LogSettings, Position, StoreWatch,
     frame::Decoder,
     gaps::Gaps,
-    header::{self, Key},
+    header::Key,
     incarnation::{Incarnation, Register},
     lane::Lane,
     log::Shared,
@@ -149,27 +148,6 @@ fn sound<T>(lane: &Lane, mut question: impl FnMut(&Lane) -> Result<T, BufferErro
     }
 }
 
-/// The complete partitions in `dir`, in order, of each the newest generation first; none if the directory is absent.
-pub(super) fn partitions(dir: &Path) -> Result<Vec<(Key, u16, PathBuf)>, BufferError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(BufferError::io("list", dir, error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| BufferError::io("list", dir, error))?.path();
-        let key = Key::of(&path);
-        if let Some((key, generation)) = key
-            && header::is_complete(&path)?
-        {
-            found.push((key, generation, path));
-        }
-    }
-    found.sort_by_key(|(key, generation, _)| (*key, Reverse(*generation)));
-    Ok(found)
-}
-
 /// Makes sure that no agent runs in `dir`, as long as the value lives. A disk that takes no locks, or never had an agent, is quiet.
 fn quiet(dir: &Path) -> Result<Quiet, BufferError> {
     let path = dir.join("lock");
@@ -186,25 +164,12 @@ fn quiet(dir: &Path) -> Result<Quiet, BufferError> {
 }
 
 #[cfg(test)]
-pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            fs::create_dir(&target)?;
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use tempfile::TempDir;
+
+    use std::fs;
 
     use super::*;
     use crate::buffer::{samples, seal};

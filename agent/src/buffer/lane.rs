@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,11 +21,12 @@ use super::{
     frame::Decoder,
     header::{self, Header, Key, UNKNOWN},
     incarnation::Incarnation,
-    inspect::{self, Copies},
+    inspect::Copies,
+    listing::{Listing, newest_of_each},
     partition::{Expected, Partition, StoreError},
     quarantine,
     rewrite::Found,
-    scratch::{self, SCRATCH_PREFIX},
+    scratch,
     small_file::sync_dir,
 };
 use crate::causes;
@@ -130,19 +132,15 @@ impl Lane {
     ) -> Result<Self, BufferError> {
         let dir = root.join(name.as_str());
         fs::create_dir_all(&dir).map_err(|error| BufferError::io("create", &dir, error))?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(|error| BufferError::io("list", &dir, error))? {
-            let entry = entry.map_err(|error| BufferError::io("list", &dir, error))?;
-            let (path, file_name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if [dead::DEAD_PREFIX, SCRATCH_PREFIX].iter().any(|prefix| file_name.starts_with(prefix)) {
-                clear(&path);
-            } else if let Some((key, generation)) = Key::parse(&file_name) {
-                if header::is_complete(&path)? { found.push((key, generation, path)) } else { clear(&dead::retire(&path)?) }
-            }
+        let listing = Listing::of(&dir, name)?;
+        listing.dead.iter().for_each(|path| clear(path));
+        let (counting, older) = newest_of_each(listing.counting);
+        for path in listing.unfinished.iter().chain(&older) {
+            clear(&dead::retire(path)?);
         }
         let mut state = State::default();
         let mut replaced = Vec::new();
-        for (key, generation, path) in newest_of_each(found)? {
+        for (key, generation, path) in counting {
             let known_id = id_of(key.ordinal);
             let header = if generation > 0 || known_id.is_none() { header::read(&path).ok() } else { None };
             if let Some(header) = &header {
@@ -179,7 +177,7 @@ impl Lane {
         let dir = root.join(name.as_str());
         let mut state = State::default();
         let mut replaced = Vec::new();
-        for (key, generation, path) in inspect::partitions(&dir)? {
+        for (key, generation, path) in Listing::of(&dir, name)?.counting {
             let header = header::read(&path).ok();
             if let Some(header) = &header {
                 replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
@@ -313,6 +311,10 @@ impl Lane {
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
         close_others(&mut state, key);
+        if dir.is_dir() {
+            // Left by a try that failed on a disk that then did not let it be removed either.
+            dead::remove(&dir)?;
+        }
         fs::create_dir(&dir).map_err(|error| BufferError::io("create", &dir, error))?;
         let made = Partition::begin(&dir, self.watch.clone()).and_then(|partition| {
             fill(&partition)?;
@@ -340,9 +342,15 @@ impl Lane {
     pub(super) fn retire(&self, key: Key) -> Result<Option<PathBuf>, BufferError> {
         let mut state = self.state();
         let Some(known) = state.partitions.get(&key) else { return Ok(None) };
-        let dead = dead::retire(&self.dir.join(key.directory(known.generation)))?;
+        let dir = self.dir.join(key.directory(known.generation));
+        let dead = match dead::retire(&dir) {
+            Ok(dead) => Some(dead),
+            // Whoever removed it, to ask for it again would end in the same error for ever.
+            Err(BufferError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && !dir.exists() => None,
+            Err(error) => return Err(error),
+        };
         state.forget(key);
-        Ok(Some(dead))
+        Ok(dead)
     }
 
     /// Removes what [`Self::retire`] left, where that did not go before.
@@ -450,24 +458,6 @@ pub(super) fn damaged(lane: LaneName, dir: &Path, from: Position, error: StoreEr
         return BufferError::Damaged { lane, partition: dir.to_owned(), from, source: error.into() };
     }
     BufferError::Store { partition: dir.to_owned(), source: error }
-}
-
-/// Of each key the newest generation whose header can be read; without such a one the newest, whose damage is met when it is opened. The others are
-/// removed: a later generation took over what they hold, or was not made completely.
-fn newest_of_each(mut found: Vec<(Key, u16, PathBuf)>) -> Result<Vec<(Key, u16, PathBuf)>, BufferError> {
-    found.sort_by_key(|(key, generation, _)| (*key, std::cmp::Reverse(*generation)));
-    let mut kept = Vec::with_capacity(found.len());
-    for same in found.chunk_by(|(one, ..), (other, ..)| one == other) {
-        let sound = |(_, _, path): &&(Key, u16, PathBuf)| header::read(path).is_ok();
-        let best = if let [only] = same { only } else { same.iter().find(sound).unwrap_or(&same[0]) };
-        for (_, generation, path) in same {
-            if *generation != best.1 {
-                clear(&dead::retire(path)?);
-            }
-        }
-        kept.push(best.clone());
-    }
-    Ok(kept)
 }
 
 /// Removes what is out of sight already. Where the disk refuses, it stays until the next start.

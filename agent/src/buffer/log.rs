@@ -19,8 +19,8 @@ use super::{
     gaps::{Gap, Gaps},
     header::Key,
     incarnation::{Ended, History, Incarnation, Register},
-    inspect,
     lane::Lane,
+    listing::Listing,
     marks::{LaneMarks, SourceMarks},
     quarantine,
     recovery::{self, HighWater, Owed, Recovered, Recovery},
@@ -376,7 +376,7 @@ fn make_room(dir: &Path, given_up: &mut Vec<(LaneName, Key)>) -> Result<bool, Bu
         return Ok(true);
     }
     for lane in EXPENDABLE {
-        let partitions = inspect::partitions(&dir.join(lane.as_str()))?;
+        let partitions = Listing::of(&dir.join(lane.as_str()), lane)?.counting;
         let newest = partitions.last().map(|(key, ..)| *key);
         let Some((key, ..)) = partitions.first().filter(|(key, ..)| Some(*key) != newest) else { continue };
         for (_, _, path) in partitions.iter().filter(|(of, ..)| of == key) {

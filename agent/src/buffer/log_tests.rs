@@ -11,7 +11,7 @@ use hark_protocol::topics::LaneName;
 use super::{
     BufferError, ENTRY_MAX_BYTES, Followed, Follower, Gap, Log, LogSettings, Position, Writer,
     commit::{self, Append, AppendError, CommitPolicy},
-    inspect, marks, samples,
+    marks, samples,
 };
 use crate::hold::Hold;
 
@@ -44,6 +44,21 @@ pub(super) fn partition_dirs_of(dir: &Path, lane: LaneName) -> Vec<PathBuf> {
     let mut dirs: Vec<_> = fs::read_dir(dir.join(lane.as_str())).unwrap().map(|entry| entry.unwrap().path()).collect();
     dirs.sort();
     dirs
+}
+
+/// A copy of what lies under `from`.
+pub(super) fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn at(ordinal: u32, seq: u64) -> Position {
@@ -418,7 +433,7 @@ fn a_storm_of_kills_does_not_fill_the_disk() {
         writer.commit().unwrap();
         // As a kill leaves it: nothing is closed.
         let killed = tempfile::tempdir().unwrap();
-        inspect::copy_tree(dir.path(), killed.path()).unwrap();
+        copy_tree(dir.path(), killed.path()).unwrap();
         drop((log, writer));
         dir = killed;
     }

@@ -25,6 +25,7 @@ mod incarnation;
 mod inspect;
 mod lane;
 mod ledger;
+mod listing;
 mod log;
 pub mod marks;
 mod partition;
@@ -50,6 +51,8 @@ mod gap_tests;
 mod log_tests;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 

@@ -335,7 +335,7 @@ fn entry(number: u64, bytes: usize) -> Entry {
 
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
-    super::inspect::copy_tree(from, to).unwrap();
+    super::log_tests::copy_tree(from, to).unwrap();
 }
 
 proptest! {

@@ -79,6 +79,12 @@ pub enum StoreError {
     /// A frame is not what was written.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The disk does not give a part of its file.
+    #[error("{pages} pages of its file cannot be read")]
+    Unreadable {
+        /// Of 4 KiB.
+        pages: usize,
+    },
     /// It does not have a frame that was committed.
     #[error("store leaves out a frame")]
     LeftOut,
@@ -97,7 +103,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Failed(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::LeftOut | Self::Cut { .. } => true,
+            Self::Panicked(_) | Self::Header | Self::Frame(_) | Self::Unreadable { .. } | Self::LeftOut | Self::Cut { .. } => true,
             Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
             Self::Scratch { .. } | Self::InUse { .. } => false,
         }

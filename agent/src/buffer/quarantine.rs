@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     BufferError, Position,
+    dead::tell_unsynced,
     frame::Decoder,
     header::{self, Header, Key},
     lane::Lane,
@@ -18,6 +19,7 @@ use super::{
     salvage::{Raw, Salvaged},
     small_file::sync_dir,
 };
+use crate::causes;
 
 /// Under the data directory.
 pub(super) const FOLDER: &str = "quarantine";
@@ -51,7 +53,12 @@ pub(super) fn save(lane: &Lane, key: Key, (after, upto): (Position, Position), f
     });
     header.salvaged_to = header.salvaged_to.max(upto).max(found.end);
     let (_, replaced) = lane.create(header, &[key], false, |target| saved.insert_into(target))?;
-    replaced.iter().try_for_each(|dir| put_aside(lane, dir, folder))?;
+    for dir in replaced {
+        // What it held is saved. One that cannot be put aside now goes at the next start, and nobody can look at it.
+        if let Err(error) = put_aside(lane, &dir, folder) {
+            tracing::warn!(error = %causes::chain(&error), "a damaged partition cannot be put aside");
+        }
+    }
     Ok(found)
 }
 
@@ -77,10 +84,14 @@ fn put_aside(lane: &Lane, dir: &Path, folder: &Path) -> Result<(), BufferError> 
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let target = folder.join(format!("{number:06}-{}-{name}", lane.name));
     fs::rename(dir, &target).map_err(|error| BufferError::io("put aside", dir, error))?;
-    sync_dir(folder)?;
-    dir.parent().map_or(Ok(()), sync_dir)?;
+    tell_unsynced(sync_dir(folder).and_then(|()| dir.parent().map_or(Ok(()), sync_dir)));
     let surplus = (kept.len() + 1).saturating_sub(KEPT);
-    kept.iter().take(surplus).try_for_each(|path| remove(path))
+    for path in kept.iter().take(surplus) {
+        if let Err(error) = remove(path) {
+            tracing::warn!(error = %causes::chain(&error), "what lies in quarantine takes up space still");
+        }
+    }
+    Ok(())
 }
 
 /// Removes the oldest of `folder` to make room; false if there is none.

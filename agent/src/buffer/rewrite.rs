@@ -19,21 +19,23 @@ pub(super) struct Found {
     pub(super) end: Position,
 }
 
-/// Copies all frames of `source` into `target`.
+/// Copies all frames of `source` into `target`, and gives the first and last position of each.
 ///
 /// # Errors
 /// When `source` is damaged, or `target` does not take them.
-pub(super) fn copy(lane: LaneName, source: &Partition, decoder: &mut Decoder, target: &Partition) -> Result<(), StoreError> {
-    let mut at = None;
+pub(super) fn copy(lane: LaneName, source: &Partition, decoder: &mut Decoder, target: &Partition) -> Result<Found, StoreError> {
+    let (mut at, mut found) = (None, Found::default());
     let frames = std::iter::from_fn(|| {
         let stored = next_frame(source, at).transpose()?;
         Some(stored.and_then(|stored| {
             at = Some(stored.first);
-            decoder.decode(lane, stored.first, &stored.parts)?;
+            let frame = decoder.decode(lane, stored.first, &stored.parts)?;
+            found.frames.push((stored.first, Position { seq: frame.last_seq(), ..stored.first }));
             Ok(stored)
         }))
     });
-    insert(target, frames)
+    insert(target, frames)?;
+    Ok(found)
 }
 
 /// Inserts `frames` into `target` in batches that the store takes.

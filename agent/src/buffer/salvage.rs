@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +25,13 @@ use super::{
 /// The file of a partition as it lies on the disk, held in memory: some 16 MiB at most.
 ///
 /// In pages of its own: what the C library lends in such sizes it keeps for good, for each thread that ever opened a partition.
-pub(super) struct Raw(MmapMut);
+pub(super) struct Raw {
+    pages: MmapMut,
+    unreadable: usize,
+}
+
+/// What a disk gives or does not give as one.
+const PAGE_BYTES: usize = 4_096;
 
 /// What was found in it.
 #[derive(Debug, Default)]
@@ -57,20 +64,37 @@ impl Salvaged {
 impl Raw {
     /// Reads the file of the partition in `dir`.
     pub(super) fn read(dir: &Path) -> io::Result<Self> {
-        let mut file = File::open(file(dir))?;
+        let file = File::open(file(dir))?;
         let mut pages = MmapMut::map_anon(usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?)?;
-        file.read_exact(&mut pages)?;
-        Ok(Self(pages))
+        let unreadable = match file.read_exact_at(&mut pages, 0) {
+            Err(error) if is_of_medium(&error) => match unreadable_pages(&file, &mut pages) {
+                // Not one page: the disk may be away for a moment, and give all of it later.
+                all if all * PAGE_BYTES >= pages.len() => return Err(error),
+                some => some,
+            },
+            read => read.map(|()| 0)?,
+        };
+        Ok(Self { pages, unreadable })
+    }
+
+    /// Pages that the disk does not give: zeros stand for them.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// Whether it has records of `lane` from `first` on.
+    pub(super) fn has_records_of(&self, lane: LaneName, first: Position) -> bool {
+        seal::find_all(&self.pages).any(|(head, _)| !head.is_of_marks() && head.lane == lane as u8 && head.first() >= first)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.pages
     }
 
     /// The last record of a partition that begins at `first` of which it is certain that it was durable: a later commit had begun. What the first commit of
     /// a partition or an incarnation proves lies elsewhere.
     pub(super) fn proven(&self, first: Position) -> Position {
-        let frames = seal::find_all(&self.0).filter(|(head, _)| !head.is_of_marks());
+        let frames = seal::find_all(&self.pages).filter(|(head, _)| !head.is_of_marks());
         frames.map(|(head, _)| head.proven()).filter(|proven| proven.seq > 0 && *proven >= first).max().unwrap_or_default()
     }
 
@@ -78,7 +102,7 @@ impl Raw {
     pub(super) fn salvage(&self, lane: LaneName, decoder: &mut Decoder) -> Salvaged {
         let mut parts: BTreeMap<Position, BTreeMap<u16, (Header, &[u8])>> = BTreeMap::new();
         let mut pieces = BTreeMap::new();
-        for (head, bytes) in seal::find_all(&self.0).map(|(head, range)| (head, &self.0[range])) {
+        for (head, bytes) in seal::find_all(&self.pages).map(|(head, range)| (head, &self.pages[range])) {
             if head.is_of_marks() {
                 // The store rewrites its leaves: the same piece may be found again.
                 let content = Header::open(bytes).map(|(_, content, _)| content.to_vec());
@@ -99,6 +123,19 @@ impl Raw {
         }
         salvaged
     }
+}
+
+/// A bad sector, as opposed to what may be over soon.
+fn is_of_medium(error: &io::Error) -> bool {
+    [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::ILSEQ]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Reads page by page what cannot be read at once, and gives how many pages cannot be read at all.
+fn unreadable_pages(file: &File, pages: &mut [u8]) -> usize {
+    let read = |(at, page): (usize, &mut [u8])| file.read_exact_at(page, (at * PAGE_BYTES) as u64).inspect_err(|_| page.fill(0));
+    pages.chunks_mut(PAGE_BYTES).enumerate().map(read).filter(Result::is_err).count()
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -137,7 +174,7 @@ mod tests {
         let raw = |bytes: &[u8]| {
             let mut pages = MmapMut::map_anon(bytes.len()).unwrap();
             pages.copy_from_slice(bytes);
-            Raw(pages)
+            Raw { pages, unreadable: 0 }
         };
         assert_eq!(raw(&whole).proven(first), Position::default(), "a first commit proves nothing of this partition");
         assert_eq!(raw(&whole).proven(Position { seq: 90, ..first }), Position { seq: 99, ..first });

@@ -55,6 +55,9 @@ impl Scratch {
     /// As [`Self::new`], and what reading says.
     pub(super) fn copy_of(dir: &Path, first: Position, places: &[PathBuf]) -> Result<(Self, Position), StoreError> {
         let (conf, raw) = (fs::read(dir.join("conf"))?, Raw::read(dir)?);
+        if raw.unreadable() > 0 {
+            return Err(StoreError::Unreadable { pages: raw.unreadable() });
+        }
         let scratch = Self::new(places)?;
         let written = fs::write(scratch.path().join("conf"), conf).and_then(|()| (&scratch.file).write_all(raw.bytes()));
         written.map_err(|source| StoreError::Scratch { parent: scratch.path().to_owned(), source })?;

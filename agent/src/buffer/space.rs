@@ -61,7 +61,7 @@ impl Space {
         }
     }
 
-    /// An oldest partition whose records are all older than allowed at `now_ms`. Its age is that of the one after it: everything in it is older.
+    /// An oldest partition whose records are all older than allowed at `now_ms`. Its age is that of a later one: everything in it is older.
     pub(super) fn aged(&self, shared: &Shared, now_ms: i64) -> Option<(LaneName, Key)> {
         let max_age_ms = i64::try_from(self.max_age?.as_millis()).ok()?;
         if now_ms < CLOCK_SET_MS {
@@ -69,9 +69,11 @@ impl Space {
         }
         EXPENDABLE.into_iter().find_map(|lane| {
             let Expendable::Oldest(key) = shared.lane(lane).expendable() else { return None };
-            let next = shared.lane(lane).following(key)?;
-            let made_ms = header::read(&shared.lane(lane).path(next)).ok()?.created_ms;
-            (made_ms >= CLOCK_SET_MS && made_ms < now_ms - max_age_ms).then_some((lane, key))
+            let lane_of = shared.lane(lane);
+            let mut later = std::iter::successors(lane_of.following(key), |next| lane_of.following(*next));
+            // One that was made before the clock was set, or saved without its header, does not say when.
+            let made_ms = |next| Some(header::read(&lane_of.path(next)).ok()?.created_ms).filter(|made_ms| *made_ms >= CLOCK_SET_MS);
+            (later.find_map(made_ms)? < now_ms - max_age_ms).then_some((lane, key))
         })
     }
 }

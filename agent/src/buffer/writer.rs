@@ -6,11 +6,12 @@ use hark_protocol::topics::LaneName;
 use super::{
     BufferCounters, BufferError, Gap, Position, dead,
     frame::{Decoder, ENTRY_MAX_BYTES, Encoder, Records},
+    gaps,
     header::{self, Header, Key},
     lane::{Expendable, Lane},
     log::{Shared, tree_bytes},
     marks::{self, LaneMarks, Mark, SourceMark},
-    partition::Stored,
+    partition::{StoreError, Stored},
     rewrite,
 };
 use crate::{causes, record::Entry};
@@ -328,16 +329,30 @@ fn merge(shared: &Shared, lane: &Lane, header: Header, sources: &[(Key, u64)], m
     let keys: Vec<Key> = sources.iter().map(|(key, _)| *key).collect();
     let mut open = Vec::new();
     for key in &keys {
-        open.extend(lane.partition(*key)?);
+        open.extend(lane.partition(*key)?.map(|partition| (partition, expected(shared, lane, *key))));
     }
     let (_, replaced) = lane.create(header, &keys, true, |target| {
-        for source in &open {
-            // A damaged one stays as it is until a reader comes to it.
-            rewrite::copy(lane.name, source, &mut decoder, target)?;
+        for (source, expected) in &open {
+            // A damaged one stays as it is until a reader comes to it: the store may leave out what stands in its file.
+            let found = rewrite::copy(lane.name, source, &mut decoder, target)?;
+            if !rewrite::lost(expected, &found).is_empty() {
+                return Err(StoreError::LeftOut);
+            }
         }
         target.insert(Vec::new(), 0, marks.to_vec())
     })?;
     Ok((sources.iter().map(|(_, bytes)| bytes).sum(), replaced))
+}
+
+/// What the partition `key` must hold, for it is committed, no gap names it, and damage has not left the partition without it.
+fn expected(shared: &Shared, lane: &Lane, key: Key) -> Vec<(Position, Position)> {
+    let gaps = shared.gaps();
+    let ranges = shared.ranges(lane.name, key).into_iter();
+    let unnamed = ranges.flat_map(|(from, to)| {
+        let parts = gaps::unnamed(&gaps, lane.name, from.ordinal, from.seq..to.seq + 1);
+        parts.into_iter().map(move |seqs| (Position { seq: seqs.start, ..from }, Position { seq: seqs.end - 1, ..from }))
+    });
+    unnamed.filter(|(_, last)| lane.is_whole(key, *last)).collect()
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>, BufferError> {
