@@ -22,7 +22,7 @@ import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
 NAME = "stage-a"
-VERSION = "2.0.0"
+VERSION = "3.0.0"
 LAGS = 3
 OPSET = 17
 IR_VERSION = 8
@@ -41,11 +41,11 @@ INPUTS = [
     ("slow_whitening", ["n", "n"]),
     ("share", ["n", 1]),
 ]
-OUTPUTS = [("squared", [1, "n"]), ("score", [1, 1]), ("slow_squared", [1, "n"]), ("slow_score", [1, 1])]
+OUTPUTS = [("whitened", [1, "n"]), ("score", [1, 1]), ("slow_whitened", [1, "n"]), ("slow_score", [1, 1])]
 
 
 def channel(prefix: str) -> list[onnx.NodeProto]:
-    """From the z-scores of a window to the residual's squares and their score."""
+    """From the z-scores of a window to the whitened residual, signed, and its score."""
 
     def node(operator: str, inputs: list[str], output: str) -> onnx.NodeProto:
         return helper.make_node(operator, inputs, [prefix + output])
@@ -119,9 +119,9 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     outputs = {}
     for prefix in ("", "slow_"):
         residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs[prefix + "regression"] + inputs[prefix + "bias"])
-        squared = (residual @ inputs[prefix + "whitening"]) ** 2
-        outputs[prefix + "squared"] = squared
-        outputs[prefix + "score"] = np.array([[math.sqrt(math.sqrt(math.fsum((squared**2 @ inputs["share"])[0])))]])
+        whitened = residual @ inputs[prefix + "whitening"]
+        outputs[prefix + "whitened"] = whitened
+        outputs[prefix + "score"] = np.array([[math.sqrt(math.sqrt(math.fsum(((whitened**2) ** 2 @ inputs["share"])[0])))]])
     return inputs, outputs
 
 

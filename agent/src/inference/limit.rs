@@ -35,14 +35,18 @@ impl Channel {
 pub(super) struct Residual {
     /// [`power_mean`] of the whitened residuals, over the channel's limit.
     pub(super) score: f64,
-    /// Squared whitened residual per point.
-    pub(super) squared: Vec<f64>,
+    /// Whitened residual per point.
+    pub(super) whitened: Vec<f64>,
 }
 
-/// The fourth root of the mean fourth power, from squares: between the root mean square, in which a fault of one sensor among many drowns, and the
-/// largest one, which is all noise.
-pub(super) fn power_mean(squared: &[f64]) -> f64 {
-    (squared.iter().map(|square| square * square).sum::<f64>() / squared.len() as f64).sqrt().sqrt()
+/// The fourth root of the mean fourth power: between the root mean square, in which a fault of one sensor among many drowns, and the largest one, which
+/// is all noise.
+pub(super) fn power_mean(whitened: &[f64]) -> f64 {
+    let fourth = |residual: &f64| {
+        let square = residual * residual;
+        square * square
+    };
+    (whitened.iter().map(fourth).sum::<f64>() / whitened.len() as f64).sqrt().sqrt()
 }
 
 /// The smoothed scores of both channels and the smoothed parts of their points.
@@ -92,10 +96,11 @@ impl Smoothed {
 
 impl Course {
     fn push(&mut self, channel: Channel, residual: &Residual) -> f64 {
+        let squared = residual.whitened.iter().map(|whitened| whitened * whitened);
         if self.score.is_none() {
-            self.parts.clone_from(&residual.squared);
+            self.parts = squared.clone().collect();
         }
-        for (smooth, part) in self.parts.iter_mut().zip(&residual.squared) {
+        for (smooth, part) in self.parts.iter_mut().zip(squared) {
             *smooth += channel.smoothing * (part - *smooth);
         }
         channel.smooth(&mut self.score, residual.score)
@@ -116,8 +121,16 @@ pub(super) fn anomaly(score: f64, limit: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// Parts are squares of what is whitened, of either sign.
     fn residual(score: f64, squared: &[f64]) -> Residual {
-        Residual { score, squared: squared.to_vec() }
+        let sign = |(place, square): (usize, &f64)| if place % 2 == 0 { square.sqrt() } else { -square.sqrt() };
+        Residual { score, whitened: squared.iter().enumerate().map(sign).collect() }
+    }
+
+    fn assert_shares(smoothed: &Smoothed, expected: &[(usize, f64)]) {
+        let shares = smoothed.top_shares();
+        let same = |((a, share_a), (b, share_b)): (&(usize, f64), &(usize, f64))| a == b && (share_a - share_b).abs() < 1e-12;
+        assert!(shares.len() == expected.len() && shares.iter().zip(expected).all(same), "{shares:?}, not {expected:?}");
     }
 
     #[test]
@@ -126,24 +139,24 @@ mod tests {
         assert_eq!(smoothed.push(&residual(2.0, &[1.0, 3.0]), &residual(1.0, &[5.0, 5.0])), 2.0);
         let score = smoothed.push(&residual(3.0, &[1.0, 13.0]), &residual(1.0, &[5.0, 5.0]));
         assert!((score - 2.1).abs() < 1e-12);
-        assert_eq!(smoothed.top_shares(), vec![(1, 0.8), (0, 0.2)]);
+        assert_shares(&smoothed, &[(1, 0.8), (0, 0.2)]);
         let score = smoothed.push(&residual(2.0, &[1.0, 3.0]), &residual(41.0, &[5.0, 5.0]));
         assert!((score - 3.0).abs() < 1e-12, "{score}");
-        assert_eq!(smoothed.top_shares(), vec![(0, 0.5), (1, 0.5)]);
+        assert_shares(&smoothed, &[(0, 0.5), (1, 0.5)]);
     }
 
     #[test]
     fn only_the_three_largest_shares_are_named_and_ties_keep_their_order() {
         let mut smoothed = Smoothed::default();
         smoothed.push(&residual(1.0, &[1.0, 2.0, 1.0, 4.0]), &residual(0.0, &[0.0; 4]));
-        assert_eq!(smoothed.top_shares(), vec![(3, 0.5), (1, 0.25), (0, 0.125)]);
-        assert_eq!(Smoothed::default().top_shares(), vec![]);
+        assert_shares(&smoothed, &[(3, 0.5), (1, 0.25), (0, 0.125)]);
+        assert_shares(&Smoothed::default(), &[]);
     }
 
     #[test]
     fn the_power_mean_lies_between_root_mean_square_and_maximum() {
-        assert_eq!(power_mean(&[4.0; 5]), 2.0);
-        let score = power_mean(&[16.0, 0.0, 0.0, 0.0]);
+        assert_eq!(power_mean(&[-2.0; 5]), 2.0);
+        let score = power_mean(&[4.0, 0.0, 0.0, 0.0]);
         assert!((score - 4.0 / f64::sqrt(2.0)).abs() < 1e-12, "{score}: the root mean square is 2, the maximum 4");
     }
 

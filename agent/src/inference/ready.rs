@@ -36,7 +36,7 @@ impl Ready {
         Self { all: scoring.and_then(prepare), reduced: None }
     }
 
-    /// Scores the window of the points `left`, in ascending order; the squares of the others are 0.
+    /// Scores the window of the points `left`, in ascending order; the whitened residuals of the others are 0.
     ///
     /// # Errors
     /// [`ModelError`] where there are no weights, or the runtime fails on the window.
@@ -51,9 +51,9 @@ impl Ready {
         let (_, prepared) = self.reduced.as_ref().and_then(|reduced| reduced.weights.as_ref()).ok_or(ModelError::NotPrepared)?;
         let Scored { fast, slow } = stage_a.score(window, prepared)?;
         let spread = |residual: Residual| {
-            let mut squared = vec![0.0; points];
-            left.iter().zip(residual.squared).for_each(|(&point, square)| squared[point] = square);
-            Residual { squared, ..residual }
+            let mut whitened = vec![0.0; points];
+            left.iter().zip(residual.whitened).for_each(|(&point, of_point)| whitened[point] = of_point);
+            Residual { whitened, ..residual }
         };
         Ok(Scored { fast: spread(fast), slow: spread(slow) })
     }

@@ -12,7 +12,7 @@ use super::{
 const INPUTS: [&str; 10] =
     ["window", "mean", "inv_std", "regression", "bias", "whitening", "slow_regression", "slow_bias", "slow_whitening", "share"];
 /// Names of its outputs, in the order in which it takes them.
-const OUTPUTS: [&str; 4] = ["squared", "score", "slow_squared", "slow_score"];
+const OUTPUTS: [&str; 4] = ["whitened", "score", "slow_whitened", "slow_score"];
 
 /// A loaded Stage A bundle.
 #[derive(Debug)]
@@ -86,13 +86,13 @@ impl StageA {
         let window = Input::new(&[rows, prepared.points], window)?;
         let inputs: Vec<&Input> = std::iter::once(&window).chain(&prepared.weights).collect();
         let outputs = plan.run(&inputs)?;
-        let [squared, score, slow_squared, slow_score] =
+        let [whitened, score, slow_whitened, slow_score] =
             <[Vec<f64>; 4]>::try_from(outputs).map_err(|_| ModelError::Runtime("four outputs expected".to_owned()))?;
-        let residual = |score: Vec<f64>, squared| match score.first() {
-            Some(&score) => Ok(Residual { score, squared }),
+        let residual = |score: Vec<f64>, whitened| match score.first() {
+            Some(&score) => Ok(Residual { score, whitened }),
             None => Err(ModelError::Runtime("the score is empty".to_owned())),
         };
-        Ok(Scored { fast: residual(score, squared)?, slow: residual(slow_score, slow_squared)? })
+        Ok(Scored { fast: residual(score, whitened)?, slow: residual(slow_score, slow_whitened)? })
     }
 }
 

@@ -123,9 +123,8 @@ impl Fitted {
 }
 
 fn score(regression: &Regression, whitening: &DMatrix<f64>, z: &DMatrix<f64>, row: usize) -> Residual {
-    let whitened = whitening * regression.residual(z, row);
-    let squared: Vec<f64> = whitened.iter().map(|r| r * r).collect();
-    Residual { score: power_mean(&squared), squared }
+    let whitened: Vec<f64> = (whitening * regression.residual(z, row)).iter().copied().collect();
+    Residual { score: power_mean(&whitened), whitened }
 }
 
 pub(super) fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
