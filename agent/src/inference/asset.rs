@@ -12,6 +12,7 @@ use super::{
     grid::{Grid, Row},
     instrument::{self, Instrument},
     limit::{self, LIMIT, Smoothed},
+    novelty::Novelty,
     ready::Ready,
     reduced::{self, Moments},
     stage_a::StageA,
@@ -42,6 +43,7 @@ pub(super) struct Scoring {
     pub(super) moments: Moments,
     pub(super) score_median: f64,
     pub(super) smoothed: Smoothed,
+    pub(super) novelty: Novelty,
 }
 
 /// The verdict on the newest row.
@@ -52,6 +54,8 @@ pub(super) struct Verdict {
     pub(super) phase: Phase,
     pub(super) reason: Option<ScoreReason>,
     pub(super) score: Option<f64>,
+    /// How new the row is for the machine, 0 to 1; there where the score is.
+    pub(super) anomaly: Option<f64>,
     /// Over the limit, after hysteresis; kept while there is no score, since silence is no recovery.
     pub(super) above: bool,
     pub(super) quality: Quality,
@@ -248,9 +252,11 @@ impl AssetState {
         counters.rows_scored += 1;
         counters.rows_reduced += u64::from(!left_out.is_empty());
         let score = scoring.smoothed.push(&scored.fast, &scored.slow);
+        let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(|(point, value)| scoring.weights.z(point, (*value)?)).collect();
         Verdict {
             reason: (!left_out.is_empty()).then_some(ScoreReason::Reduced),
             score: Some(score),
+            anomaly: Some(scoring.novelty.push(&scored.fast.whitened, &z)),
             above: limit::is_above(verdict.above, score, LIMIT, scoring.score_median),
             shares: scoring.smoothed.top_shares(),
             left_out,
@@ -282,6 +288,7 @@ impl AssetState {
                 moments: fit.moments.clone(),
                 score_median: fit.score_median,
                 smoothed: fit.smoothed.clone(),
+                novelty: fit.novelty.clone(),
             })),
         };
         Some(fit)
@@ -367,6 +374,7 @@ impl AssetState {
             phase: self.phase(),
             reason: None,
             score: None,
+            anomaly: None,
             above,
             quality: Quality::Bad,
             range: None,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     limit::{FAST, SLOW, Smoothed},
+    novelty::Novelty,
     reduced::Moments,
     validation::{FOLDS, SETTLING, Validation},
 };
@@ -56,6 +57,8 @@ pub(super) struct Fit {
     pub score_median: f64,
     /// Smoothed scores at the last row: scoring goes on from here.
     pub smoothed: Smoothed,
+    /// What is usual for the machine, up to the last row.
+    pub novelty: Novelty,
     /// Windows without a gap that the weights come from.
     pub windows: usize,
     /// Indices of points that did not move.
@@ -150,9 +153,11 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     let [Some((fast, fast_scores)), Some((slow, slow_scores))] = fitted else { return Err(Refusal::NotFinite) };
     let mut scores: Vec<f64> = fast_scores.iter().zip(&slow_scores).map(|(fast, slow)| fast.max(*slow)).collect();
     scores.sort_by(f64::total_cmp);
-    let mut smoothed = Smoothed::default();
+    let (mut smoothed, mut novelty) = (Smoothed::default(), Novelty::default());
     for &row in &scorable {
-        smoothed.push(&fast.score(&z, row), &slow.score(&z, row));
+        let of_fast = fast.score(&z, row);
+        smoothed.push(&of_fast, &slow.score(&z, row));
+        novelty.push(&of_fast.whitened, &z.row(row).iter().copied().map(Some).collect::<Vec<_>>());
     }
     let moments = validation.moments(&fast, &slow);
     let weights = Weights {
@@ -163,11 +168,18 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
         slow: slow.weights(),
     };
     let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
-    let fit = Fit { weights, moments, score_median: median_of_sorted(&scores), smoothed, windows: validation.windows(), still: scale.still, ranges };
+    let score_median = median_of_sorted(&scores);
+    let fit = Fit { weights, moments, score_median, smoothed, novelty, windows: validation.windows(), still: scale.still, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 
 impl Weights {
+    /// The z-score of `value` of the point with this index; `None` where there is no such point, or the z-score is too large for a number.
+    pub(super) fn z(&self, point: usize, value: f64) -> Option<f64> {
+        let z = (value - self.mean.get(point)?) * self.inv_std.get(point)?;
+        z.is_finite().then_some(z)
+    }
+
     fn is_finite(&self) -> bool {
         let of = |channel: &ChannelWeights| [&channel.regression, &channel.bias, &channel.whitening].into_iter().all(|part| all_finite(part));
         all_finite(&self.mean) && all_finite(&self.inv_std) && of(&self.fast) && of(&self.slow)
@@ -252,6 +264,8 @@ pub(super) mod tests {
         // Row 2 * n (newest lag), column 1, in z-scores. The first point has variance 1 / (1 - 0.81), the second 9 times that plus 9.
         let variance = 1.0 / (1.0 - 0.81);
         let expected = 3.0 * f64::sqrt(variance / (9.0 * variance + 9.0));
+        assert!((fit.weights.z(0, 1000.0 + variance.sqrt()).unwrap() - 1.0).abs() < 0.3);
+        assert_eq!((fit.weights.z(0, f64::INFINITY), fit.weights.z(2, 0.0)), (None, None));
         for channel in [&fit.weights.fast, &fit.weights.slow] {
             let weight = channel.regression[(2 * 2) * 2 + 1];
             assert!((weight - expected).abs() < 0.05, "{weight} for {expected}");

@@ -1,4 +1,4 @@
-//! The score over time: two channels with smoothing, hysteresis, and the anomaly scale that compares machines.
+//! The score over time: two channels with smoothing, and hysteresis.
 use serde::{Deserialize, Serialize};
 
 /// The limit of every score: the channels are scaled so that each is 1 at its own.
@@ -112,11 +112,6 @@ pub(super) fn is_above(was: bool, score: f64, limit: f64, median: f64) -> bool {
     if was { score >= f64::midpoint(limit, median) } else { score > limit }
 }
 
-/// 0 to 1, 0.5 at the limit. Unlike an exponential it still tells large scores apart.
-pub(super) fn anomaly(score: f64, limit: f64) -> f64 {
-    score / (score + limit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,11 +162,5 @@ mod tests {
         {
             assert_eq!(is_above(was, score, 1.0, 0.6), now, "{was} {score}");
         }
-    }
-
-    #[test]
-    fn anomaly_is_a_half_at_the_limit() {
-        assert_eq!([anomaly(0.0, 3.0), anomaly(3.0, 3.0)], [0.0, 0.5]);
-        assert!(anomaly(300.0, 3.0) < anomaly(3_000.0, 3.0) && anomaly(3_000.0, 3.0) < 1.0);
     }
 }

@@ -1,7 +1,7 @@
 //! Inference: a deterministic function of the inputs lane and of nothing else.
 //!
 //! ```text
-//! reading ─► clean ─► grid ─► window ─► stage A (tract) ─► limit, health ─► alarm
+//! reading ─► clean ─► grid ─► window ─► stage A (tract) ─► limit, health, novelty ─► alarm
 //!            │        one row per slot     └─ weights from baseline (commissioning)
 //!            └─► instrument (NE 107)
 //! ```
@@ -29,6 +29,7 @@ mod health;
 mod instrument;
 mod limit;
 mod model;
+mod novelty;
 mod ready;
 mod reduced;
 mod regression;
@@ -71,7 +72,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 5;
+const SNAPSHOT_FORM: u32 = 6;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::inference::baseline::{ChannelWeights, Collected, fit, tests::Noise};
-    use crate::inference::limit::Smoothed;
+    use crate::inference::{limit::Smoothed, novelty::Novelty};
 
     fn stage_a() -> StageA {
         StageA::new(Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stage-a")).unwrap()).unwrap()
@@ -127,10 +127,12 @@ mod tests {
         let mut stage = stage_a();
         stage.plan_for(points).unwrap();
         let prepared = stage.prepare(&fit.weights).unwrap();
-        let (mut smoothed, mut last) = (Smoothed::default(), 0.0);
+        let (mut smoothed, mut novelty, mut last) = (Smoothed::default(), Novelty::default(), 0.0);
+        let z = |row: &[f64]| row.iter().enumerate().map(|(point, value)| fit.weights.z(point, *value)).collect::<Vec<_>>();
         for end in 4..=rows {
             let scored = stage.score(&values[end - 4..end].concat(), &prepared).unwrap();
             last = smoothed.push(&scored.fast, &scored.slow);
+            novelty.push(&scored.fast.whitened, &z(&values[end - 1]));
         }
         let shares = |s: &Smoothed| s.top_shares();
         let difference = (fit.smoothed.score().unwrap() - last).abs();
@@ -138,6 +140,9 @@ mod tests {
         for ((a, share_a), (b, share_b)) in shares(&smoothed).into_iter().zip(shares(&fit.smoothed)) {
             assert!(a == b && (share_a - share_b).abs() < 1e-9);
         }
+        let (jump, at) = ([4.0, -4.0, 0.0, 0.0, 1.0], z(&values[rows - 1]));
+        let difference = (novelty.push(&jump, &at) - fit.novelty.clone().push(&jump, &at)).abs();
+        assert!(difference < 1e-9, "{difference}");
     }
 
     #[test]

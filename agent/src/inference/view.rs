@@ -24,7 +24,10 @@ pub struct AssetView {
     pub score: Option<f64>,
     /// Limit of the score.
     pub limit: Option<f64>,
-    /// 0 to 1, 0.5 at the limit.
+    /// How new the newest row is for this machine, 0 to 1; 0.5 where it is a fifth beyond the largest moment of its recent past (a peak halves in some
+    /// 2000 rows). High says that something just happened, and not whether it is over or harmful: it falls back while `score` stays over its limit, rises
+    /// at a return to normal too, is blind to what comes by degrees, and noise alone takes it to 0.5 in about one row of a thousand. No alarm follows
+    /// from it. There where `score` is.
     pub anomaly: Option<f64>,
     /// 0 to 100.
     pub health: Option<f64>,
@@ -68,7 +71,7 @@ impl AssetView {
             row_ts: verdict.map(|verdict| verdict.ts),
             score,
             limit,
-            anomaly: score.zip(limit).map(|(score, limit)| limit::anomaly(score, limit)),
+            anomaly: verdict.and_then(|verdict| verdict.anomaly),
             health,
             health_reason,
             above: verdict.is_some_and(|verdict| verdict.above),

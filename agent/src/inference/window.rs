@@ -75,6 +75,11 @@ impl Window {
         self.rows.iter().flat_map(|row| left.iter().filter_map(|&point| row.values[point])).collect()
     }
 
+    /// The newest row's values, `None` where one is missing; empty while there is no row.
+    pub(super) fn newest(&self) -> &[Option<f64>] {
+        self.rows.back().map_or(&[], |row| &row.values)
+    }
+
     /// Worst quality in the window.
     pub(super) fn quality(&self) -> Quality {
         self.rows.iter().map(|row| row.quality).max().unwrap_or(Quality::Bad)
@@ -112,6 +117,7 @@ mod tests {
         assert!(window.push(row(8)));
         assert!(window.is_full());
         assert_eq!((window.left(), window.values(&[0])), (vec![0, 1], vec![2.0, 7.0, 8.0]));
+        assert_eq!(window.newest(), [Some(8.0), Some(0.5)]);
         assert_eq!(window.values(&[0, 1]), [2.0, 0.5, 7.0, 0.5, 8.0, 0.5]);
         assert_eq!(window.range().map(|(from, to)| (from.seq, to.seq)), Some((2, 8)));
         assert!(!window.push(row(14)), "six grids are");
