@@ -4,6 +4,7 @@ mod asset;
 mod faults;
 mod gateway;
 mod limits;
+mod machine_template;
 mod mqtt;
 mod payload;
 mod serial;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use hark_protocol::topics::Name;
+use serde::Deserialize;
 
 pub use self::faults::ConfigError;
 pub(crate) use self::faults::parse_duration;
@@ -69,7 +71,7 @@ pub fn load_to_run(dir: &Path) -> Result<Config, ConfigError> {
 pub fn check_asset_text(file: &str, text: &str) -> Result<Asset, ConfigError> {
     let mut faults = Faults::default();
     faults.file = file.to_owned();
-    let raw: Option<AssetFile> = parse_text(file.as_ref(), text, &mut faults);
+    let raw = parse_asset(file.as_ref(), text, None, &mut faults);
     let asset = raw.map(|raw| check_asset(raw, &mut faults));
     refuse_too_many_rows(asset.iter(), &mut faults);
     faults.into_result(asset)
@@ -80,7 +82,8 @@ fn read(dir: &Path, faults: &mut Faults) -> Option<Config> {
     let hark: Option<HarkFile> = parse(&file, faults);
     let mut assets = BTreeMap::new();
     for path in asset_files(&dir.join("assets"), faults) {
-        let Some(raw) = parse::<AssetFile>(&path, faults) else { continue };
+        let Some(text) = read_file(&path, faults) else { continue };
+        let Some(raw) = parse_asset(&path, &text, Some(&dir.join("templates")), faults) else { continue };
         faults.file = path.display().to_string();
         let asset = check_asset(raw, faults);
         let id = asset.id.clone();
@@ -93,14 +96,24 @@ fn read(dir: &Path, faults: &mut Faults) -> Option<Config> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, faults: &mut Faults) -> Option<T> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            faults.unread(path, format!("cannot be read: {error}"));
-            return None;
-        }
-    };
-    parse_text(path, &text, faults)
+    parse_text(path, &read_file(path, faults)?, faults)
+}
+
+fn read_file(path: &Path, faults: &mut Faults) -> Option<String> {
+    fs::read_to_string(path).map_err(|error| faults.unread(path, format!("cannot be read: {error}"))).ok()
+}
+
+/// An asset's file with what its template from `templates` says. Where it names one, faults are told of both together, without a line.
+fn parse_asset(path: &Path, text: &str, templates: Option<&Path>, faults: &mut Faults) -> Option<AssetFile> {
+    let asset = parse_text::<toml::Table>(path, text, faults)?;
+    if !asset.contains_key("template") && !asset.contains_key("without") {
+        return parse_text(path, text, faults);
+    }
+    faults.file = path.display().to_string();
+    let resolved = machine_template::resolve(asset, templates, faults);
+    AssetFile::deserialize(resolved)
+        .map_err(|error| faults.unread(path, format!("together with its template: {}", error.to_string().trim_end())))
+        .ok()
 }
 
 fn parse_text<T: serde::de::DeserializeOwned>(path: &Path, text: &str, faults: &mut Faults) -> Option<T> {

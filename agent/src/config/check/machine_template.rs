@@ -1,0 +1,184 @@
+//! `templates/*.toml`: what machines of a class have in common, and how an asset's file adds to it.
+//!
+//! `template = "pump"` in an asset's file stands for all of `templates/pump.toml`. What the file says itself goes before: a value replaces the template's, a
+//! table is joined with it key by key, `[[point]]` and `[[waveform]]` by their `id`. `without = ["seal.temperature"]` leaves points and waveforms out.
+use std::{fs, path::Path};
+
+use toml::{Table, Value};
+
+use super::faults::Faults;
+
+const TEMPLATE: &str = "template";
+const WITHOUT: &str = "without";
+/// Arrays whose elements have an `id`.
+const BY_ID: [&str; 2] = ["point", "waveform"];
+/// What is of one machine alone.
+const OF_ONE: [&str; 3] = ["id", "name", "path"];
+
+/// The table of an asset's file together with its template, if it names one, from `dir`.
+pub(super) fn resolve(mut asset: Table, dir: Option<&Path>, faults: &mut Faults) -> Table {
+    let without = names(asset.remove(WITHOUT), faults);
+    let Some(name) = asset.remove(TEMPLATE) else {
+        if !without.is_empty() {
+            faults.add(WITHOUT, "says nothing alone; expected `template` beside it");
+        }
+        return asset;
+    };
+    let Some(mut template) = load(&name, dir, faults) else { return asset };
+    for unknown in without.iter().filter(|id| !leave_out(&mut template, id)) {
+        faults.add(WITHOUT, format!("`{unknown}` is no point or waveform of the template"));
+    }
+    // The template is the class, unless one of the two says otherwise.
+    template.entry("class").or_insert(name);
+    join(&mut template, asset);
+    template
+}
+
+fn names(value: Option<Value>, faults: &mut Faults) -> Vec<String> {
+    match value.unwrap_or(Value::Array(Vec::new())).try_into() {
+        Ok(names) => names,
+        Err(_) => {
+            faults.add(WITHOUT, "is no list of ids; expected for example [\"current\"]");
+            Vec::new()
+        }
+    }
+}
+
+fn load(name: &Value, dir: Option<&Path>, faults: &mut Faults) -> Option<Table> {
+    let Some(dir) = dir else {
+        faults.add(TEMPLATE, "stands for a file of the gateway's configuration; expected the whole configuration of the asset here");
+        return None;
+    };
+    let word = name.as_str().filter(|name| !name.is_empty() && !name.contains(['/', '\\', '.']));
+    let Some(word) = word else {
+        faults.add(TEMPLATE, format!("{name} is no name of a template; expected for example \"pump\" for templates/pump.toml"));
+        return None;
+    };
+    let path = dir.join(format!("{word}.toml"));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let known = known(dir).join(", ");
+            faults.add(TEMPLATE, format!("`{word}` cannot be read from {}: {error}; there are: {known}", path.display()));
+            return None;
+        }
+    };
+    match text.parse::<Table>() {
+        Err(error) => {
+            faults.unread(&path, error.to_string().trim_end().replace('\n', "\n    "));
+            None
+        }
+        Ok(template) => {
+            for key in OF_ONE.iter().chain([&TEMPLATE, &WITHOUT]).filter(|key| template.contains_key(**key)) {
+                faults.add(TEMPLATE, format!("`{word}` has `{key}`, which only the file of an asset may have"));
+            }
+            Some(template)
+        }
+    }
+}
+
+fn known(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tomls = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut names: Vec<String> = tomls.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
+    names.sort();
+    names
+}
+
+/// Whether there was one with this id.
+fn leave_out(template: &mut Table, id: &str) -> bool {
+    let mut found = false;
+    for key in BY_ID {
+        let Some(elements) = template.get_mut(key).and_then(Value::as_array_mut) else { continue };
+        let before = elements.len();
+        elements.retain(|element| id_of(element) != Some(id));
+        found |= elements.len() < before;
+    }
+    found
+}
+
+/// Adds `further` to `table`, of which it goes before.
+fn join(table: &mut Table, further: Table) {
+    for (key, value) in further {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(table)), Value::Table(further)) => join(table, further),
+            (Some(Value::Array(elements)), Value::Array(further)) if BY_ID.contains(&key.as_str()) => join_by_id(elements, further),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
+}
+
+fn join_by_id(elements: &mut Vec<Value>, further: Vec<Value>) {
+    for element in further {
+        let known = elements.iter_mut().find(|known| id_of(known).is_some() && id_of(known) == id_of(&element));
+        match (known, element) {
+            (Some(Value::Table(known)), Value::Table(element)) => join(known, element),
+            (_, element) => elements.push(element),
+        }
+    }
+}
+
+fn id_of(element: &Value) -> Option<&str> {
+    element.get("id")?.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUMP: &str = "grid = \"1s\"\n[alarm]\non_delay = \"15s\"\noff_delay = \"60s\"\n\
+                        [[point]]\nid = \"flow\"\nunit = \"l/min\"\nlimits = { low = 5.0, high = 90.0 }\n[[point]]\nid = \"current\"\nunit = \"A\"\n";
+
+    fn resolved(asset: &str) -> (Table, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pump.toml"), PUMP).unwrap();
+        fs::write(dir.path().join("odd.toml"), "id = \"x\"\n").unwrap();
+        let mut faults = Faults::default();
+        faults.file = "a.toml".to_owned();
+        let table = resolve(asset.parse().unwrap(), Some(dir.path()), &mut faults);
+        (table, faults.into_result(Some(())).err().map(|error| error.faults).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_file_adds_to_its_template_and_goes_before_it() {
+        let (table, faults) = resolved(
+            "id = \"p-1\"\ntemplate = \"pump\"\nwithout = [\"current\"]\n[alarm]\non_delay = \"5s\"\n\
+             [[point]]\nid = \"flow\"\nlimits = { high = 70.0 }\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n",
+        );
+        let expected = "grid = \"1s\"\nclass = \"pump\"\nid = \"p-1\"\n[alarm]\non_delay = \"5s\"\noff_delay = \"60s\"\n\
+                        [[point]]\nid = \"flow\"\nunit = \"l/min\"\nlimits = { low = 5.0, high = 70.0 }\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n";
+        assert_eq!((table, faults), (expected.parse().unwrap(), Vec::new()));
+    }
+
+    #[test]
+    fn every_shipped_template_makes_a_machine_of_three_lines() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/templates");
+        let names = known(&dir);
+        assert_eq!(names, ["compressor", "fan", "gearbox", "generic", "pump"]);
+        for name in names {
+            let text = format!("id = \"m-1\"\ntemplate = \"{name}\"\n[[point]]\nid = \"further\"\nunit = \"1\"\n");
+            let mut faults = Faults::default();
+            let raw = super::super::parse_asset(Path::new("m-1.toml"), &text, Some(&dir), &mut faults);
+            let asset = super::super::check_asset(raw.unwrap(), &mut faults);
+            faults.into_result(Some(())).unwrap();
+            assert_eq!((asset.class.as_deref(), &*asset.points.last().unwrap().id), (Some(&*name), "further"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_resolved_is_told() {
+        for (asset, expected) in [
+            ("template = \"pmp\"", "a.toml: template: `pmp` cannot be read from"),
+            ("template = \"pmp\"", "there are: odd, pump"),
+            ("template = \"../pump\"", "is no name of a template; expected"),
+            ("template = 1", "template: 1 is no name of a template"),
+            ("template = \"odd\"", "template: `odd` has `id`, which only the file of an asset may have"),
+            ("template = \"pump\"\nwithout = [\"flw\"]", "without: `flw` is no point or waveform of the template"),
+            ("template = \"pump\"\nwithout = 1", "without: is no list of ids"),
+            ("without = [\"flow\"]", "without: says nothing alone; expected `template`"),
+        ] {
+            let (_, faults) = resolved(asset);
+            assert!(faults.iter().any(|fault| fault.contains(expected)), "{asset}: {faults:?}");
+        }
+    }
+}
