@@ -65,6 +65,13 @@ impl Agent {
         Ok(Self { child, log })
     }
 
+    /// What `hark alarm list` says of it now, as it is printed; `None` if it says nothing.
+    pub fn alarms(directory: &Path) -> Option<String> {
+        let program = std::env::current_exe().ok()?;
+        let output = Command::new(program).args([ROLE, "alarm", "list", "--config"]).arg(directory).stdin(Stdio::null()).output().ok()?;
+        String::from_utf8(output.stdout).ok().filter(|text| output.status.success() && !text.is_empty())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

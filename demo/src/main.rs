@@ -115,7 +115,11 @@ fn run(arguments: &Arguments) -> Result<Option<Ended>> {
 
 /// The summary, after the terminal is a terminal again.
 fn report(arguments: &Arguments, ended: &Ended) -> ExitCode {
-    let mut text = ended.summary.text();
+    let mut text = String::new();
+    if let Some(alarms) = &ended.alarms {
+        text.push_str(&format!("\nAlarms at the end, as `hark alarm list` tells them on the gateway:\n\n{alarms}\n"));
+    }
+    text.push_str(&ended.summary.text());
     let note = if ended.kept { "" } else { " (removed; --keep keeps it)" };
     text.push_str(&format!("  log of the agent: {}{note}", ended.log.display()));
     if arguments.json {

@@ -56,6 +56,8 @@ pub struct Stage {
 pub struct Ended {
     /// What was found.
     pub summary: Summary,
+    /// What the agent said of its alarms last, for a person.
+    pub alarms: Option<String>,
     /// The agent's log, with a word on whether it is kept.
     pub log: PathBuf,
     /// Its directory was kept.
@@ -119,6 +121,7 @@ impl Stage {
             (scene.elapsed().as_secs_f64(), scene.agent_ended)
         };
         self.directory.disable_cleanup(keep);
+        let alarms = Agent::alarms(self.directory.path()).filter(|_| !agent_ended_early);
         self.say("sensors");
         for (node, machine) in self.nodes.drain(..).zip(MACHINES) {
             if let Err(error) = node.stop() {
@@ -171,7 +174,7 @@ impl Stage {
         if kept {
             self.directory.disable_cleanup(true);
         }
-        Some(Ended { summary, log, kept })
+        Some(Ended { summary, alarms, log, kept })
     }
 
     /// Waits until nothing more is appended and nothing waits for Kafka. An agent that has ended or says nothing will not get there.
