@@ -101,6 +101,7 @@ fn asset() -> Asset {
         commissioning: Commissioning { rows: COMMISSIONING },
         alarm: AlarmSettings { on_delay: Duration::from_secs(15), off_delay: Duration::from_secs(60), latch: false },
         instrument: InstrumentSettings::default(),
+        operating: None,
         points: (0..POINTS).map(point).collect(),
         waveforms: Vec::new(),
         hash: "bench".into(),

@@ -218,6 +218,7 @@ pub(super) struct AssetFile {
     pub(super) alarm: AlarmTable,
     #[serde(default)]
     pub(super) instrument: InstrumentTable,
+    pub(super) operating: Option<OperatingTable>,
     #[serde(rename = "point", default)]
     pub(super) points: Vec<PointTable>,
     #[serde(rename = "waveform", default)]
@@ -262,6 +263,29 @@ impl Default for InstrumentTable {
     fn default() -> Self {
         Self { on_delay: "30s".into(), off_delay: "60s".into() }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperatingTable {
+    pub(super) point: String,
+    pub(super) idle: Option<f64>,
+    pub(super) running: f64,
+    pub(super) deadband: Option<f64>,
+    #[serde(default = "settle")]
+    pub(super) settle: String,
+    pub(super) steady_rate: Option<f64>,
+    #[serde(default)]
+    pub(super) score_idle: bool,
+    pub(super) load: Option<LoadTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoadTable {
+    pub(super) point: String,
+    pub(super) bounds: Vec<f64>,
+    pub(super) deadband: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -353,6 +377,9 @@ fn alarm_topic() -> String {
 }
 fn command_every() -> String {
     "10s".into()
+}
+fn settle() -> String {
+    "20s".into()
 }
 fn yes() -> bool {
     true

@@ -319,6 +319,9 @@ pub struct Asset {
     /// When a faulty reading is a faulty instrument.
     #[serde(default)]
     pub instrument: InstrumentSettings,
+    /// How its operating state is told; `None`: it is not, and all rows are taken for normal running.
+    #[serde(default)]
+    pub operating: Option<Operating>,
     /// Scalar points in the order of the file, derived features included.
     pub points: Vec<Point>,
     /// Points that carry waveforms.
@@ -358,6 +361,56 @@ pub struct InstrumentSettings {
 impl Default for InstrumentSettings {
     fn default() -> Self {
         Self { on_delay: Duration::from_secs(30), off_delay: Duration::from_secs(60) }
+    }
+}
+
+/// How the operating state of a machine is told from one point: below `idle` it is off, from `running` on it is running, idle in between.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operating {
+    /// The point: speed, current, a vibration level, or a state of the control as a number.
+    pub point: Name,
+    /// From here on idle; `None`: a machine that does not run is off.
+    pub idle: Option<Threshold>,
+    /// From here on running; above `idle`.
+    pub running: Threshold,
+    /// For so long after a change, and after the last quick move of `point`, the machine is transient.
+    pub settle: Duration,
+    /// A move by more than this per second, in the unit of `point`, is quick, measured over `settle`; above 0.
+    pub steady_rate: Option<f64>,
+    /// Idle is learned and scored too, as a regime of its own.
+    pub score_idle: bool,
+    /// Load regimes of running; `None`: it is one regime.
+    pub load: Option<Load>,
+}
+
+/// A threshold with its deadband, both in the unit of the point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Reached from below at this value.
+    pub reached_at: f64,
+    /// Left again below this one, which is not above `reached_at`.
+    pub left_below: f64,
+}
+
+/// Load regimes: one below the first bound, one from each bound on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// The point that tells the load.
+    pub point: Name,
+    /// Bounds, ascending, at least one.
+    pub bounds: Vec<Threshold>,
+}
+
+impl Operating {
+    /// How many regimes are learned and scored, each with weights of its own.
+    pub fn regimes(&self) -> usize {
+        self.load.as_ref().map_or(1, |load| load.bounds.len() + 1) + usize::from(self.score_idle)
+    }
+
+    /// Whether a regime of `other` is the same in this one: other delays change no regime, other thresholds do.
+    pub fn has_regimes_of(&self, other: &Self) -> bool {
+        let Self { settle, steady_rate, .. } = self.clone();
+        Self { settle, steady_rate, ..other.clone() } == *self
     }
 }
 

@@ -36,6 +36,7 @@ fn config() -> Config {
         commissioning: Commissioning { rows: 1000 },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false },
         instrument: InstrumentSettings::default(),
+        operating: None,
         points: vec![point("flow", Some("Flow rate")), point("pressure", None)],
         waveforms: Vec::new(),
         hash: "c0ffee".into(),

@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 use super::{
     faults::{DAY, Faults},
     limits,
+    operating::check_operating,
 };
 use crate::{
     config::{
-        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
+        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Operating, Point, Stuck, Waveform,
         file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
     inference::checkpoint::COLLECTED_MAX_BYTES,
@@ -57,6 +58,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     if rows < ROWS_LEAST {
         faults.add("commissioning.rows", format!("{rows} are too few to learn from: expected {ROWS_LEAST} at least"));
     }
+    let operating = raw.operating.map(|operating| check_operating(operating, &points, faults));
     let id = faults.name("id", &raw.id);
     Asset {
         name: raw.name.map_or_else(|| id.clone(), Into::into),
@@ -76,17 +78,19 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
             on_delay: faults.duration("instrument.on_delay", &raw.instrument.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("instrument.off_delay", &raw.instrument.off_delay, UP_TO_A_DAY),
         },
+        operating,
         points,
         waveforms,
         hash,
     }
 }
 
-/// While machines are commissioned, all their rows are kept, and a checkpoint must hold them.
+/// While machines are commissioned, all their rows are kept, those of each regime, and a checkpoint must hold them.
 pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, faults: &mut Faults) {
     let bytes = |asset: &Asset| {
         let scored = asset.points.iter().filter(|point| point.scored).count();
-        asset.commissioning.rows.saturating_mul(scored * size_of::<f64>())
+        let regimes = asset.operating.as_ref().map_or(1, Operating::regimes);
+        asset.commissioning.rows.saturating_mul(scored * regimes * size_of::<f64>())
     };
     let of_each: Vec<(usize, &Asset)> = assets.map(|asset| (bytes(asset), asset)).collect();
     let found = of_each.iter().fold(0_usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
@@ -95,7 +99,7 @@ pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, 
     faults.add(
         "commissioning.rows",
         format!(
-            "of all machines take {} MiB while they are collected (rows × scored points × 8 bytes; most of all `{}` with {} MiB); expected {} MiB at most: \
+            "of all machines take {} MiB while they are collected (rows × scored points × regimes × 8 bytes; most of all `{}` with {} MiB); expected {} MiB at most: \
              fewer rows, such as those of a coarser `grid`",
             mib(found),
             largest.id,

@@ -6,6 +6,7 @@ mod gateway;
 mod limits;
 mod machine_template;
 mod mqtt;
+mod operating;
 mod payload;
 mod serial;
 #[cfg(test)]

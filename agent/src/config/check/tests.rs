@@ -2,6 +2,7 @@
 use std::fs;
 
 use super::*;
+use crate::config::Threshold;
 
 const GATEWAY: &str = "[gateway]\nid = \"gw\"\n";
 const ASSET: &str = "id = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\ncolumn = \"Q\"\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n\
@@ -313,4 +314,56 @@ fn alarms_are_told_where_nobody_takes_them_for_readings() {
     ] {
         check_hark(&with(keys), expected);
     }
+}
+
+#[test]
+fn the_operating_state_is_told_from_a_point_of_the_machine() {
+    let with = |keys: &str, expected: &[&str]| {
+        check_asset_with("[[waveform]]", &format!("[operating]\n{keys}\n[[waveform]]"), expected);
+    };
+    let speed = "point = \"speed\"\nrunning = 600.0\n";
+    let all = "idle = 50.0\ndeadband = 20.0\nsettle = \"30s\"\nsteady_rate = 10.0\nscore_idle = true\n\
+load = { point = \"flow\", bounds = [10.0, 20.0], deadband = 1.0 }\n";
+    with(speed, &[]);
+    with(&format!("{speed}{all}"), &[]);
+    with("point = \"de-h.v_rms\"\nrunning = 0.5\n", &[]);
+    with("point = \"speed\"\n", &["missing field `running`"]);
+    with("point = \"rpm\"\nrunning = 600.0\n", &["a0.toml: operating.point: `rpm` is no point of this asset; expected the id of one"]);
+    with("point = \"speed\"\nrunning = 0.0\n", &["operating.running: is 0; expected a value above 0, in `/min`"]);
+    for (keys, expected) in [
+        ("idle = 600.0", &["operating.idle: is 600; expected less than `running`, 600"][..]),
+        ("idle = -1.0", &["operating.idle: is -1; expected a value above 0, in `/min`"]),
+        ("deadband = 600.0", &["operating.deadband: is 600; expected 0 up to, not including, 600, the way from"]),
+        ("idle = 50.0\ndeadband = 50.0", &["operating.deadband: is 50; expected 0 up to, not including, 50"]),
+        ("deadband = nan", &["operating.deadband: is NaN"]),
+        ("settle = \"2h\"", &["operating.settle: `2h` is out of range; expected 0s to 1h"]),
+        ("steady_rate = 0.0", &["operating.steady_rate: is 0; expected a rate above 0, in `/min` per second"]),
+        ("steady_rate = 1.0\nsettle = \"0s\"", &["operating.steady_rate: is measured over `settle`, which is 0s"]),
+        ("score_idle = true", &["operating.score_idle: scores a state that there is not; expected `idle`"]),
+        ("load = { point = \"amps\", bounds = [1.0] }", &["operating.load.point: `amps` is no point of this asset"]),
+        ("load = { point = \"flow\", bounds = [] }", &["operating.load.bounds: is empty; expected at least one"]),
+        ("load = { point = \"flow\", bounds = [2.0, 1.0] }", &["operating.load.bounds: is [2.0, 1.0]; expected finite values in ascending order"]),
+        ("load = { point = \"flow\", bounds = [nan] }", &["operating.load.bounds: is [NaN]; expected finite"]),
+        ("load = { point = \"flow\", bounds = [1.0, 2.0], deadband = 1.0 }", &["operating.load.deadband: is 1; expected 0 up to, not including, 1"]),
+        ("load = { point = \"flow\", bounds = [1, 2, 3, 4, 5, 6, 7, 8] }", &["operating.load.bounds: make 9 regimes with the idle one"]),
+        ("colour = 1", &["unknown field `colour`"]),
+    ] {
+        with(&format!("{speed}{keys}\n"), expected);
+    }
+}
+
+#[test]
+fn deadbands_leave_every_state_and_regime_its_room() {
+    let asset = |keys: &str| {
+        let text = ASSET.replacen("[[waveform]]", &format!("[operating]\npoint = \"speed\"\n{keys}\n[[waveform]]"), 1);
+        check_asset_text("asset", &text).unwrap().operating.unwrap()
+    };
+    let at = |threshold: Threshold| (threshold.reached_at, threshold.left_below);
+    let operating = asset("idle = 40.0\nrunning = 600.0\nload = { point = \"flow\", bounds = [0.0, 10.0, 200.0] }");
+    assert_eq!((operating.idle.map(at), at(operating.running), operating.regimes()), (Some((40.0, 38.0)), (600.0, 570.0), 4));
+    // A twentieth of 200 is as wide as the narrowest regime: half of that has to do.
+    assert_eq!(operating.load.unwrap().bounds.into_iter().map(at).collect::<Vec<_>>(), [(0.0, -5.0), (10.0, 5.0), (200.0, 195.0)]);
+    let same = asset("running = 600.0\nload = { point = \"flow\", bounds = [10.0] }");
+    assert!(asset("running = 600.0\nsettle = \"9s\"\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
+    assert!(!asset("running = 500.0\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
 }

@@ -45,6 +45,7 @@ fn asset() -> config::Asset {
         commissioning: config::Commissioning { rows: ROWS },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
+        operating: None,
         points: vec![point("a", true), point("note", false), point("b", true)],
         waveforms: Vec::new(),
         hash: "c0ffee".into(),
