@@ -189,6 +189,16 @@ impl Alarms {
         self.timers.values_mut().for_each(AlarmTimer::restart_delays);
     }
 
+    /// The delays of one condition alone begin anew: it is not judged for a while.
+    pub(super) fn restart_delays_of(&mut self, condition: &Condition) {
+        self.timers.get_mut(condition).into_iter().for_each(AlarmTimer::restart_delays);
+    }
+
+    /// The alarm of this condition is active, whether it is silenced or not.
+    pub(super) fn is_active_for(&self, condition: &Condition) -> bool {
+        self.timers.get(condition).is_some_and(AlarmTimer::is_active)
+    }
+
     /// A condition holds, whether it is silenced or not.
     pub(super) fn is_active(&self) -> bool {
         self.timers.values().any(AlarmTimer::is_active)

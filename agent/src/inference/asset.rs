@@ -1,7 +1,7 @@
 //! One asset on its way from readings to a verdict: clean → row → window → score → above → alarm.
 //!
 //! [`AssetState`] is all that inference remembers of an asset. It changes by readings and ticks alone and is what a checkpoint holds.
-use hark_protocol::topics::{Name, Phase, Quality, ScoreReason, Timestamp};
+use hark_protocol::topics::{Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,9 +13,12 @@ use super::{
     instrument::{self, Instrument},
     limit::{self, LIMIT, Smoothed},
     novelty::Novelty,
+    operating::{Operating, Regime},
     ready::Ready,
     reduced::{self, Moments},
+    regimes::Regimes,
     stage_a::StageA,
+    stretch::Stretch,
     window::{UsableRow, Window},
 };
 use crate::{buffer::Position, config};
@@ -51,6 +54,10 @@ pub(super) struct Scoring {
 pub(super) struct Verdict {
     /// Start of the row's slot.
     pub(super) ts: Timestamp,
+    /// Of the row; unknown where it is not configured.
+    pub(super) state: OperatingState,
+    /// Whose weights the row is for; `None` in a state that is not scored.
+    pub(super) regime: Option<Regime>,
     pub(super) phase: Phase,
     pub(super) reason: Option<ScoreReason>,
     pub(super) score: Option<f64>,
@@ -70,6 +77,7 @@ pub(super) struct Verdict {
 /// What decides whether a prediction is due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Signature {
+    pub(super) state: OperatingState,
     pub(super) phase: Phase,
     pub(super) above: bool,
     pub(super) alarm: bool,
@@ -88,7 +96,13 @@ pub(super) struct AssetState {
     pub(super) instruments: Vec<Instrument>,
     pub(super) grid: Grid,
     pub(super) window: Window,
+    /// `None` where it is not configured.
+    pub(super) operating: Option<Operating>,
+    /// How far the present regime is.
     pub(super) stage: Stage,
+    /// How far the others are.
+    pub(super) regimes: Regimes,
+    pub(super) stretch: Stretch,
     pub(super) verdict: Option<Verdict>,
     pub(super) alarms: Alarms,
     /// Largest score since the last prediction.
@@ -127,7 +141,10 @@ impl AssetState {
             instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
             window: Window::new(lags + 1, grid_us),
+            operating: asset.operating.clone().map(|settings| Operating::new(settings, micros(asset.stale_after))),
             stage: Stage::Commissioning { rows: Collected::new(scored.len()), range: None },
+            regimes: Regimes::default(),
+            stretch: Stretch::default(),
             scored,
             grid_us,
             verdict: None,
@@ -157,13 +174,17 @@ impl AssetState {
         (self.alarms, self.last_reading, self.heard, self.ticked, self.silent) = (alarms, last_reading, heard, ticked, silent);
     }
 
-    /// True where this state was made for the points, order and grid of `asset` as configured now, and for a model of `lags`.
+    /// True where this state was made for the points, order, grid and regimes of `asset` as configured now, and for a model of `lags`.
     pub(super) fn fits(&self, asset: &config::Asset, lags: usize) -> bool {
         let fresh = Self::new(asset, lags);
-        self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
+        let same_regimes = match (&self.operating, &asset.operating) {
+            (Some(before), Some(now)) => now.has_regimes_of(before.settings()),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        same_regimes && self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
     }
 
-    /// Takes a row, sets [`Self::verdict`], and says whether it completed commissioning.
+    /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning.
     pub(super) fn take(
         &mut self,
         row: Row,
@@ -186,11 +207,11 @@ impl AssetState {
         let (range, values) = (row.range, row.values.iter().flatten().copied().collect::<Vec<f64>>());
         let continues = self.window.push(row);
         let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
-        let mut completed = None;
+        let (mut completed, unseen) = (None, self.is_unseen());
         match &mut self.stage {
             Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
             Stage::Commissioning { rows, range: collected } => {
-                verdict.reason = Some(ScoreReason::Commissioning);
+                verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
                 rows.push(&values, continues);
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
                 if rows.len() >= settings.rows {
@@ -251,6 +272,9 @@ impl AssetState {
         let left_out: Vec<usize> = (0..points).filter(|point| !left.contains(point)).collect();
         counters.rows_scored += 1;
         counters.rows_reduced += u64::from(!left_out.is_empty());
+        if let Some(operating) = &self.operating {
+            self.stretch.mark(verdict.ts, &scoring.smoothed, verdict.above, micros(operating.settings().settle));
+        }
         let score = scoring.smoothed.push(&scored.fast, &scored.slow);
         let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(|(point, value)| scoring.weights.z(point, (*value)?)).collect();
         Verdict {
@@ -272,14 +296,25 @@ impl AssetState {
 
     /// Ends commissioning with the rows collected so far. `None` where it is over already.
     pub(super) fn commission(&mut self, lags: usize) -> Option<Commissioned> {
+        let commissioned = self.fit(lags)?;
+        self.end_commissioning(&commissioned);
+        Some(commissioned)
+    }
+
+    /// What commissioning would end with now. `None` where it is over already.
+    pub(super) fn fit(&self, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning { rows, range } = &self.stage else { return None };
         let count = rows.len();
-        let fit = match (range, baseline::fit(rows, lags)) {
-            (Some(range), Ok(fit)) => Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range },
-            (None, Ok(_)) => return None,
-            (_, Err(refusal)) => Commissioned::Refused { refusal, rows: count },
-        };
-        self.stage = match &fit {
+        match (range, baseline::fit(rows, lags)) {
+            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range }),
+            (None, Ok(_)) => None,
+            (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
+        }
+    }
+
+    /// Ends commissioning with what [`Self::fit`] gave.
+    pub(super) fn end_commissioning(&mut self, commissioned: &Commissioned) {
+        self.stage = match commissioned {
             Commissioned::Refused { .. } => Stage::Refused,
             Commissioned::Accepted { fit, .. } => Stage::Scoring(Box::new(Scoring {
                 // The caller names the baseline once it knows the input that completed it.
@@ -291,12 +326,13 @@ impl AssetState {
                 novelty: fit.novelty.clone(),
             })),
         };
-        Some(fit)
     }
 
     /// Begins commissioning anew: the machine was changed.
     pub(super) fn recommission(&mut self) {
-        self.stage = Stage::Commissioning { rows: Collected::new(self.scored.len()), range: None };
+        self.stage = self.first_stage();
+        self.forget_regimes();
+        self.stretch = Stretch::default();
         self.window.clear();
         if let Some(verdict) = &mut self.verdict {
             verdict.above = false;
@@ -308,6 +344,7 @@ impl AssetState {
         self.grid.restart();
         self.restart_cleaning();
         self.window.clear();
+        self.restart_state();
         self.gateway_time = false;
         self.set_back_us = 0;
     }
@@ -316,6 +353,12 @@ impl AssetState {
     pub(super) fn restart_cleaning(&mut self) {
         self.cleaners.iter_mut().for_each(Cleaner::restart);
         self.instruments.iter_mut().for_each(Instrument::restart);
+    }
+
+    /// What the machine did before is not continued.
+    pub(super) fn restart_state(&mut self) {
+        self.operating.iter_mut().for_each(Operating::restart);
+        self.stretch = Stretch::default();
     }
 
     /// How far the asset's time has come; `None` before its first reading.
@@ -359,7 +402,7 @@ impl AssetState {
     }
 
     pub(super) fn signature(&self, verdict: &Verdict) -> Signature {
-        Signature { phase: verdict.phase, above: verdict.above, alarm: self.alarms.is_active(), reason: verdict.reason }
+        Signature { state: verdict.state, phase: verdict.phase, above: verdict.above, alarm: self.alarms.is_active(), reason: verdict.reason }
     }
 
     fn missing_point(&self, ts: Timestamp) -> Verdict {
@@ -367,10 +410,13 @@ impl AssetState {
     }
 
     /// A verdict without a score; `above` stays as it was.
-    fn unscored(&self, ts: Timestamp) -> Verdict {
+    pub(super) fn unscored(&self, ts: Timestamp) -> Verdict {
+        let condition = self.operating.as_ref().map(|operating| operating.at(ts));
         let above = self.verdict.as_ref().is_some_and(|verdict| verdict.above);
         Verdict {
             ts,
+            state: condition.map_or(OperatingState::Unknown, |condition| condition.state),
+            regime: condition.and_then(|condition| condition.regime),
             phase: self.phase(),
             reason: None,
             score: None,
@@ -383,7 +429,7 @@ impl AssetState {
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict) {
+    pub(super) fn conclude(&mut self, verdict: Verdict) {
         self.score_max = match (self.score_max, verdict.score) {
             (Some(max), Some(score)) => Some(max.max(score)),
             (max, score) => max.or(score),

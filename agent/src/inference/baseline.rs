@@ -111,6 +111,14 @@ impl Collected {
         self.values.extend_from_slice(values);
     }
 
+    /// Forgets the last `rows` rows, as far as they belong to the last stretch.
+    pub(super) fn drop_last(&mut self, rows: usize) {
+        let start = self.starts.last().copied().unwrap_or(0);
+        let left = self.len().saturating_sub(rows).max(start);
+        self.values.truncate(left * self.points);
+        self.starts.pop_if(|start| *start == left);
+    }
+
     /// Number of rows.
     pub(super) fn len(&self) -> usize {
         self.values.len().checked_div(self.points).unwrap_or(0)
@@ -281,6 +289,22 @@ pub(super) mod tests {
             collected.push(&[f64::from(row)], row != 0 && row != 5);
         }
         assert_eq!(collected.scorable(LAGS), [3, 4, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn the_last_rows_of_a_stretch_can_be_forgotten() {
+        let mut collected = Collected::new(1);
+        (0..12).for_each(|row| collected.push(&[f64::from(row)], row != 0 && row != 5));
+        collected.drop_last(3);
+        assert_eq!((collected.len(), collected.scorable(LAGS)), (9, vec![3, 4, 8]));
+        collected.drop_last(7);
+        assert_eq!((collected.len(), collected.scorable(LAGS)), (5, vec![3, 4]));
+        collected.push(&[0.0], false);
+        collected.drop_last(0);
+        assert_eq!((collected.len(), &collected.starts[..]), (6, &[0, 5][..]));
+        collected.drop_last(usize::MAX);
+        collected.drop_last(usize::MAX);
+        assert_eq!((collected.len(), collected.starts.len()), (0, 0));
     }
 
     #[test]

@@ -73,21 +73,13 @@ impl AssetRun {
             Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
             Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
             Some("label") => return label(&detail),
-            Some("commissioning_accepted") => return self.accept(event, shared, emit),
+            Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, emit),
             _ => return Err("this version does not know the command"),
         };
         let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
         changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
         Ok(())
-    }
-
-    fn accept(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
-        let commissioned = self.state.commission(shared.stage_a.lags());
-        let commissioned = commissioned.ok_or("the asset is not being commissioned, or has no usable row")?;
-        let refused = matches!(commissioned, Commissioned::Refused { .. });
-        self.commissioned(commissioned, event.actor.clone(), shared, emit);
-        if refused { Err("the rows do not make a baseline") } else { Ok(()) }
     }
 
     /// The machine is another one now: what was learned of it, and the alarm that came from that, are over. The old baseline stays published.

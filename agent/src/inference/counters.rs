@@ -30,6 +30,8 @@ pub struct EngineCounters {
     pub rows_reduced: u64,
     /// Rows without one because a point had no usable value.
     pub rows_missing_point: u64,
+    /// Rows that are not looked at: the machine was off, idle or transient, or in an alarm in a regime that is not learned yet.
+    pub rows_not_steady: u64,
     /// Rows on which the model failed.
     pub model_failures: u64,
     /// Predictions given.
@@ -38,6 +40,10 @@ pub struct EngineCounters {
     pub alarm_changes: u64,
     /// Times that an asset was found silent for longer than its stale limit.
     pub silences: u64,
+    /// Changes of an operating state.
+    pub state_changes: u64,
+    /// Regimes met that commissioning had not seen.
+    pub regimes_unseen: u64,
     /// Commands seen, repeated ones left out.
     pub commands: u64,
     /// Commands that were applied before.
@@ -54,7 +60,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 23] {
+    pub fn named(&self) -> [(&'static str, u64); 26] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -69,10 +75,13 @@ impl EngineCounters {
             ("rows_scored", self.rows_scored),
             ("rows_reduced", self.rows_reduced),
             ("rows_missing_point", self.rows_missing_point),
+            ("rows_not_steady", self.rows_not_steady),
             ("model_failures", self.model_failures),
             ("predictions", self.predictions),
             ("alarm_changes", self.alarm_changes),
             ("silences", self.silences),
+            ("state_changes", self.state_changes),
+            ("regimes_unseen", self.regimes_unseen),
             ("commands", self.commands),
             ("commands_repeated", self.commands_repeated),
             ("changes", self.changes),

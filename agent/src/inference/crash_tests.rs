@@ -53,11 +53,30 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
     }
 }
 
+/// The asset with operating states and two load regimes, both told from the point that is not scored.
+fn operated_asset(hash: &str) -> config::Asset {
+    let threshold = |at: f64| config::Threshold { reached_at: at, left_below: 0.9 * at };
+    let operating = config::Operating {
+        point: "c".into(),
+        idle: Some(threshold(50.0)),
+        running: threshold(600.0),
+        settle: Duration::from_secs(3),
+        steady_rate: Some(30.0),
+        score_idle: true,
+        load: Some(config::Load { point: "c".into(), bounds: vec![threshold(1_000.0)] }),
+    };
+    let mut asset = config::Asset { operating: Some(operating), ..asset(hash, 4, &["a", "b"]) };
+    asset.points[2].checks = config::Checks::default();
+    asset
+}
+
 /// What may happen to the asset, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Run(usize),
     Fault(usize),
+    /// The machine is off (0), idle (1), running (2) or running at full load (3) from now on.
+    Speed(u8),
     Silent(usize),
     /// A point of the machine is stuck (0), has spikes (1) or says nothing (2).
     Sick(u8, usize),
@@ -71,11 +90,12 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (10_usize..90).prop_map(Step::Run),
         4 => (5_usize..30).prop_map(Step::Fault),
+        4 => (0_u8..4).prop_map(Step::Speed),
         3 => (1_usize..12).prop_map(Step::Silent),
         3 => (0_u8..3, 5_usize..30).prop_map(|(how, rows)| Step::Sick(how, rows)),
         1 => Just(Step::BackInTime),
         3 => (0_u8..6).prop_map(Step::Command),
-        2 => (0_u8..4).prop_map(Step::Configure),
+        2 => (0_u8..6).prop_map(Step::Configure),
         1 => (-4_000_i64..4_000).prop_map(Step::Clock),
     ]
 }
@@ -86,11 +106,13 @@ struct Lane {
     now_us: i64,
     noise: Noise,
     a: f64,
+    /// What `c` says; else it follows `b`.
+    speed: Option<f64>,
 }
 
 impl Lane {
     fn of(steps: &[Step]) -> Vec<Entry> {
-        let mut lane = Self { entries: Vec::new(), now_us: 1_000 * SECOND, noise: Noise(7), a: 0.0 };
+        let mut lane = Self { entries: Vec::new(), now_us: 1_000 * SECOND, noise: Noise(7), a: 0.0, speed: None };
         lane.configure(0);
         lane.rows(80, true);
         steps.iter().for_each(|step| lane.step(*step));
@@ -129,7 +151,7 @@ impl Lane {
 
     fn row(&mut self, b: Option<f64>, c: f64) {
         self.a = 0.8 * self.a + self.noise.next();
-        for (point, value) in [("a", Some(self.a)), ("b", b), ("c", Some(c))] {
+        for (point, value) in [("a", Some(self.a)), ("b", b), ("c", Some(self.speed.map_or(c, |speed| speed + c)))] {
             let Some(value) = value else { continue };
             let reading = Reading {
                 point: point.into(),
@@ -151,6 +173,7 @@ impl Lane {
             0 => asset("h0", 4, &["a", "b"]),
             1 => asset("h1", 9, &["a", "b"]),
             2 => asset("h2", 4, &["a", "b", "c"]),
+            4 | 5 => operated_asset("h4"),
             _ => {
                 let event = Event { what: Some("configuration".into()), ..Event::new(EventKind::Change) };
                 return self.push(Some("pump"), Body::Event(event.into()));
@@ -170,6 +193,7 @@ impl Lane {
             Step::Run(rows) => self.rows(rows, true),
             Step::Fault(rows) => self.rows(rows, false),
             Step::Sick(how, rows) => self.sick_rows(how, rows),
+            Step::Speed(which) => self.speed = Some([0.0, 300.0, 800.0, 1_480.0][usize::from(which)]),
             Step::Silent(ticks) => {
                 for _ in 0..ticks {
                     self.now_us += SECOND;
@@ -365,11 +389,22 @@ fn the_steps_reach_scores_alarms_silence_and_answers() {
         Step::Configure(2),
         Step::Run(70),
         Step::Sick(2, 20),
+        Step::Speed(2),
+        Step::Configure(4),
+        Step::Run(80),
+        Step::Speed(3),
+        Step::Run(20),
+        Step::Speed(0),
+        Step::Run(20),
     ];
     let [events, alarms, predictions] = undisturbed(&without_gaps(&Lane::of(&steps)));
     let scored = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.score.is_some())).count();
     let reduced = predictions.iter().filter(|entry| matches!(&entry.body, Body::Prediction(p) if p.reason == Some(ScoreReason::Reduced))).count();
     assert!(reduced >= 5, "{reduced}");
+    let states = events.iter().filter(|entry| matches!(&entry.body, Body::Event(event) if event.kind == EventKind::OperatingState));
+    let unseen = states.clone().filter(|entry| matches!(&entry.body, Body::Event(event) if event.what.is_some())).count();
+    let in_regime = |entry: &&Entry| matches!(&entry.body, Body::Prediction(p) if p.regime.as_deref() == Some("load-1") && p.score.is_some());
+    assert!(states.count() >= 6 && unseen == 1 && predictions.iter().filter(in_regime).count() >= 5);
     let instruments = events.iter().filter(|entry| matches!(&entry.body, Body::Event(event) if event.kind == EventKind::Instrument)).count();
     assert!(instruments >= 4, "{instruments}");
     assert!(events.len() >= 4 + instruments && alarms.len() >= 2 && scored >= 20, "{} {} {scored}", events.len(), alarms.len());

@@ -10,7 +10,7 @@ use crate::buffer::Position;
 
 /// So many late readings in a row, without one in time, mean that the clock was set back and not that data came late.
 /// Alignment then starts anew: an asset must not stay blind until an old wrong time has been reached.
-const LATE_RUN_MAX: u32 = 100;
+pub(super) const LATE_RUN_MAX: u32 = 100;
 
 /// A reading of a scored point.
 #[derive(Clone, Copy, Debug)]

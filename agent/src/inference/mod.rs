@@ -1,8 +1,9 @@
 //! Inference: a deterministic function of the inputs lane and of nothing else.
 //!
 //! ```text
-//! reading ─► clean ─► grid ─► window ─► stage A (tract) ─► limit, health, novelty ─► alarm
-//!            │        one row per slot     └─ weights from baseline (commissioning)
+//! reading ─► clean ─► grid ─► gate ─► window ─► stage A (tract) ─► limit, health, novelty ─► alarm
+//!            │        row     │ steady          └─ weights from baseline (commissioning), one per regime
+//!            │                └─ operating state
 //!            └─► instrument (NE 107)
 //! ```
 //! [`Engine::process`] takes the entries of the inputs lane in order and appends what follows from each. It reads no clock, draws no random number and
@@ -24,19 +25,23 @@ mod clean;
 mod command;
 pub mod configured;
 mod counters;
+mod gate;
 mod grid;
 mod health;
 mod instrument;
 mod limit;
 mod model;
 mod novelty;
+mod operating;
 mod ready;
 mod reduced;
+mod regimes;
 mod regression;
 mod report;
 mod run;
 pub mod stage;
 mod stage_a;
+mod stretch;
 mod validation;
 mod view;
 mod window;
@@ -72,10 +77,10 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 6;
+const SNAPSHOT_FORM: u32 = 7;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
-/// Baselines of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.
+/// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.
 const BASELINES_MAX: usize = 2;
 /// A correction of the clock by less than this, ms, is drift that windows bear.
 const CLOCK_STEP_MS: f64 = 1_000.0;

@@ -11,6 +11,7 @@ use super::{
     health,
     instrument::{self, Instrument},
     limit::LIMIT,
+    operating::{Operating, Regime},
 };
 use crate::config;
 
@@ -76,6 +77,7 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
         Some(ScoreReason::CommissioningRefused) => "commissioning_refused",
         Some(ScoreReason::InputGap) => "input_gap",
         Some(ScoreReason::Reduced) => "reduced",
+        Some(ScoreReason::UnseenRegime) => "unseen_regime",
     }
 }
 
@@ -103,9 +105,9 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
     let scoring = state.scoring();
     Prediction {
         phase: verdict.phase,
-        state: OperatingState::Unknown,
+        state: verdict.state,
         reason: verdict.reason,
-        regime: None,
+        regime: verdict.regime.map(Regime::name),
         score: verdict.score,
         score_max: state.score_max,
         limit: scoring.map(|_| LIMIT),
@@ -174,6 +176,12 @@ pub(super) fn refused(refusal: &Refusal, rows: usize, actor: Option<Name>) -> Ev
     }
 }
 
+/// An event of commissioning says which regime it is about.
+pub(super) fn of_regime(event: Event, regime: Option<Name>) -> Event {
+    let text = event.text.map(|text| regime.map_or(text.clone(), |regime| format!("regime `{regime}`: {text}").into()));
+    Event { text, ..event }
+}
+
 fn remarks(fit: &Fit, scored: &[Name]) -> Option<String> {
     let still: Vec<&str> = fit.still.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect();
     (!still.is_empty()).then(|| format!("without any change of {}", still.join(", ")))
@@ -183,6 +191,7 @@ fn remarks(fit: &Fit, scored: &[Name]) -> Option<String> {
 pub(super) struct BaselineOf<'a> {
     pub(super) fit: &'a Fit,
     pub(super) id: &'a Name,
+    pub(super) regime: Option<Name>,
     pub(super) rows: usize,
     pub(super) inputs: InputRange,
     pub(super) actor: Option<Name>,
@@ -190,11 +199,12 @@ pub(super) struct BaselineOf<'a> {
 
 /// The baseline record of an accepted commissioning.
 pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name], model: &ModelNames) -> Baseline {
-    let BaselineOf { fit, id, rows, inputs, actor } = of;
+    let BaselineOf { fit, id, regime, rows, inputs, actor } = of;
     let remarks = remarks(fit, scored);
     let ranges: Map<String, Value> = scored.iter().zip(&fit.ranges).map(|(id, (low, high))| (id.to_string(), json!([low, high]))).collect();
     Baseline {
         baseline_id: id.clone(),
+        regime,
         model: model.name.clone(),
         model_version: model.version.clone(),
         model_hash: model.hash.clone(),
@@ -299,7 +309,8 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         lifecycle: "active".into(),
         phase: state.phase(),
         commissioning_progress: state.progress(asset.commissioning),
-        state: OperatingState::Unknown,
+        state: state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told),
+        regime: state.verdict.as_ref().and_then(|verdict| verdict.regime).map(Regime::name),
         health,
         health_reason: Some(health_reason),
         zone: None,

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
@@ -54,6 +54,9 @@ impl AssetRun {
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
         let instruments = instrument::of_points(&state.scored);
         state.grid.set_stale(micros(config.stale_after));
+        if let (Some(operating), Some(settings)) = (&mut state.operating, &config.operating) {
+            operating.configure(settings, micros(config.stale_after));
+        }
         Self { state, points, scored, instruments, config, ready: Ready::default() }
     }
 
@@ -79,7 +82,12 @@ impl AssetRun {
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
         let given = Judged { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason };
-        let Some(point) = scored else { return self.watch_limits(index, given, position, shared, emit) };
+        let Some(point) = scored else {
+            if let Some(value) = given.value.filter(|_| given.quality != Quality::Bad) {
+                self.observe_state(&reading.point, ts, value, shared, emit);
+            }
+            return self.watch_limits(index, given, position, shared, emit);
+        };
         (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
         if self.state.follows_set_back(ts) {
             shared.counters.clock_set_back += 1;
@@ -94,12 +102,16 @@ impl AssetRun {
         }
         shared.counters.cleaned += u64::from(given.value.is_some() && judged.quality > given.quality);
         shared.counters.bad += u64::from(judged.value.is_none());
+        if let Some(value) = judged.value {
+            self.observe_state(&reading.point, ts, value, shared, emit);
+        }
         let offered = self.state.grid.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position });
         shared.counters.late += u64::from(offered.late);
         if offered.restarted {
             shared.counters.clock_set_back += 1;
             self.state.window.clear();
             self.state.restart_cleaning();
+            self.state.restart_state();
             self.state.gateway_time = false;
             self.state.last_reading = Some(ts);
         }
@@ -121,6 +133,7 @@ impl AssetRun {
         if let Some(row) = self.state.grid.pass(ts) {
             self.row(row, shared, emit);
         }
+        self.tell_state(ts, shared, emit);
         // What was said last before this tick may be lost in a gap: then silence counts from the tick on.
         if self.state.after_gap && self.state.heard.is_none() {
             self.state.heard = Some(ts);
@@ -177,6 +190,9 @@ impl AssetRun {
 
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
     fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
+        if !self.admits(&row, shared, emit) {
+            return self.predict(shared, emit);
+        }
         let settings = self.config.commissioning;
         let completed = self.state.take(row, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
         self.tell_reduced(shared);
@@ -276,31 +292,33 @@ impl AssetRun {
     }
 
     pub(super) fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let regime = self.state.regimes.name();
         let event = match commissioned {
             Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
             Commissioned::Accepted { fit, rows, range } => {
                 // Named after the input that completed it: unique within the asset, and the same in a replay.
-                let baseline_id: Name = format!("{}-{}", emit.cause.ordinal, emit.cause.seq).into();
+                let of_regime = regime.as_ref().map_or_else(String::new, |regime| format!("-{regime}"));
+                let baseline_id: Name = format!("{}-{}{of_regime}", emit.cause.ordinal, emit.cause.seq).into();
                 if let Stage::Scoring(scoring) = &mut self.state.stage {
                     scoring.baseline_id = baseline_id.clone();
                 }
                 self.prepare(&shared.stage_a);
                 let event = report::accepted(&fit, &baseline_id, rows, actor.clone(), &self.state.scored);
                 let inputs = shared.input_range(Some(range));
-                let made = report::BaselineOf { fit: &fit, id: &baseline_id, rows, inputs, actor };
+                let made = report::BaselineOf { fit: &fit, id: &baseline_id, regime: regime.clone(), rows, inputs, actor };
                 let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
                 let kept = shared.baselines.entry(self.config.id.clone()).or_default();
                 keep(kept, baseline.into());
                 event
             }
         };
-        emit.push(LaneName::Events, Body::Event(event.into()));
+        emit.push(LaneName::Events, Body::Event(report::of_regime(event, regime).into()));
     }
 }
 
-/// Adds a baseline; of its sort, of all points or of some, the newest [`BASELINES_MAX`] stay.
+/// Adds a baseline; of its sort, of its regime and of all points or of some, the newest [`BASELINES_MAX`] stay.
 fn keep(baselines: &mut VecDeque<Arc<Baseline>>, baseline: Arc<Baseline>) {
-    let is_of_sort = |other: &Arc<Baseline>| report::is_reduced(other) == report::is_reduced(&baseline);
+    let is_of_sort = |other: &Arc<Baseline>| report::is_reduced(other) == report::is_reduced(&baseline) && other.regime == baseline.regime;
     if baselines.iter().filter(|other| is_of_sort(other)).count() >= BASELINES_MAX
         && let Some(oldest) = baselines.iter().position(is_of_sort)
     {

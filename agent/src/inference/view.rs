@@ -1,8 +1,8 @@
 //! An asset as a person sees it on the status page, and as a replay prints it.
-use hark_protocol::topics::{AlarmState, Name, Phase, Quality, ScoreReason, Timestamp};
+use hark_protocol::topics::{AlarmState, Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::Serialize;
 
-use super::{asset::AssetState, limit, report};
+use super::{asset::AssetState, limit, operating::Regime, report};
 use crate::config;
 
 /// What is known of an asset after its newest row.
@@ -12,6 +12,10 @@ pub struct AssetView {
     pub id: Name,
     /// Name for people.
     pub name: Name,
+    /// Operating state at the newest row; unknown where it is not configured.
+    pub state: OperatingState,
+    /// Regime of that row; `None` in a state that is not scored.
+    pub regime: Option<Name>,
     /// Of the newest row; commissioning before the first.
     pub phase: Phase,
     /// 0 to 1 while commissioning.
@@ -65,6 +69,8 @@ impl AssetView {
         Self {
             id: asset.id.clone(),
             name: asset.name.clone(),
+            state: verdict.map_or(OperatingState::Unknown, |verdict| verdict.state),
+            regime: verdict.and_then(|verdict| verdict.regime).map(Regime::name),
             phase: verdict.map_or(Phase::Commissioning, |verdict| verdict.phase),
             progress: state.progress(asset.commissioning),
             reason: verdict.and_then(|verdict| verdict.reason),

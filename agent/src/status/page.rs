@@ -1,7 +1,7 @@
 //! `/`: what this gateway sees, for a technician with a browser. Plain HTML, no script.
 use std::{fmt::Write, sync::atomic::Ordering};
 
-use hark_protocol::topics::{LaneName, Phase};
+use hark_protocol::topics::{LaneName, OperatingState, Phase};
 
 use super::Status;
 
@@ -19,18 +19,22 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
     if let Some(reasons) = &status.plaintext_accepted {
         let _ = write!(html, "<p>Plain text is accepted. {}</p>", e(reasons));
     }
-    html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>Phase<th>Health<th>Alarm<th>Data</tr>");
+    html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>State<th>Phase<th>Health<th>Alarm<th>Data</tr>");
     for (id, asset) in status.assets() {
         let phase = match (asset.phase, asset.commissioning_progress) {
             (Phase::Commissioning, Some(progress)) => format!("commissioning {:.0} %", progress * 100.0),
             (Phase::Commissioning, None) => "commissioning".to_owned(),
             (Phase::Scoring, _) => "scoring".to_owned(),
         };
+        let state = match (asset.state, &asset.regime) {
+            (OperatingState::Running, Some(regime)) => e(regime),
+            (state, _) => format!("{state:?}").to_lowercase(),
+        };
         let health = asset.health.map_or_else(|| "unknown".to_owned(), |health| format!("{health:.0}"));
         let alarm = if asset.above { "over its limit" } else { "none" };
         let _ = write!(
             html,
-            "<tr><td>{} <small>{}</small><td>{phase}<td class=n>{health}<td>{:?}, score {alarm}<td>{:?}</tr>",
+            "<tr><td>{} <small>{}</small><td>{state}<td>{phase}<td class=n>{health}<td>{:?}, score {alarm}<td>{:?}</tr>",
             e(&asset.name),
             e(&id),
             asset.alarm_state,

@@ -14,7 +14,7 @@ const CONFIGURATION: &str = "4d1f0e5c8a9b27360f1e2d3c4b5a69788796a5b4c3d2e1f00f1
 const MODEL: &str = "stage-a";
 const MODEL_VERSION: &str = "1.0.0";
 const MODEL_HASH: &str = "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab";
-const BASELINE: &str = "6-310433";
+const BASELINE: &str = "6-310433-load-2";
 const ALARM_ID: &str = "pump-p101/de-h.env.bpfo/2026-05-11T14:02:30Z";
 const CASE_ID: &str = "pump-p101/2026-05-09T22:47:00Z";
 /// 2026-05-11T14:02:30.250Z.
@@ -54,7 +54,7 @@ pub(crate) fn prediction() -> Record<Prediction> {
         phase: Phase::Scoring,
         state: OperatingState::Running,
         reason: None,
-        regime: Some("2950/min".into()),
+        regime: Some("load-2".into()),
         score: Some(31.8),
         score_max: Some(34.25),
         limit: Some(22.5),
@@ -208,6 +208,7 @@ pub(crate) fn asset() -> CompactedRecord<Asset> {
         phase: Phase::Scoring,
         commissioning_progress: None,
         state: OperatingState::Running,
+        regime: Some("load-2".into()),
         health: Some(43.5),
         health_reason: Some("score over its limit".into()),
         zone: Some(Zone::B),
@@ -233,6 +234,7 @@ pub(crate) fn asset() -> CompactedRecord<Asset> {
 pub(crate) fn baseline() -> CompactedRecord<Baseline> {
     let baseline = Baseline {
         baseline_id: BASELINE.into(),
+        regime: Some("load-2".into()),
         model: MODEL.into(),
         model_version: MODEL_VERSION.into(),
         model_hash: MODEL_HASH.into(),

@@ -37,6 +37,8 @@ pub struct Asset {
     pub commissioning_progress: Option<f64>,
     /// Operating state.
     pub state: OperatingState,
+    /// Regime of the newest row, as in predictions.
+    pub regime: Option<Name>,
     /// 0 to 100.
     pub health: Option<f64>,
     /// What sets it, or why it is `null`.

@@ -9,6 +9,8 @@ use super::Name;
 pub struct Baseline {
     /// Unique within the asset.
     pub baseline_id: Name,
+    /// Regime whose rows it is from, as in predictions.
+    pub regime: Option<Name>,
     /// Bundle whose graph uses the weights.
     pub model: Name,
     /// Its version.

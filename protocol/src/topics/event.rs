@@ -20,7 +20,8 @@ pub enum EventKind {
     Change,
     /// An unsynced clock became known: `boot`, `offset_ms`, `uncertainty_ms`.
     Clock,
-    /// The operating state changed: `state`.
+    /// The operating state changed: `state`, and `detail_json` has `previous` and `regime`. With `what` `unseen_regime`: the machine is in a regime that
+    /// its commissioning has not seen; `detail_json` has `regime`, the `point` that tells it, `low` and `high`. No alarm.
     OperatingState,
     /// Maintenance was reported done.
     Maintenance,

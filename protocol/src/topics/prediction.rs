@@ -51,6 +51,8 @@ pub enum ScoreReason {
     InputGap,
     /// Some points have no usable value: score, limit and contributions are those of the others, by the weights that `baseline_id` names.
     Reduced,
+    /// The machine runs in a regime that its commissioning has not seen; the regime is being learned, unless there is an alarm.
+    UnseenRegime,
 }
 
 /// Severity zone, ISO 20816-1.
@@ -75,7 +77,7 @@ pub struct Prediction {
     pub state: OperatingState,
     /// Why `score` is `null`, or what limits it.
     pub reason: Option<ScoreReason>,
-    /// Load regime the baseline was chosen by.
+    /// Regime the baseline was chosen by: `running`, `load-1` …, `idle`; `null` where none is configured, or in a state that is not scored.
     pub regime: Option<Name>,
     /// Anomaly score now, same scale as `limit`.
     pub score: Option<f64>,

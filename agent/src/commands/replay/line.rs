@@ -34,6 +34,7 @@ pub(super) struct Line<'a> {
     p_fail_1: Option<f64>,
     p_fail_2: Option<f64>,
     p_fail_3: Option<f64>,
+    regime: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -45,7 +46,7 @@ impl<'a> Line<'a> {
             row,
             ts: ts.to_string(),
             phase: view.phase,
-            state: OperatingState::Unknown,
+            state: view.state,
             score: view.score,
             limit: view.limit,
             anomaly: view.anomaly,
@@ -67,6 +68,7 @@ impl<'a> Line<'a> {
             p_fail_1: None,
             p_fail_2: None,
             p_fail_3: None,
+            regime: view.regime.as_deref(),
         }
     }
 

@@ -406,9 +406,13 @@ impl Replay {
                     self.asset.grid
                 )
             }
-            Some(ScoreReason::OperatingState | ScoreReason::ModelFailed | ScoreReason::InputGap | ScoreReason::Reduced) | None => {
-                "the model gave none".to_owned()
+            Some(ScoreReason::OperatingState) => {
+                let operating = self.asset.operating.as_ref();
+                let point = operating.map_or("", |operating| &*operating.point);
+                format!("the machine is not running steadily by `{point}`: see `[operating]` in its file and `state` in the lines")
             }
+            Some(ScoreReason::UnseenRegime) => "its regime was not seen by commissioning: see `regime` in the lines".to_owned(),
+            Some(ScoreReason::ModelFailed | ScoreReason::InputGap | ScoreReason::Reduced) | None => "the model gave none".to_owned(),
         }
     }
 }

@@ -123,7 +123,7 @@ fn one_line_per_row_with_commissioning_on_the_first_rows() {
         assert_eq!(line["score"].is_number(), index >= 100);
     }
     assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
-    assert_eq!(lines[149].as_object().unwrap().len(), 25);
+    assert_eq!(lines[149].as_object().unwrap().len(), 26);
 }
 
 /// Half a second apart on a grid of one: 100 rows of the file are 50 of the model.

@@ -5,6 +5,7 @@ mod clock;
 mod command;
 mod commissioning;
 mod instrument;
+mod operating;
 mod row;
 mod silence;
 mod snapshot;

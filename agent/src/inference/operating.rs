@@ -1,0 +1,216 @@
+//! Operating state: off, idle, running or transient, told from one point in event time; and in running the load regime.
+//!
+//! Each threshold has a deadband, so noise at one does not flap. After every change of level or load, and while the point moves faster than the
+//! configured rate, the machine is transient until nothing has changed for `settle`. Without a usable value within the stale limit the state is
+//! unknown, and what comes next may be another one: it settles first.
+use hark_protocol::topics::{Name, OperatingState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{asset::micros, grid::LATE_RUN_MAX};
+use crate::config::{self, Threshold};
+
+/// Rows of one regime are like one another; each regime has weights of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Regime {
+    /// Idle, where it is scored.
+    Idle,
+    /// All of running, where no load is configured.
+    Running,
+    /// Running with the load between two bounds; 0 is below the first.
+    Load(u8),
+}
+
+/// State and regime at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// The state.
+    pub state: OperatingState,
+    /// `None` unless rows of then can be learned and scored.
+    pub regime: Option<Regime>,
+}
+
+/// The state became another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Before.
+    pub from: OperatingState,
+    /// From now on.
+    pub to: Condition,
+}
+
+/// What is known of the operating state of one asset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Operating {
+    settings: config::Operating,
+    stale_us: i64,
+    level: Signal,
+    load: Signal,
+    /// The last change of either, or the last quick move.
+    changed: Option<Timestamp>,
+    /// Where the move of the point is measured from.
+    reference: Option<(Timestamp, f64)>,
+    /// What was told last, and how far time has come for it.
+    told: OperatingState,
+    told_at: Option<Timestamp>,
+}
+
+/// A point against thresholds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Signal {
+    /// Thresholds reached, and the time of the newest value.
+    last: Option<(usize, Timestamp)>,
+    late_run: u32,
+}
+
+/// What a value shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// It is older than another one and changes nothing.
+    Late,
+    Same,
+    Changed,
+    /// So many were late that the clock was set back.
+    SetBack,
+}
+
+impl Regime {
+    /// Its name in records, unique within the asset.
+    pub(super) fn name(self) -> Name {
+        match self {
+            Self::Idle => "idle".into(),
+            Self::Running => "running".into(),
+            Self::Load(band) => format!("load-{}", u32::from(band) + 1).into(),
+        }
+    }
+}
+
+impl Signal {
+    fn take(&mut self, ts: Timestamp, value: f64, thresholds: &[Threshold], stale_us: i64) -> Seen {
+        let late = self.last.is_some_and(|(_, last)| ts < last);
+        self.late_run = if late { self.late_run + 1 } else { 0 };
+        if late && self.late_run < LATE_RUN_MAX {
+            return Seen::Late;
+        }
+        // A clock that was set back, or a silence: what was reached before says nothing of now.
+        let before = self.last.filter(|(_, last)| !late && ts.0.saturating_sub(last.0) <= stale_us).map(|(band, _)| band);
+        let reached = |&(index, threshold): &(usize, &Threshold)| {
+            let held = before.is_some_and(|before| before > index);
+            value >= if held { threshold.left_below } else { threshold.reached_at }
+        };
+        let band = thresholds.iter().enumerate().filter(reached).map(|(index, _)| index + 1).max().unwrap_or(0);
+        (self.last, self.late_run) = (Some((band, ts)), 0);
+        match before {
+            _ if late => Seen::SetBack,
+            Some(before) if before == band => Seen::Same,
+            _ => Seen::Changed,
+        }
+    }
+
+    /// Thresholds reached as far as is known at `ts`.
+    fn band(&self, ts: Timestamp, stale_us: i64) -> Option<usize> {
+        self.last.filter(|(_, last)| ts.0.saturating_sub(last.0) <= stale_us).map(|(band, _)| band)
+    }
+}
+
+impl Operating {
+    /// Nothing known yet. Values older than `stale_us` say nothing.
+    pub(super) fn new(settings: config::Operating, stale_us: i64) -> Self {
+        let [level, load] = [Signal::default(), Signal::default()];
+        Self { settings, stale_us, level, load, changed: None, reference: None, told: OperatingState::Unknown, told_at: None }
+    }
+
+    /// From now on `settings` hold, whose regimes are the same.
+    pub(super) fn configure(&mut self, settings: &config::Operating, stale_us: i64) {
+        (self.settings, self.stale_us) = (settings.clone(), stale_us);
+    }
+
+    /// How it is told.
+    pub(super) fn settings(&self) -> &config::Operating {
+        &self.settings
+    }
+
+    /// What was before is not continued; what was told stays told.
+    pub(super) fn restart(&mut self) {
+        *self = Self { told: self.told, ..Self::new(self.settings.clone(), self.stale_us) };
+    }
+
+    /// Takes a usable value of `point`. True where the state depends on this point.
+    pub(super) fn observe(&mut self, point: &str, ts: Timestamp, value: f64) -> bool {
+        let is_level = *self.settings.point == *point;
+        if is_level {
+            let thresholds: Vec<Threshold> = self.settings.idle.into_iter().chain([self.settings.running]).collect();
+            let seen = self.level.take(ts, value, &thresholds, self.stale_us);
+            let moved = seen != Seen::Late && self.moved(ts, value);
+            self.note(ts, if moved && seen == Seen::Same { Seen::Changed } else { seen });
+        }
+        let load = self.settings.load.as_ref().filter(|load| *load.point == *point);
+        let is_load = load.is_some();
+        if let Some(load) = load {
+            let seen = self.load.take(ts, value, &load.bounds, self.stale_us);
+            self.note(ts, seen);
+        }
+        is_level || is_load
+    }
+
+    fn note(&mut self, ts: Timestamp, seen: Seen) {
+        match seen {
+            Seen::Late | Seen::Same => {}
+            Seen::Changed => self.changed = Some(ts),
+            Seen::SetBack => (self.changed, self.told_at) = (Some(ts), None),
+        }
+    }
+
+    /// Whether the point moved faster than is steady. Measured over `settle` at least: the noise of neighbouring values is no move.
+    fn moved(&mut self, ts: Timestamp, value: f64) -> bool {
+        let Some(rate) = self.settings.steady_rate else { return false };
+        let (from, before) = *self.reference.get_or_insert((ts, value));
+        let (elapsed_us, settle_us) = (ts.0.saturating_sub(from.0), micros(self.settings.settle));
+        let moved = (value - before).abs() > rate * elapsed_us.max(settle_us) as f64 / 1e6;
+        // Older than its reference it is after the clock was set back.
+        if moved || elapsed_us >= settle_us || elapsed_us < 0 {
+            self.reference = Some((ts, value));
+        }
+        moved
+    }
+
+    /// State and regime at `ts`, by all that is known by now: a row before a change that was seen since is not steady either.
+    pub(super) fn at(&self, ts: Timestamp) -> Condition {
+        let state = self.state(ts);
+        let regime = match (state, &self.settings.load) {
+            (OperatingState::Running, None) => Some(Regime::Running),
+            (OperatingState::Running, Some(_)) => self.load.band(ts, self.stale_us).and_then(|band| u8::try_from(band).ok()).map(Regime::Load),
+            (OperatingState::Idle, _) => self.settings.score_idle.then_some(Regime::Idle),
+            _ => None,
+        };
+        Condition { state, regime }
+    }
+
+    fn state(&self, ts: Timestamp) -> OperatingState {
+        let Some((level, changed)) = self.level.band(ts, self.stale_us).zip(self.changed) else { return OperatingState::Unknown };
+        if ts.0.saturating_sub(changed.0) < micros(self.settings.settle) || ts < changed {
+            return OperatingState::Transient;
+        }
+        match (level, self.settings.idle) {
+            (0, _) => OperatingState::Off,
+            (1, Some(_)) => OperatingState::Idle,
+            _ => OperatingState::Running,
+        }
+    }
+
+    /// Lets time come to `ts`; gives what changed since it was asked last. Time does not go back here, other than after [`Self::restart`].
+    pub(super) fn pass(&mut self, ts: Timestamp) -> Option<Change> {
+        let now = self.told_at.map_or(ts, |told_at| told_at.max(ts));
+        self.told_at = Some(now);
+        let to = self.at(now);
+        let from = std::mem::replace(&mut self.told, to.state);
+        (from != to.state).then_some(Change { from, to })
+    }
+
+    /// What was told last.
+    pub(super) fn told(&self) -> OperatingState {
+        self.told
+    }
+}
+
+#[cfg(test)]
+mod tests;

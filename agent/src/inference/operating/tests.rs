@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use OperatingState::{Idle, Off, Running, Transient, Unknown};
+
+use super::*;
+use crate::config::Load;
+
+const STALE_US: i64 = 5_000_000;
+
+fn threshold(reached_at: f64, left_below: f64) -> Threshold {
+    Threshold { reached_at, left_below }
+}
+
+/// Off below 50, running from 600, settling for 3 s.
+fn settings() -> config::Operating {
+    config::Operating {
+        point: "speed".into(),
+        idle: Some(threshold(50.0, 40.0)),
+        running: threshold(600.0, 570.0),
+        settle: Duration::from_secs(3),
+        steady_rate: None,
+        score_idle: false,
+        load: None,
+    }
+}
+
+fn with_load() -> config::Operating {
+    config::Operating { load: Some(Load { point: "current".into(), bounds: vec![threshold(8.0, 7.0), threshold(14.0, 13.0)] }), ..settings() }
+}
+
+fn at(second: f64) -> Timestamp {
+    Timestamp((second * 1e6) as i64)
+}
+
+/// Gives the point one value a second, from second `from` on; tells the state after each.
+fn states(operating: &mut Operating, from: u32, values: &[f64]) -> Vec<OperatingState> {
+    let state = |(second, value): (u32, &f64)| {
+        let ts = at(f64::from(second));
+        operating.observe("speed", ts, *value);
+        operating.pass(ts);
+        operating.told()
+    };
+    (from..).zip(values).map(state).collect()
+}
+
+#[test]
+fn a_start_and_a_run_down_are_transient_and_settle() {
+    let mut operating = Operating::new(settings(), STALE_US);
+    assert_eq!(states(&mut operating, 0, &[0.0; 4]), [Transient, Transient, Transient, Off]);
+    assert_eq!(states(&mut operating, 4, &[100.0, 100.0, 100.0, 100.0, 700.0]), [Transient, Transient, Transient, Idle, Transient]);
+    assert_eq!(states(&mut operating, 9, &[1480.0; 4]), [Transient, Transient, Running, Running]);
+    assert_eq!(
+        states(&mut operating, 13, &[900.0, 500.0, 100.0, 0.0, 0.0, 0.0, 0.0]),
+        [Running, Transient, Transient, Transient, Transient, Transient, Off]
+    );
+}
+
+#[test]
+fn without_idle_what_does_not_run_is_off() {
+    let mut operating = Operating::new(config::Operating { idle: None, ..settings() }, STALE_US);
+    assert_eq!(states(&mut operating, 0, &[500.0; 4])[3], Off);
+    assert_eq!(states(&mut operating, 4, &[600.0; 4])[3], Running);
+}
+
+#[test]
+fn noise_at_a_threshold_does_not_flap() {
+    let mut operating = Operating::new(settings(), STALE_US);
+    states(&mut operating, 0, &[610.0; 4]);
+    assert_eq!(states(&mut operating, 4, &[590.0, 605.0, 571.0, 601.0]), [Running; 4], "within the deadband");
+    assert_eq!(states(&mut operating, 8, &[569.0, 590.0, 590.0, 590.0]), [Transient, Transient, Transient, Idle], "below it, and not back yet");
+}
+
+#[test]
+fn a_quick_move_is_transient_and_noise_or_drift_are_not() {
+    let settings = config::Operating { steady_rate: Some(10.0), ..settings() };
+    let mut operating = Operating::new(settings, STALE_US);
+    states(&mut operating, 0, &[1000.0; 4]);
+    // 30 within three seconds are allowed: noise of 25 and a drift of 9 a second are no move.
+    assert_eq!(states(&mut operating, 4, &[1025.0, 1000.0, 1025.0, 1000.0]), [Running; 4]);
+    assert_eq!(states(&mut operating, 8, &[1009.0, 1018.0, 1027.0, 1036.0, 1045.0, 1054.0]), [Running; 6]);
+    // A run-down is seen long before the threshold.
+    assert_eq!(states(&mut operating, 14, &[1000.0, 965.0, 930.0]), [Transient; 3]);
+    assert_eq!(states(&mut operating, 17, &[930.0; 3]), [Transient, Transient, Running]);
+}
+
+#[test]
+fn load_regimes_settle_and_have_deadbands() {
+    let mut operating = Operating::new(with_load(), STALE_US);
+    let mut feed = |second: u32, current: f64| {
+        let ts = at(f64::from(second));
+        operating.observe("speed", ts, 1480.0);
+        operating.observe("current", ts, current);
+        operating.at(ts)
+    };
+    let running = |band| Condition { state: Running, regime: Some(Regime::Load(band)) };
+    let transient = Condition { state: Transient, regime: None };
+    let steps = [(7.9, 0), (8.0, 1), (7.1, 1), (20.0, 2), (13.5, 2), (12.0, 1), (2.0, 0)];
+    let mut second = 0;
+    let mut last = None;
+    for (current, band) in steps {
+        let changed = last.replace(band) != Some(band);
+        for n in 0..4 {
+            let expected = if changed && n < 3 { transient } else { running(band) };
+            assert_eq!(feed(second, current), expected, "{current} A at second {second}");
+            second += 1;
+        }
+    }
+    assert_eq!(
+        [Regime::Load(0), Regime::Load(2), Regime::Running, Regime::Idle].map(|regime| regime.name().to_string()),
+        ["load-1", "load-3", "running", "idle"]
+    );
+}
+
+#[test]
+fn idle_is_a_regime_where_it_is_scored() {
+    for score_idle in [false, true] {
+        let mut operating = Operating::new(config::Operating { score_idle, ..settings() }, STALE_US);
+        states(&mut operating, 0, &[100.0; 4]);
+        assert_eq!(operating.at(at(3.0)), Condition { state: Idle, regime: score_idle.then_some(Regime::Idle) });
+    }
+}
+
+#[test]
+fn without_a_value_the_state_is_unknown_and_settles_anew() {
+    let mut operating = Operating::new(with_load(), STALE_US);
+    assert_eq!(operating.pass(at(0.0)), None, "unknown from the start on");
+    states(&mut operating, 1, &[1000.0; 4]);
+    assert_eq!(operating.at(at(4.0)), Condition { state: Running, regime: None }, "nothing is known of the load");
+    assert_eq!(operating.pass(at(9.0)), None, "as old as the stale limit");
+    let unknown = Condition { state: Unknown, regime: None };
+    assert_eq!(operating.pass(at(9.1)), Some(Change { from: Running, to: unknown }));
+    assert_eq!(states(&mut operating, 10, &[1000.0; 4]), [Transient, Transient, Transient, Running]);
+    operating.restart();
+    assert_eq!((operating.told(), operating.at(at(13.0))), (Running, unknown));
+    assert_eq!(operating.pass(at(14.0)), Some(Change { from: Running, to: unknown }));
+}
+
+#[test]
+fn what_comes_late_changes_nothing_until_it_shows_that_the_clock_was_set_back() {
+    let mut operating = Operating::new(settings(), STALE_US);
+    states(&mut operating, 1_000, &[1000.0; 4]);
+    for n in 1..LATE_RUN_MAX {
+        operating.observe("speed", at(f64::from(n)), 0.0);
+        assert_eq!(operating.at(at(1_003.0)).state, Running, "value {n}");
+    }
+    operating.observe("speed", at(100.0), 0.0);
+    assert_eq!(operating.pass(at(100.0)).unwrap().to.state, Transient);
+    assert_eq!([100.0, 102.9, 103.0].map(|second| operating.at(at(second)).state), [Transient, Transient, Off]);
+}
+
+#[test]
+fn a_row_before_a_change_that_is_known_by_now_is_not_steady() {
+    let mut operating = Operating::new(config::Operating { settle: Duration::ZERO, ..settings() }, STALE_US);
+    states(&mut operating, 0, &[1000.0, 1000.0, 0.0]);
+    assert_eq!([1.0, 2.0].map(|second| operating.at(at(second)).state), [Transient, Off]);
+}
+
+#[test]
+fn other_points_are_not_its_concern() {
+    let mut operating = Operating::new(with_load(), STALE_US);
+    assert_eq!(["speed", "current", "flow"].map(|point| operating.observe(point, at(1.0), 1.0)), [true, true, false]);
+}

@@ -1,0 +1,345 @@
+//! Operating states and regimes on the engine: a machine that starts, stops and changes its load is learned and scored while it runs steadily.
+use hark_protocol::topics::OperatingState::{self, Off, Running, Transient};
+
+use super::*;
+
+/// How the machine is run, second by second.
+#[derive(Clone, Copy)]
+struct Duty {
+    seconds: u32,
+    /// `/min`, at the end; the way to it is even.
+    speed: f64,
+    load: f64,
+    faulty: bool,
+}
+
+const fn duty(seconds: u32, speed: f64, load: f64) -> Duty {
+    Duty { seconds, speed, load, faulty: false }
+}
+
+const OFF: Duty = duty(40, 0.0, 0.0);
+const RUN_UP: Duty = duty(20, 1480.0, 10.0);
+const RUN_DOWN: Duty = duty(20, 0.0, 0.0);
+
+/// Running at `load` for `seconds`.
+const fn run(seconds: u32, load: f64) -> Duty {
+    duty(seconds, 1480.0, load)
+}
+
+/// In a fault `b` no longer follows `a`.
+const fn faulty(seconds: u32, load: f64) -> Duty {
+    Duty { faulty: true, ..run(seconds, load) }
+}
+
+/// The machine and its log: `a` and `b` depend on speed and load, which are not scored.
+struct Plant {
+    noise: Noise,
+    second: u32,
+    speed: f64,
+    load: f64,
+    habit: f64,
+    seq: u64,
+}
+
+impl Plant {
+    fn new() -> Self {
+        Self { noise: Noise(7), second: 1_000, speed: 0.0, load: 0.0, habit: 0.0, seq: 0 }
+    }
+
+    fn entries(&mut self, duties: &[Duty]) -> Vec<Entry> {
+        duties.iter().flat_map(|duty| self.perform(*duty)).collect()
+    }
+
+    fn perform(&mut self, Duty { seconds, speed, load, faulty }: Duty) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let (from, before) = (self.speed, self.load);
+        for n in 1..=seconds {
+            let part = f64::from(n) / f64::from(seconds);
+            self.speed = from + part * (speed - from);
+            // The load follows at once where the speed stays, else with it.
+            self.load = if speed == from { load } else { before + part * (load - before) };
+            self.second(faulty, &mut entries);
+        }
+        entries
+    }
+
+    fn second(&mut self, faulty: bool, entries: &mut Vec<Entry>) {
+        self.habit = 0.8 * self.habit + self.noise.next();
+        let turns = self.speed / 1480.0;
+        let a = turns * (40.0 + 4.0 * self.load + self.habit);
+        let b = if faulty { turns * 12.0 * self.noise.next() } else { 2.0 * a + 0.1 * self.noise.next() } - 3.0 * turns * turns * self.load;
+        let time = f64::from(self.second);
+        let values =
+            [(0.0, "speed", self.speed + self.noise.next()), (0.1, "load", self.load + 0.05 * self.noise.next()), (0.2, "a", a), (0.3, "b", b)];
+        entries.extend(values.map(|(after, point, value)| reading(time + after, point, Some(value))));
+        self.second += 1;
+    }
+
+    fn feed(&mut self, engine: &mut Engine, duties: &[Duty]) -> Vec<(LaneName, Entry)> {
+        let entries = self.entries(duties);
+        let out = feed(engine, self.seq + 1, &entries);
+        self.seq += entries.len() as u64;
+        out
+    }
+}
+
+fn threshold(reached_at: f64, left_below: f64) -> config::Threshold {
+    config::Threshold { reached_at, left_below }
+}
+
+fn operating() -> config::Operating {
+    config::Operating {
+        point: "speed".into(),
+        idle: Some(threshold(50.0, 40.0)),
+        running: threshold(600.0, 570.0),
+        settle: Duration::from_secs(10),
+        steady_rate: Some(20.0),
+        score_idle: false,
+        load: None,
+    }
+}
+
+/// Three regimes: below 20, up to 30, and above.
+fn with_load() -> config::Operating {
+    let load = config::Load { point: "load".into(), bounds: vec![threshold(20.0, 19.0), threshold(30.0, 29.0)] };
+    config::Operating { load: Some(load), ..operating() }
+}
+
+fn engine(operating: Option<config::Operating>) -> Engine {
+    engine_with(|asset| {
+        asset.points.extend(["speed", "load"].map(|id| config::Point { id: id.into(), scored: false, ..asset.points[0].clone() }));
+        asset.operating = operating;
+    })
+}
+
+fn state_events(out: &[(LaneName, Entry)]) -> Vec<(OperatingState, Option<&str>, &str)> {
+    let event = |entry: &'_ Entry| if let Body::Event(event) = &entry.body { Some(event.clone()) } else { None };
+    let of_state = out.iter().filter_map(|(_, entry)| event(entry)).filter(|event| event.kind == EventKind::OperatingState);
+    let leak = |name: Name| -> &'static str { Box::leak(name.to_string().into_boxed_str()) };
+    of_state.map(|event| (event.state.unwrap(), event.what.map(leak), leak(event.text.unwrap()))).collect()
+}
+
+fn raised(out: &[(LaneName, Entry)]) -> usize {
+    alarms(out).iter().filter(|alarm| alarm.state == AlarmState::ActiveUnacknowledged).count()
+}
+
+#[test]
+fn starts_and_stops_raise_no_alarm_and_a_fault_in_running_does() {
+    let mut engine = engine(Some(operating()));
+    let mut plant = Plant::new();
+    // Commissioned over two starts: 190 - 10 seconds of the first run and so on, less the 10 before each stop.
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(100, 10.0), RUN_DOWN, OFF, RUN_UP, run(100, 10.0), RUN_DOWN]);
+    assert_eq!(events(&out).iter().filter(|event| event.1 == "accepted").count(), 1);
+    for _ in 0..6 {
+        let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(120, 10.0), RUN_DOWN]);
+        assert_eq!(raised(&out), 0);
+        let (mut scored, mut steady) = (0, 0);
+        for prediction in predictions(&out) {
+            let of_state = prediction.reason == Some(ScoreReason::OperatingState) && prediction.health.is_none() && prediction.regime.is_none();
+            assert_eq!(of_state, prediction.state != OperatingState::Running, "{prediction:?}");
+            steady += usize::from(prediction.state == OperatingState::Running);
+            scored += usize::from(prediction.score.is_some());
+        }
+        // 120 seconds, less those to settle, and three that fill the window.
+        assert!((105..=120).contains(&steady) && scored == steady - 3, "{scored} of {steady}");
+    }
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(60, 10.0), faulty(40, 10.0)]);
+    assert_eq!(raised(&out), 1);
+    assert_eq!(predictions(&out).last().unwrap().regime.as_deref(), Some("running"));
+    // The alarm stays while the machine stands still, and over the next start.
+    let out = plant.feed(&mut engine, &[RUN_DOWN, OFF, RUN_UP, faulty(40, 10.0)]);
+    assert_eq!(alarms(&out).len(), 0);
+    assert!(predictions(&out).iter().all(|p| p.alarm && p.above));
+}
+
+/// What makes the test above worth its name: the same duty without `[operating]` is alarm after alarm.
+#[test]
+fn without_operating_states_the_same_starts_raise_alarms() {
+    let mut engine = engine(None);
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[RUN_UP, run(150, 10.0)]);
+    let out = plant.feed(&mut engine, &[run(60, 10.0), RUN_DOWN, OFF, RUN_UP, run(120, 10.0)]);
+    assert!(raised(&out) > 0);
+    assert!(predictions(&out).iter().all(|p| p.state == OperatingState::Unknown && p.regime.is_none()));
+}
+
+/// Without `steady_rate` a run-down is scored until the speed has left running: what it did to the score is undone.
+#[test]
+fn the_rows_before_a_stop_are_neither_learned_nor_remembered() {
+    let mut engine = engine(Some(config::Operating { steady_rate: None, ..operating() }));
+    let mut plant = Plant::new();
+    let quick = Duty { seconds: 5, ..RUN_DOWN };
+    let learned = |engine: &Engine| (engine.view("pump").unwrap().progress.unwrap() * ROWS as f64).round();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(100, 10.0)]);
+    let before = learned(&engine);
+    plant.feed(&mut engine, &[quick, OFF]);
+    // Of the run-down four rows are above 570 a minute.
+    assert!((before - 10.0..before - 5.0).contains(&learned(&engine)), "{} of {before}", learned(&engine));
+    plant.feed(&mut engine, &[RUN_UP, run(120, 10.0)]);
+    let limit = 1.0;
+    let out = plant.feed(&mut engine, &[quick]);
+    assert!(predictions(&out).iter().any(|p| p.score.is_some_and(|score| score > limit) && p.above), "the run-down is seen before it is told");
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(60, 10.0)]);
+    assert_eq!(raised(&out), 0);
+    assert!(predictions(&out).iter().all(|p| p.score.is_none_or(|score| score < limit) && !p.above));
+}
+
+#[test]
+fn a_standstill_is_no_delay_of_an_alarm() {
+    let mut engine = engine(Some(operating()));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(220, 10.0)]);
+    let out = plant.feed(&mut engine, &[faulty(4, 10.0), Duty { seconds: 1, ..RUN_DOWN }, OFF]);
+    assert!(raised(&out) == 0 && predictions(&out).iter().any(|p| p.above), "over the limit for less than the delay");
+    let out = plant.feed(&mut engine, &[RUN_UP, faulty(60, 10.0)]);
+    let predictions = predictions(&out);
+    let first = |is: &dyn Fn(&Prediction) -> bool| predictions.iter().position(|p| is(p)).unwrap();
+    let (scored, above, alarm) = (first(&|p| p.score.is_some()), first(&|p| p.above), first(&|p| p.alarm));
+    assert!(above >= scored && alarm - above == 5, "scored {scored}, above {above}, alarm {alarm}");
+}
+
+#[test]
+fn each_change_of_state_is_an_event_and_a_prediction() {
+    let mut engine = engine(Some(operating()));
+    let mut plant = Plant::new();
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(60, 10.0)]);
+    assert_eq!(state_events(&out).iter().map(|event| event.0).collect::<Vec<_>>(), [Transient, Off, Transient, Running]);
+    assert_eq!(state_events(&out)[3].2, "the machine is running, regime `running`");
+    let record = engine.asset_records(Timestamp(0)).remove(0).1;
+    assert_eq!((record.state, record.regime.as_deref()), (Running, Some("running")));
+    // Speed falls silent: unknown, which is no state to score in.
+    let seconds = (0..10).map(|n| f64::from(plant.second) + f64::from(n));
+    let silent: Vec<Entry> = seconds.flat_map(|second| ["a", "b"].map(|point| reading(second, point, Some(80.0)))).collect();
+    let out = feed(&mut engine, 10_000, &silent);
+    assert_eq!(state_events(&out).iter().map(|event| event.0).collect::<Vec<_>>(), [OperatingState::Unknown]);
+    let last = predictions(&out).last().copied().unwrap().clone();
+    assert_eq!((last.state, last.reason, last.quality), (OperatingState::Unknown, Some(ScoreReason::MissingPoint), Quality::Bad));
+}
+
+#[test]
+fn regimes_have_baselines_of_their_own_and_a_change_of_load_is_no_alarm() {
+    let mut engine = engine(Some(with_load()));
+    let mut plant = Plant::new();
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(50, 10.0), run(180, 25.0), run(140, 10.0)]);
+    assert_eq!(events(&out).iter().filter(|event| event.1 == "accepted").count(), 2);
+    let known: Vec<(String, String)> =
+        engine.baselines().map(|(_, baseline)| (baseline.baseline_id.to_string(), baseline.regime.as_deref().unwrap().to_owned())).collect();
+    let [(first, second_regime), (last, first_regime)] = &known[..] else { panic!("{known:?}") };
+    assert_eq!((&**second_regime, &**first_regime), ("load-2", "load-1"));
+    assert!(first.ends_with("-load-2") && last.ends_with("-load-1"), "{known:?}");
+    for _ in 0..4 {
+        let out = plant.feed(&mut engine, &[run(60, 25.0), run(60, 10.0)]);
+        assert_eq!(raised(&out), 0);
+        for prediction in predictions(&out).iter().filter(|prediction| prediction.score.is_some()) {
+            assert!(prediction.baseline_id.as_ref().unwrap().ends_with(&**prediction.regime.as_ref().unwrap()), "{prediction:?}");
+        }
+        assert!(predictions(&out).iter().filter(|prediction| prediction.score.is_some()).count() > 80);
+    }
+    for load in [25.0, 10.0] {
+        assert_eq!(raised(&plant.feed(&mut engine, &[run(60, load), faulty(30, load)])), 1, "at {load}");
+        plant.feed(&mut engine, &[run(90, load)]);
+    }
+}
+
+#[test]
+fn an_unseen_regime_is_named_once_and_learned_without_an_alarm() {
+    let mut engine = engine(Some(with_load()));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(180, 10.0)]);
+    let out = plant.feed(&mut engine, &[run(60, 40.0), run(60, 10.0), run(60, 40.0)]);
+    let named: Vec<_> = state_events(&out).into_iter().filter(|event| event.1.is_some()).collect();
+    let text = "the machine is in a regime that its commissioning has not seen: `load-3`, `load` from 30 on; no score and no alarm until 150 rows of it are learned";
+    assert_eq!(named, [(OperatingState::Running, Some("unseen_regime"), text)]);
+    assert_eq!(raised(&out), 0);
+    let unseen: Vec<_> = predictions(&out).into_iter().filter(|p| p.reason == Some(ScoreReason::UnseenRegime)).collect();
+    assert!(unseen.len() > 80 && unseen.iter().all(|p| p.score.is_none() && p.health.is_none() && p.regime.as_deref() == Some("load-3")));
+    let view = engine.view("pump").unwrap();
+    assert_eq!((view.reason, view.regime.as_deref(), view.phase), (Some(ScoreReason::UnseenRegime), Some("load-3"), Phase::Commissioning));
+    let out = plant.feed(&mut engine, &[run(120, 40.0)]);
+    assert_eq!((raised(&out), engine.baselines().count()), (0, 2));
+    assert!(predictions(&out).last().unwrap().score.is_some());
+    // Maintenance: all regimes begin anew, none is unseen.
+    feed(&mut engine, 100_000, &[event(f64::from(plant.second), EventKind::Command, Some("maintenance_done"))]);
+    plant.seq = 100_001;
+    let out = plant.feed(&mut engine, &[run(30, 40.0), run(30, 10.0)]);
+    assert!(state_events(&out).iter().all(|event| event.1.is_none()));
+    assert!(predictions(&out).iter().filter(|p| p.regime.is_some()).all(|p| p.reason == Some(ScoreReason::Commissioning)));
+}
+
+#[test]
+fn a_machine_in_an_alarm_teaches_nothing() {
+    let mut engine = engine(Some(with_load()));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(180, 10.0), faulty(40, 10.0)]);
+    let out = plant.feed(&mut engine, &[faulty(200, 40.0)]);
+    assert_eq!((engine.baselines().count(), engine.view("pump").unwrap().progress), (1, Some(0.0)));
+    assert_eq!(predictions(&out).last().unwrap().reason, Some(ScoreReason::UnseenRegime));
+}
+
+#[test]
+fn accepting_ends_the_commissioning_of_every_regime_with_enough_rows() {
+    let mut engine = engine(Some(with_load()));
+    let mut plant = Plant::new();
+    let accept = |second: u32| [event(f64::from(second), EventKind::Command, Some("commissioning_accepted"))];
+    plant.feed(&mut engine, &[OFF, RUN_UP]);
+    assert_eq!(events(&feed(&mut engine, 50_000, &accept(plant.second))), [("audit", "commissioning_accepted", "refused")]);
+    plant.seq = 50_001;
+    plant.feed(&mut engine, &[run(120, 10.0), run(120, 25.0), run(20, 40.0)]);
+    let out = feed(&mut engine, 60_000, &accept(plant.second));
+    assert_eq!(events(&out).iter().map(|event| event.1).collect::<Vec<_>>(), ["accepted", "accepted", "commissioning_accepted"]);
+    assert_eq!(state_events(&out), []);
+    plant.seq = 60_001;
+    let out = plant.feed(&mut engine, &[run(20, 40.0), run(40, 10.0)]);
+    let last = predictions(&out).last().copied().unwrap().clone();
+    assert_eq!((last.regime.as_deref(), last.baseline_id.as_deref()), (Some("load-1"), Some("2-60000-load-1")));
+    // What was seen before others were accepted goes on being commissioned.
+    assert!(predictions(&out)[..20].iter().all(|p| p.regime.is_none() || p.reason == Some(ScoreReason::Commissioning)));
+    // Its rows go on where they were; of each regime the baselines are kept.
+    plant.feed(&mut engine, &[run(170, 40.0)]);
+    let regimes: Vec<_> = engine.baselines().map(|(_, baseline)| baseline.regime.as_deref().unwrap()).collect();
+    assert_eq!(regimes, ["load-1", "load-2", "load-3"]);
+}
+
+#[test]
+fn other_thresholds_are_other_regimes_and_other_delays_are_not() {
+    let mut engine = engine(Some(operating()));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(200, 10.0)]);
+    let mut configured = engine.configurations().next().unwrap().1.clone();
+    let mut configure = |engine: &mut Engine, hash: &str, operating: config::Operating| {
+        (configured.hash, configured.operating) = (hash.into(), Some(operating));
+        let event = Event {
+            what: Some("configuration".into()),
+            hash_after: Some(configured.hash.clone()),
+            detail_json: Some(configured::configuration(&configured)),
+            ..Event::new(EventKind::Change)
+        };
+        feed(engine, 90_000, &[Entry { stamp: stamp(999.0), cause: None, body: Body::Event(event.into()) }])
+    };
+    assert!(configure(&mut engine, "h1", config::Operating { settle: Duration::from_secs(30), ..operating() }).is_empty());
+    assert!(engine.view("pump").unwrap().baseline_id.is_some());
+    assert_eq!(events(&configure(&mut engine, "h2", with_load())), [("commissioning", "started", "")]);
+    assert!(engine.view("pump").unwrap().baseline_id.is_none());
+}
+
+/// Promise 5 over states and regimes: from a snapshot anywhere the outputs are the same.
+#[test]
+fn a_restored_engine_goes_on_through_states_and_regimes() {
+    let duties = [OFF, RUN_UP, run(170, 10.0), run(60, 25.0), faulty(20, 10.0), RUN_DOWN, OFF, RUN_UP, run(60, 10.0)];
+    let entries = Plant::new().entries(&duties);
+    let mut undisturbed = engine(Some(with_load()));
+    let expected = feed(&mut undisturbed, 1, &entries);
+    let mut engine = engine(Some(with_load()));
+    let mut out = Vec::new();
+    // Nine and four have no common divisor: all places within a row come up.
+    for (index, part) in entries.chunks(9).enumerate() {
+        let snapshot = engine.snapshot();
+        engine = Engine::restore(Bundles::offered_in(&models()), &snapshot).unwrap();
+        assert_eq!(engine.snapshot(), snapshot, "before entry {}", 9 * index);
+        out.extend(feed(&mut engine, 9 * index as u64 + 1, part));
+    }
+    assert!(out == expected);
+    assert_eq!(engine.shared.baselines, undisturbed.shared.baselines);
+    let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
+    assert!(scored > 40 && state_events(&out).len() > 8 && raised(&out) == 1, "{scored}");
+}
