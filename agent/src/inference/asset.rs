@@ -1,6 +1,8 @@
 //! One asset on its way from readings to a verdict: clean → row → window → score → above → alarm.
 //!
 //! [`AssetState`] is all that inference remembers of an asset. It changes by readings and ticks alone and is what a checkpoint holds.
+use std::collections::BTreeMap;
+
 use hark_protocol::topics::{Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,8 @@ pub(super) struct AssetState {
     pub(super) grid_us: i64,
     /// One per scored point.
     pub(super) cleaners: Vec<Cleaner>,
+    /// Those of the points that tell the operating state and are not scored.
+    pub(super) state_cleaners: BTreeMap<Name, Cleaner>,
     /// One per instrument, as [`instrument::of_points`] names them.
     pub(super) instruments: Vec<Instrument>,
     pub(super) grid: Grid,
@@ -137,6 +141,7 @@ impl AssetState {
         let scored: Vec<Name> = asset.points.iter().filter(|point| point.scored).map(|point| point.id.clone()).collect();
         let grid_us = micros(asset.grid).max(1);
         Self {
+            state_cleaners: unscored_state_points(asset, &scored).map(|point| (point, Cleaner::default())).collect(),
             cleaners: vec![Cleaner::default(); scored.len()],
             instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
@@ -207,14 +212,15 @@ impl AssetState {
         let (range, values) = (row.range, row.values.iter().flatten().copied().collect::<Vec<f64>>());
         let continues = self.window.push(row);
         let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
-        let (mut completed, unseen) = (None, self.is_unseen());
+        let (mut completed, unseen, spare) = (None, self.is_unseen(), self.rows_to_settle());
         match &mut self.stage {
             Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
             Stage::Commissioning { rows, range: collected } => {
                 verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
                 rows.push(&values, continues);
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
-                if rows.len() >= settings.rows {
+                if rows.len() >= settings.rows + spare {
+                    rows.drop_last(spare);
                     completed = self.commission(stage_a.lags());
                 }
             }
@@ -351,7 +357,7 @@ impl AssetState {
 
     /// What points and instruments showed so far is not continued; the status of instruments stays.
     pub(super) fn restart_cleaning(&mut self) {
-        self.cleaners.iter_mut().for_each(Cleaner::restart);
+        self.cleaners.iter_mut().chain(self.state_cleaners.values_mut()).for_each(Cleaner::restart);
         self.instruments.iter_mut().for_each(Instrument::restart);
     }
 
@@ -436,6 +442,11 @@ impl AssetState {
         };
         self.verdict = Some(verdict);
     }
+}
+
+fn unscored_state_points<'a>(asset: &'a config::Asset, scored: &'a [Name]) -> impl Iterator<Item = Name> + 'a {
+    let points = asset.operating.iter().flat_map(|operating| [Some(&operating.point), operating.load.as_ref().map(|load| &load.point)]);
+    points.flatten().filter(|point| !scored.contains(point)).cloned()
 }
 
 /// Whole microseconds of a configured duration; saturates.

@@ -1,4 +1,4 @@
-//! Cleaning: what a reading of a scored point is worth, judged by the readings of that point before it.
+//! Cleaning: what a reading of a point that is scored, or tells the operating state, is worth, judged by the readings of that point before it.
 //!
 //! The log keeps each reading as it came; what is judged here goes to the window. A point is checked for what is configured (`max_rate`, `stuck_after`,
 //! `clips`) and for silence; range and plausible time are judged at the source, and what the source found bad stays bad.
@@ -13,7 +13,7 @@
 //! Pure: a function of the readings and their times.
 use std::collections::VecDeque;
 
-use hark_protocol::topics::{Quality, QualityReason, Timestamp};
+use hark_protocol::topics::{Quality, QualityReason, Reading, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Clips, Point};
@@ -40,6 +40,13 @@ pub(super) struct Judged {
     pub(super) quality: Quality,
     /// Why it is not good.
     pub(super) reason: Option<QualityReason>,
+}
+
+impl Judged {
+    /// What the source says of `reading`.
+    pub(super) fn of(reading: &Reading) -> Self {
+        Self { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason }
+    }
 }
 
 /// What is remembered of a point.

@@ -1,11 +1,12 @@
 //! The gate before the window: which rows are learned and scored, by operating state, and as those of which regime.
-use hark_protocol::topics::{Event, EventKind, LaneName, Name, OperatingState, ScoreReason, Timestamp};
+use hark_protocol::topics::{Event, EventKind, LaneName, Name, OperatingState, Reading, ScoreReason, Timestamp};
 use serde_json::json;
 
 use super::{
     Emit, Shared,
     asset::Commissioned,
     baseline::Refusal,
+    clean::Judged,
     grid::Row,
     operating::{Change, Condition, Regime},
     regimes::Entered,
@@ -14,6 +15,18 @@ use super::{
 use crate::{config, record::Body};
 
 impl AssetRun {
+    /// A reading of a point that is not scored: it may be one that tells the operating state, and is cleaned for that. Gives what it is worth.
+    pub(super) fn unscored_reading(&mut self, reading: &Reading, given: Judged, shared: &mut Shared, emit: &mut Emit<'_>) -> Judged {
+        let (pace, ts) = (self.pace(), emit.stamp.ts);
+        let Some(cleaner) = self.state.state_cleaners.get_mut(&reading.point) else { return given };
+        let Some(point) = self.config.points.iter().find(|point| point.id == reading.point) else { return given };
+        let judged = cleaner.judge(ts, given, point, pace);
+        if let Some(value) = judged.value {
+            self.observe_state(&reading.point, ts, value, shared, emit);
+        }
+        judged
+    }
+
     /// A usable value of a point, by which the operating state may change.
     pub(super) fn observe_state(&mut self, point: &str, ts: Timestamp, value: f64, shared: &mut Shared, emit: &mut Emit<'_>) {
         let Some(operating) = &mut self.state.operating else { return };

@@ -102,10 +102,10 @@ impl AssetState {
     pub(super) fn break_off(&mut self, ts: Timestamp) {
         self.window.clear();
         self.alarms.restart_delays_of(&Condition::Anomaly);
-        let settle_us = self.operating.as_ref().map_or(0, |operating| micros(operating.settings().settle));
+        let (spare, settle_us) = (self.rows_to_settle(), self.settle_us());
         let Some(mark) = self.stretch.end(ts, settle_us) else { return };
         match (&mut self.stage, mark) {
-            (Stage::Commissioning { rows, .. }, _) => rows.drop_last(usize::try_from(settle_us / self.grid_us).unwrap_or(usize::MAX)),
+            (Stage::Commissioning { rows, .. }, _) => rows.drop_last(spare),
             (Stage::Scoring(scoring), Some(mark)) if !self.alarms.is_active_for(&Condition::Anomaly) => {
                 scoring.smoothed = mark.smoothed;
                 if let Some(verdict) = &mut self.verdict {
@@ -114,6 +114,15 @@ impl AssetState {
             }
             _ => {}
         }
+    }
+
+    /// So many of the newest rows may yet turn out to be of a machine that began to change: commissioning ends so many later, and without them.
+    pub(super) fn rows_to_settle(&self) -> usize {
+        usize::try_from(self.settle_us() / self.grid_us).unwrap_or(usize::MAX)
+    }
+
+    fn settle_us(&self) -> i64 {
+        self.operating.as_ref().map_or(0, |operating| micros(operating.settings().settle))
     }
 
     /// The stage of a regime of which nothing is known.

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
@@ -81,12 +81,10 @@ impl AssetRun {
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
-        let given = Judged { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason };
+        let given = Judged::of(reading);
         let Some(point) = scored else {
-            if let Some(value) = given.value.filter(|_| given.quality != Quality::Bad) {
-                self.observe_state(&reading.point, ts, value, shared, emit);
-            }
-            return self.watch_limits(index, given, position, shared, emit);
+            let judged = self.unscored_reading(reading, given, shared, emit);
+            return self.watch_limits(index, judged, position, shared, emit);
         };
         (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
         if self.state.follows_set_back(ts) {
@@ -167,7 +165,7 @@ impl AssetRun {
         }
     }
 
-    fn pace(&self) -> Pace {
+    pub(super) fn pace(&self) -> Pace {
         Pace { grid_us: self.state.grid_us, stale_us: micros(self.config.stale_after) }
     }
 

@@ -6,7 +6,7 @@ use hark_protocol::topics::Origin;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{AlarmSettings, Buffer, Checks, Commissioning, Gateway, Http, InstrumentSettings, Point};
+use crate::config::{AlarmSettings, Buffer, Checks, Commissioning, Gateway, Http, InstrumentSettings, Operating, Point, Threshold};
 
 #[derive(Parser)]
 struct Parsed {
@@ -93,6 +93,11 @@ fn plain(row: usize) -> (String, String) {
 
 /// Runs over `input` (and `commission`) with further arguments; gives the lines.
 fn replay(input: &str, commission: Option<&str>, further: &[&str]) -> Result<(Summary, Vec<Value>), ReplayError> {
+    replay_with(&config(), input, commission, further)
+}
+
+/// The same with another configuration.
+fn replay_with(config: &Config, input: &str, commission: Option<&str>, further: &[&str]) -> Result<(Summary, Vec<Value>), ReplayError> {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -107,7 +112,7 @@ fn replay(input: &str, commission: Option<&str>, further: &[&str]) -> Result<(Su
     arguments.extend(further.iter().map(|&argument| argument.to_owned()));
     let args = Parsed::parse_from(arguments).args;
     let mut out = Vec::new();
-    let summary = run(&args, &config(), &Stop::default(), &mut out, &mut io::sink())?;
+    let summary = run(&args, config, &Stop::default(), &mut out, &mut io::sink())?;
     let lines = String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     Ok((summary, lines))
 }
@@ -124,6 +129,35 @@ fn one_line_per_row_with_commissioning_on_the_first_rows() {
     }
     assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
     assert_eq!(lines[149].as_object().unwrap().len(), 26);
+}
+
+/// Off, running and off again: what is not steady has a state, a reason and no score, and is not among what commissioning learns.
+#[test]
+fn lines_tell_the_operating_state() {
+    let mut config = config();
+    let threshold = |reached_at: f64| Threshold { reached_at, left_below: 0.9 * reached_at };
+    config.assets.values_mut().next().unwrap().operating = Some(Operating {
+        point: "flow".into(),
+        idle: None,
+        running: threshold(20.0),
+        settle: Duration::from_secs(5),
+        steady_rate: None,
+        score_idle: false,
+        load: None,
+    });
+    let is_on = |row: usize| (20..200).contains(&row);
+    let content = file(220, 0, |row| if is_on(row) { plain(row) } else { ("0".to_owned(), "0".to_owned()) });
+    let (summary, lines) = replay_with(&config, &content, None, &["--commission-rows", "150"]).unwrap();
+    let at = |row: usize| ["state", "reason", "regime"].map(|key| lines[row][key].as_str().unwrap_or("-").to_owned());
+    assert_eq!(at(10), ["off", "operating_state", "-"]);
+    assert_eq!(at(22), ["transient", "operating_state", "-"]);
+    assert_eq!(at(100), ["running", "commissioning", "running"]);
+    assert_eq!(at(160), ["running", "-", "running"]);
+    assert_eq!([at(201), at(219)].map(|line| line[0].clone()), ["transient", "off"]);
+    assert_eq!((summary.scored, summary.alarms, summary.above), (50, 0, 0));
+    let still = file(150, 0, |_| ("0".to_owned(), "0".to_owned()));
+    let why = replay_with(&config, &still, None, &[]).unwrap().0.unscored.unwrap();
+    assert!(why.contains("not running steadily by `flow`"), "{why}");
 }
 
 /// Half a second apart on a grid of one: 100 rows of the file are 50 of the model.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{
-        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Operating, Point, Stuck, Waveform,
+        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
         file::{AssetFile, BearingTable, PointTable, WaveformTable},
     },
     inference::checkpoint::COLLECTED_MAX_BYTES,
@@ -89,8 +89,10 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
 pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, faults: &mut Faults) {
     let bytes = |asset: &Asset| {
         let scored = asset.points.iter().filter(|point| point.scored).count();
-        let regimes = asset.operating.as_ref().map_or(1, Operating::regimes);
-        asset.commissioning.rows.saturating_mul(scored * regimes * size_of::<f64>())
+        let (regimes, settle) = asset.operating.as_ref().map_or((1, Duration::ZERO), |operating| (operating.regimes(), operating.settle));
+        // Rows of a machine that may have begun to change are left out in the end, and kept until then.
+        let spare = (settle.as_nanos() / asset.grid.as_nanos().max(1)) as usize;
+        asset.commissioning.rows.saturating_add(spare).saturating_mul(scored * regimes * size_of::<f64>())
     };
     let of_each: Vec<(usize, &Asset)> = assets.map(|asset| (bytes(asset), asset)).collect();
     let found = of_each.iter().fold(0_usize, |sum, (bytes, _)| sum.saturating_add(*bytes));

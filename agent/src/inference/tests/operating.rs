@@ -184,6 +184,21 @@ fn the_rows_before_a_stop_are_neither_learned_nor_remembered() {
     assert!(predictions(&out).iter().all(|p| p.score.is_none_or(|score| score < limit) && !p.above));
 }
 
+/// Commissioning would have its last rows from the run-down, whose scores then set the limit.
+#[test]
+fn commissioning_does_not_end_within_a_run_down() {
+    let mut engine = engine(Some(config::Operating { steady_rate: None, ..operating() }));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP]);
+    while engine.view("pump").unwrap().progress.unwrap() * (ROWS as f64) < 148.0 {
+        plant.feed(&mut engine, &[run(1, 10.0)]);
+    }
+    plant.feed(&mut engine, &[Duty { seconds: 5, ..RUN_DOWN }, OFF]);
+    assert_eq!(engine.baselines().count(), 0);
+    plant.feed(&mut engine, &[RUN_UP, run(60, 10.0)]);
+    assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);
+}
+
 #[test]
 fn a_standstill_is_no_delay_of_an_alarm() {
     let mut engine = engine(Some(operating()));
@@ -216,11 +231,33 @@ fn each_change_of_state_is_an_event_and_a_prediction() {
     assert_eq!((last.state, last.reason, last.quality), (OperatingState::Unknown, Some(ScoreReason::MissingPoint), Quality::Bad));
 }
 
+/// A point that tells the state is cleaned as it is configured, scored or not.
+#[test]
+fn a_stuck_speed_tells_no_state() {
+    let mut engine = engine_with(|asset| {
+        let stuck = config::Stuck { after: Duration::from_secs(20), within: 0.0 };
+        asset.points.push(config::Point { id: "speed".into(), scored: false, ..asset.points[0].clone() });
+        asset.points[3].checks = config::Checks { stuck: Some(stuck), ..config::Checks::default() };
+        asset.operating = Some(operating());
+    });
+    let mut noise = Noise(3);
+    let second = |n: u32, speed: f64, value: f64| {
+        [("speed", speed), ("a", value), ("b", 2.0 * value)].map(|(point, value)| reading(f64::from(n), point, Some(value)))
+    };
+    let moving: Vec<Entry> = (1_000..1_030).flat_map(|n| second(n, 1480.0 + f64::from(n % 2), noise.next())).collect();
+    feed(&mut engine, 1, &moving);
+    assert_eq!(engine.view("pump").unwrap().state, Running);
+    let still: Vec<Entry> = (1_030..1_060).flat_map(|n| second(n, 1480.0, noise.next())).collect();
+    feed(&mut engine, 1_000, &still);
+    let view = engine.view("pump").unwrap();
+    assert_eq!((view.state, view.reason), (OperatingState::Unknown, Some(ScoreReason::MissingPoint)));
+}
+
 #[test]
 fn regimes_have_baselines_of_their_own_and_a_change_of_load_is_no_alarm() {
     let mut engine = engine(Some(with_load()));
     let mut plant = Plant::new();
-    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(50, 10.0), run(180, 25.0), run(140, 10.0)]);
+    let out = plant.feed(&mut engine, &[OFF, RUN_UP, run(50, 10.0), run(180, 25.0), run(170, 10.0)]);
     assert_eq!(events(&out).iter().filter(|event| event.1 == "accepted").count(), 2);
     let known: Vec<(String, String)> =
         engine.baselines().map(|(_, baseline)| (baseline.baseline_id.to_string(), baseline.regime.as_deref().unwrap().to_owned())).collect();
@@ -325,7 +362,7 @@ fn other_thresholds_are_other_regimes_and_other_delays_are_not() {
 /// Promise 5 over states and regimes: from a snapshot anywhere the outputs are the same.
 #[test]
 fn a_restored_engine_goes_on_through_states_and_regimes() {
-    let duties = [OFF, RUN_UP, run(170, 10.0), run(60, 25.0), faulty(20, 10.0), RUN_DOWN, OFF, RUN_UP, run(60, 10.0)];
+    let duties = [OFF, RUN_UP, run(190, 10.0), run(60, 25.0), faulty(20, 10.0), RUN_DOWN, OFF, RUN_UP, run(60, 10.0)];
     let entries = Plant::new().entries(&duties);
     let mut undisturbed = engine(Some(with_load()));
     let expected = feed(&mut undisturbed, 1, &entries);
