@@ -8,7 +8,6 @@ use super::{
     Emit, Shared,
     alarm_record::Told,
     alarms::{Condition, Shown, Silence},
-    asset::Commissioned,
     ready::Ready,
     run::{AssetRun, started},
 };

@@ -3,11 +3,16 @@
 //! Each threshold has a deadband, so noise at one does not flap. After every change of level or load, and while the point moves faster than the
 //! configured rate, the machine is transient until nothing has changed for `settle`. Without a usable value within the stale limit the state is
 //! unknown, and what comes next may be another one: it settles first.
+use std::collections::VecDeque;
+
 use hark_protocol::topics::{Name, OperatingState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{asset::micros, grid::LATE_RUN_MAX};
 use crate::config::{self, Threshold};
+
+/// A move is measured from so many values within `settle`.
+const REFERENCES: i64 = 8;
 
 /// Rows of one regime are like one another; each regime has weights of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,8 +52,8 @@ pub(super) struct Operating {
     load: Signal,
     /// The last change of either, or the last quick move.
     changed: Option<Timestamp>,
-    /// Where the move of the point is measured from.
-    reference: Option<(Timestamp, f64)>,
+    /// Values that a move of the point is measured from, one for each part of `settle`, the oldest first.
+    references: VecDeque<(Timestamp, f64)>,
     /// What was told last, and how far time has come for it.
     told: OperatingState,
     told_at: Option<Timestamp>,
@@ -116,7 +121,7 @@ impl Operating {
     /// Nothing known yet. Values older than `stale_us` say nothing.
     pub(super) fn new(settings: config::Operating, stale_us: i64) -> Self {
         let [level, load] = [Signal::default(), Signal::default()];
-        Self { settings, stale_us, level, load, changed: None, reference: None, told: OperatingState::Unknown, told_at: None }
+        Self { settings, stale_us, level, load, changed: None, references: VecDeque::new(), told: OperatingState::Unknown, told_at: None }
     }
 
     /// From now on `settings` hold, whose regimes are the same.
@@ -160,15 +165,25 @@ impl Operating {
         }
     }
 
-    /// Whether the point moved faster than is steady. Measured over `settle` at least: the noise of neighbouring values is no move.
+    /// Whether the point moved faster than is steady, measured over `settle` at least: the noise of neighbouring values is no move. A move that goes on
+    /// faster than that is told within `settle` of its beginning.
     fn moved(&mut self, ts: Timestamp, value: f64) -> bool {
         let Some(rate) = self.settings.steady_rate else { return false };
-        let (from, before) = *self.reference.get_or_insert((ts, value));
-        let (elapsed_us, settle_us) = (ts.0.saturating_sub(from.0), micros(self.settings.settle));
-        let moved = (value - before).abs() > rate * elapsed_us.max(settle_us) as f64 / 1e6;
-        // Older than its reference it is after the clock was set back.
-        if moved || elapsed_us >= settle_us || elapsed_us < 0 {
-            self.reference = Some((ts, value));
+        let (settle_us, references) = (micros(self.settings.settle), &mut self.references);
+        let elapsed_us = |from: Timestamp| ts.0.saturating_sub(from.0);
+        // One that is as old as `settle` is kept, however old; later ones are of a clock that was set back.
+        while references.get(1).is_some_and(|&(second, _)| elapsed_us(second) >= settle_us)
+            || references.front().is_some_and(|&(first, _)| ts < first)
+        {
+            references.pop_front();
+        }
+        let is_far = |&(from, before): &(Timestamp, f64)| (value - before).abs() > rate * elapsed_us(from).max(settle_us) as f64 / 1e6;
+        let moved = references.iter().any(is_far);
+        if moved {
+            references.clear();
+        }
+        if references.back().is_none_or(|&(newest, _)| elapsed_us(newest) >= settle_us / REFERENCES) {
+            references.push_back((ts, value));
         }
         moved
     }

@@ -98,17 +98,17 @@ impl AssetState {
     }
 
     /// Steady rows end before `ts`. Those of the last `settle` may have been of a machine that changed already: they are not learned, and what they
-    /// did to smoothed scores is undone. In an alarm, which a person was told of, nothing is undone.
+    /// did to smoothed scores is undone. In an alarm, which a person was told of, the score stays above.
     pub(super) fn break_off(&mut self, ts: Timestamp) {
         self.window.clear();
         self.alarms.restart_delays_of(&Condition::Anomaly);
-        let (spare, settle_us) = (self.rows_to_settle(), self.settle_us());
+        let (spare, settle_us, in_alarm) = (self.rows_to_settle(), self.settle_us(), self.alarms.is_active_for(&Condition::Anomaly));
         let Some(mark) = self.stretch.end(ts, settle_us) else { return };
         match (&mut self.stage, mark) {
             (Stage::Commissioning { rows, .. }, _) => rows.drop_last(spare),
-            (Stage::Scoring(scoring), Some(mark)) if !self.alarms.is_active_for(&Condition::Anomaly) => {
+            (Stage::Scoring(scoring), Some(mark)) => {
                 scoring.smoothed = mark.smoothed;
-                if let Some(verdict) = &mut self.verdict {
+                if let Some(verdict) = self.verdict.as_mut().filter(|_| !in_alarm) {
                     verdict.above = mark.above;
                 }
             }
@@ -123,6 +123,15 @@ impl AssetState {
 
     fn settle_us(&self) -> i64 {
         self.operating.as_ref().map_or(0, |operating| micros(operating.settings().settle))
+    }
+
+    /// What of `verdict` holds for the alarm: above or not, and since which row. With operating states that is known `settle` later.
+    pub(super) fn confirm(&mut self, above: bool, ts: Timestamp) -> Option<(bool, Timestamp)> {
+        if self.operating.is_none() {
+            return Some((above, ts));
+        }
+        let settle_us = self.settle_us();
+        self.stretch.confirm(ts, above, settle_us)
     }
 
     /// The stage of a regime of which nothing is known.

@@ -200,8 +200,10 @@ impl AssetRun {
         let Some(verdict) = &self.state.verdict else { return };
         if let Some(score) = verdict.score {
             let evidence = Evidence { value: score, quality: verdict.quality, range: verdict.range };
-            let (holds, ts) = (verdict.above, verdict.ts);
-            self.watch(&Condition::Anomaly, (holds, evidence), ts, shared, emit);
+            let (above, ts) = (verdict.above, verdict.ts);
+            if let Some((holds, ts)) = self.state.confirm(above, ts) {
+                self.watch(&Condition::Anomaly, (holds, evidence), ts, shared, emit);
+            }
         }
         self.predict(shared, emit);
     }

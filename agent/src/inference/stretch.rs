@@ -1,8 +1,13 @@
 //! A stretch of rows in one steady regime, and what was believed before its last rows: a machine that begins to change does so before its state tells.
+use std::collections::VecDeque;
+
 use hark_protocol::topics::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::limit::Smoothed;
+
+/// More turns than that within `settle` say no more than fewer do.
+const TURNS_MAX: usize = 64;
 
 /// What the rows of the present stretch had led to, at one or two earlier times.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -10,6 +15,8 @@ pub(super) struct Stretch {
     begun: bool,
     older: Option<Mark>,
     newer: Option<Mark>,
+    /// Since when scores were above or not, the oldest first.
+    turns: VecDeque<(Timestamp, bool)>,
 }
 
 /// What was believed before the row at `ts`.
@@ -37,9 +44,22 @@ impl Stretch {
         self.newer = Some(Mark { ts, smoothed: smoothed.clone(), above });
     }
 
+    /// The row at `ts` is `above` or not. Gives what holds for an alarm: whether a row `later_us` before was, and its time; `None` where the stretch is
+    /// shorter. The machine has stayed steady since that row, so it is no beginning of a stop.
+    pub(super) fn confirm(&mut self, ts: Timestamp, above: bool, later_us: i64) -> Option<(bool, Timestamp)> {
+        if self.turns.back().is_none_or(|(_, was)| *was != above) {
+            self.turns.push_back((ts, above));
+        }
+        let confirmed = Timestamp(ts.0.saturating_sub(later_us));
+        while self.turns.len() > TURNS_MAX || self.turns.get(1).is_some_and(|(second, _)| *second <= confirmed) {
+            self.turns.pop_front();
+        }
+        self.turns.front().filter(|(since, _)| *since <= confirmed).map(|(_, above)| (*above, confirmed))
+    }
+
     /// Ends it at `ts`; `None` where it had ended. Gives what was believed `back_us` before, or at its beginning if there is nothing so old.
     pub(super) fn end(&mut self, ts: Timestamp, back_us: i64) -> Option<Option<Mark>> {
-        let Self { begun, older, newer } = std::mem::take(self);
+        let Self { begun, older, newer, .. } = std::mem::take(self);
         let is_old = |mark: &Mark| ts.0.saturating_sub(mark.ts.0) >= back_us;
         begun.then(|| if newer.as_ref().is_some_and(is_old) { newer } else { older.or(newer) })
     }
@@ -71,6 +91,17 @@ mod tests {
             [0, 1, 3, 4, 6, 7, 100].map(back_to),
             [None, Some(Some(0)), Some(Some(0)), Some(Some(0)), Some(Some(3)), Some(Some(3)), Some(Some(96))]
         );
+    }
+
+    #[test]
+    fn what_holds_for_an_alarm_is_known_later() {
+        let mut stretch = Stretch::default();
+        let rows = [(0, false), (1, true), (2, true), (3, false), (4, true), (5, true), (6, true), (7, true)];
+        let confirmed: Vec<_> = rows.iter().map(|&(row, above)| stretch.confirm(at(row), above, 3_000_000).map(|(above, _)| above)).collect();
+        assert_eq!(confirmed, [None, None, None, Some(false), Some(true), Some(true), Some(false), Some(true)]);
+        stretch.end(at(8), 0);
+        assert_eq!(stretch.confirm(at(8), true, 3_000_000), None, "a new stretch");
+        assert_eq!(stretch.confirm(at(9), true, 0), Some((true, at(9))));
     }
 
     #[test]
