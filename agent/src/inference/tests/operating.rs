@@ -406,3 +406,17 @@ fn a_restored_engine_goes_on_through_states_and_regimes() {
     let scored = predictions(&out).iter().filter(|p| p.score.is_some()).count();
     assert!(scored > 40 && state_events(&out).len() > 8 && raised(&out) == 1, "{scored}");
 }
+
+/// A limit of a point holds in every state: its delay runs on while rows are set aside.
+#[test]
+fn a_limit_alarms_while_the_machine_is_off() {
+    let mut engine = engine_with(|asset| {
+        asset.points.push(config::Point { id: "speed".into(), scored: false, ..asset.points[0].clone() });
+        asset.points[1].limits = Some(config::Limits { high: Some(80.0), ..config::Limits::default() }.into());
+        asset.operating = Some(operating());
+    });
+    let second = |n: u32| [("speed", 0.0), ("note", 90.0), ("a", 0.0), ("b", 0.0)].map(|(point, value)| reading(f64::from(n), point, Some(value)));
+    let out = feed(&mut engine, 1, &(1_000..1_040).flat_map(second).collect::<Vec<_>>());
+    assert_eq!((engine.view("pump").unwrap().state, raised(&out)), (Off, 1));
+    assert!(engine.counters().rows_not_steady > 20);
+}
