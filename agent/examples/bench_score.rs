@@ -88,6 +88,7 @@ fn asset() -> Asset {
         scored: true,
         checks: Checks::default(),
         limits: None,
+        severity: None,
     };
     Asset {
         id: "bench".into(),

@@ -304,6 +304,7 @@ pub(super) struct PointTable {
     pub(super) stuck_within: Option<f64>,
     pub(super) clips: Option<Clips>,
     pub(super) limits: Option<LimitsTable>,
+    pub(super) severity: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -314,6 +315,8 @@ pub(super) struct LimitsTable {
     pub(super) high: Option<f64>,
     pub(super) high_high: Option<f64>,
     pub(super) deadband: Option<f64>,
+    #[serde(default)]
+    pub(super) only_running: bool,
     pub(super) cause: Option<String>,
     pub(super) check: Option<String>,
     pub(super) otherwise: Option<String>,

@@ -435,6 +435,9 @@ pub struct Point {
     /// Limits beyond which its value is an alarm, from the first reading on.
     #[serde(default)]
     pub limits: Option<Box<Limits>>,
+    /// Class of machines by which its value, a velocity RMS in mm/s, is in a severity zone: a name of [`crate::signal::severity::CLASSES`].
+    #[serde(default)]
+    pub severity: Option<Name>,
 }
 
 /// Which limit of a point, named after OPC 10000-9.
@@ -479,6 +482,8 @@ pub struct Limits {
     pub high_high: Option<f64>,
     /// How far back behind a limit a value counts as back, 0 or more.
     pub deadband: f64,
+    /// A value counts only while the machine is running: a pump that is off has no pressure. It needs `[operating]`.
+    pub only_running: bool,
     /// Likely cause.
     pub cause: Option<Name>,
     /// What to check.

@@ -1,13 +1,17 @@
 //! What an alarm says to a person: what, since when, value against limit, likely cause, what to check, by when, what happens otherwise.
-use hark_protocol::topics::{Alarm, AlarmState, Name, Priority, Quality, Timestamp};
+use hark_protocol::topics::{Alarm, AlarmState, Name, Priority, Quality, Timestamp, Zone};
 
 use super::{
+    alarm::Evidence,
     alarms::{Condition, Shown},
     asset::AssetState,
     limit::LIMIT,
     report::{InputRange, ModelNames, baseline_id, share},
 };
-use crate::config::{self, Level, Limits};
+use crate::{
+    config::{self, Level, Limits},
+    signal::severity::Class,
+};
 
 /// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift.
 const RESPOND_HIGH_US: i64 = 10 * 60 * 1_000_000;
@@ -30,6 +34,7 @@ struct Words {
     cause: Option<Name>,
     check: Option<Name>,
     otherwise: Option<Name>,
+    zone: Option<Zone>,
 }
 
 /// The record of `shown`, after a change or as it stands.
@@ -40,7 +45,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
     let named: Vec<&str> = [&first.0, &second.0, &third.0].into_iter().flatten().map(|name| &**name).collect();
     let words = match &shown.condition {
         Condition::Anomaly => words_of_score(&named, state.scoring().is_some()),
-        Condition::Limit(point, level) => words_of_limit(point, *level, asset),
+        Condition::Limit(point, level) => words_of_limit(point, *level, shown.evidence, asset),
     };
     let priority = shown.condition.priority();
     // The model has no part in what a limit says.
@@ -57,7 +62,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         value: shown.evidence.map(|evidence| evidence.value),
         limit: words.limit,
         unit: words.unit,
-        zone: None,
+        zone: words.zone,
         failure_mode: words.failure_mode,
         cause: words.cause,
         advice: words.check,
@@ -113,10 +118,11 @@ fn words_of_score(named: &[&str], has_limit: bool) -> Words {
         cause: None,
         check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
+        zone: None,
     }
 }
 
-fn words_of_limit(id: &Name, level: Level, asset: &config::Asset) -> Words {
+fn words_of_limit(id: &Name, level: Level, evidence: Option<Evidence>, asset: &config::Asset) -> Words {
     let point = asset.points.iter().find(|point| point.id == *id);
     let limits = point.and_then(|point| point.limits.as_deref());
     let side = if matches!(level, Level::Low | Level::LowLow) { "below" } else { "above" };
@@ -131,6 +137,7 @@ fn words_of_limit(id: &Name, level: Level, asset: &config::Asset) -> Words {
         cause: given(|limits| limits.cause.clone()),
         check: given(|limits| limits.check.clone()).or(Some(check.into())),
         otherwise: given(|limits| limits.otherwise.clone()),
+        zone: point.and_then(|point| Class::named(point.severity.as_deref()?)).zip(evidence).map(|(class, evidence)| class.zone(evidence.value)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`AssetState`] is all that inference remembers of an asset. It changes by readings and ticks alone and is what a checkpoint holds.
 use std::collections::BTreeMap;
 
-use hark_protocol::topics::{Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
+use hark_protocol::topics::{Name, OperatingState, Phase, Quality, ScoreReason, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     ready::Ready,
     reduced::{self, Moments},
     regimes::Regimes,
+    severity::Severity,
     stage_a::StageA,
     stretch::Stretch,
     window::{UsableRow, Window},
@@ -109,6 +110,7 @@ pub(super) struct AssetState {
     pub(super) stretch: Stretch,
     pub(super) verdict: Option<Verdict>,
     pub(super) alarms: Alarms,
+    pub(super) severity: Severity,
     /// Largest score since the last prediction.
     pub(super) score_max: Option<f64>,
     /// Signature and row time of the last prediction.
@@ -154,6 +156,7 @@ impl AssetState {
             grid_us,
             verdict: None,
             alarms: Alarms::default(),
+            severity: Severity::default(),
             score_max: None,
             predicted: None,
             last_reading: None,
@@ -365,6 +368,11 @@ impl AssetState {
     pub(super) fn restart_state(&mut self) {
         self.operating.iter_mut().for_each(Operating::restart);
         self.stretch = Stretch::default();
+    }
+
+    /// The worst severity zone now, of values not older than `stale_us`.
+    pub(super) fn zone(&self, stale_us: i64) -> Option<Zone> {
+        self.severity.worst(self.last_reading.max(self.ticked)?, stale_us)
     }
 
     /// How far the asset's time has come; `None` before its first reading.

@@ -208,6 +208,7 @@ mod tests {
             map: BTreeMap::new(),
             scored: true,
             limits: None,
+            severity: None,
             checks,
         }
     }

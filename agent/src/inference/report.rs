@@ -1,17 +1,18 @@
 //! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
 use hark_protocol::topics::{
-    Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Quality, QualityReason, ScoreReason, Timestamp,
+    Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Quality, QualityReason, ScoreReason, Timestamp, Zone,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    asset::{AssetState, Verdict},
+    asset::{AssetState, Verdict, micros},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
     health,
     instrument::{self, Instrument},
     limit::LIMIT,
     operating::{Operating, Regime},
+    severity,
 };
 use crate::config;
 
@@ -48,8 +49,18 @@ pub(super) struct InputRange {
     pub(super) to: Option<Name>,
 }
 
-/// Health and the word for what sets it, or for why it is not known.
-pub(super) fn health_of(state: &AssetState) -> (Option<f64>, Name) {
+/// Health and the word for what sets it, or for why it is not known: the lower one of what the score and the severity zone allow.
+pub(super) fn health_of(state: &AssetState, asset: &config::Asset) -> (Option<f64>, Name) {
+    let (by_score, word) = health_by_score(state);
+    // A zone of A or B does not make a machine healthy of which nothing else is known.
+    let ceiling = state.zone(micros(asset.stale_after)).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
+    match ceiling {
+        Some(ceiling) if by_score.is_none_or(|health| health > ceiling) => (Some(ceiling), "severity".into()),
+        _ => (by_score, word),
+    }
+}
+
+fn health_by_score(state: &AssetState) -> (Option<f64>, Name) {
     if state.scored.is_empty() {
         return (None, "no_scored_points".into());
     }
@@ -100,7 +111,7 @@ pub(super) fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Opt
 
 /// The prediction for the present verdict.
 pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::Asset, model: &ModelNames, inputs: InputRange) -> Prediction {
-    let (health, health_reason) = health_of(state);
+    let (health, health_reason) = health_of(state, asset);
     let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
     let scoring = state.scoring();
     Prediction {
@@ -115,7 +126,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         alarm: state.alarms.is_active(),
         health,
         health_reason: Some(health_reason),
-        zone: None,
+        zone: state.zone(micros(asset.stale_after)),
         forecast: None,
         end_event: None,
         failure_mode: None,
@@ -296,7 +307,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
 
 /// The body of `hark.assets.v1` at `now`.
 pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelNames, now: Timestamp) -> Asset {
-    let (health, health_reason) = health_of(state);
+    let (health, health_reason) = health_of(state, asset);
     let ids = instrument::of_points(&state.scored);
     let status = |(id, _): &(Name, _), instrument: &Instrument| (id.to_string(), json!(instrument.status()));
     let instruments: Map<String, Value> = ids.iter().zip(&state.instruments).map(|(id, instrument)| status(id, instrument)).collect();
@@ -313,7 +324,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         regime: state.verdict.as_ref().and_then(|verdict| verdict.regime).map(Regime::name),
         health,
         health_reason: Some(health_reason),
-        zone: None,
+        zone: state.zone(micros(asset.stale_after)),
         above: state.verdict.as_ref().is_some_and(|verdict| verdict.above),
         alarm_state: state.alarms.state(),
         alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, QualityReason, Reading, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
@@ -23,6 +23,7 @@ use crate::{
     buffer::Position,
     config::{self, InstrumentSettings, Level},
     record::Body,
+    signal::severity::Class,
 };
 
 /// An asset with what is made from its configuration and weights, and need not be stored.
@@ -182,6 +183,7 @@ impl AssetRun {
 
     fn restart_for_clock(&mut self) {
         self.state.restart_windows();
+        self.state.severity.restart();
         self.state.alarms.restart_delays();
         self.state.last_reading = None;
     }
@@ -237,15 +239,31 @@ impl AssetRun {
 
     /// Judges the limits of a point by its newest value: from the first reading on, whatever is known of the machine.
     fn watch_limits(&mut self, index: usize, judged: Judged, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let Some((value, limits)) = judged.value.zip(self.config.points[index].limits.clone()) else { return };
-        let (ts, id) = (emit.stamp.ts, self.config.points[index].id.clone());
-        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)) };
+        let Some(value) = judged.value else { return };
+        self.judge_severity(index, value, emit.stamp.ts);
+        let (ts, evidence) = (emit.stamp.ts, Evidence { value, quality: judged.quality, range: Some((position, position)) });
         for level in Level::ALL {
-            let condition = Condition::Limit(id.clone(), level);
-            if let Some(beyond) = is_beyond(&limits, level, value, self.state.alarms.holds(&condition)) {
-                self.watch(&condition, (beyond, evidence), ts, shared, emit);
+            let point = &self.config.points[index];
+            let Some(limits) = &point.limits else { return };
+            let condition = Condition::Limit(point.id.clone(), level);
+            let counts = !limits.only_running || self.is_running();
+            if let Some(beyond) = is_beyond(limits, level, value, self.state.alarms.holds(&condition)) {
+                self.watch(&condition, (beyond && counts, evidence), ts, shared, emit);
             }
         }
+    }
+
+    fn judge_severity(&mut self, index: usize, value: f64, ts: Timestamp) {
+        let point = &self.config.points[index];
+        let Some(class) = point.severity.as_deref().and_then(Class::named) else { return };
+        if self.is_running() {
+            self.state.severity.take(&point.id, class.zone(value), ts);
+        }
+    }
+
+    /// It runs as it should, or nothing tells its state.
+    fn is_running(&self) -> bool {
+        self.state.operating.as_ref().is_none_or(|operating| operating.told() == OperatingState::Running)
     }
 
     fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {

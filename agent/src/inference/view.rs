@@ -61,7 +61,7 @@ impl AssetView {
     pub(super) fn of(asset: &config::Asset, state: &AssetState) -> Self {
         let verdict = state.verdict.as_ref();
         let scoring = state.scoring();
-        let (health, health_reason) = report::health_of(state);
+        let (health, health_reason) = report::health_of(state, asset);
         let score = verdict.and_then(|verdict| verdict.score);
         let limit = scoring.map(|_| limit::LIMIT);
         let point = |index: usize| state.scored.get(index).cloned();

@@ -2,23 +2,10 @@
 //!
 //! The boundaries are data with their edition, and guidance: the standard calls them no acceptance limits, and published copies disagree. Change a number
 //! only with the clause it comes from.
-use serde::Serialize;
+pub use hark_protocol::topics::Zone;
 
 /// Where the boundaries come from.
 pub const SOURCE: &str = "ISO 10816-3:2009 table A.1 (replaced by ISO 20816-3:2022); guidance, verify";
-
-/// What a velocity RMS means for long-term operation. The order is that of severity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Zone {
-    /// Newly commissioned.
-    A,
-    /// Unrestricted long-term operation.
-    B,
-    /// Unsatisfactory for long-term continuous operation.
-    C,
-    /// May cause damage.
-    D,
-}
 
 /// A class of machines and its boundaries, velocity RMS in mm/s over 10 to 1000 Hz (2 to 1000 Hz below 600 r/min).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -24,6 +24,7 @@ fn config() -> Config {
         scored: true,
         checks: Checks::default(),
         limits: None,
+        severity: None,
     };
     let asset = Asset {
         id: "pump".into(),

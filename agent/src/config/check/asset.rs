@@ -48,8 +48,14 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
                     scored: true,
                     checks: Checks::default(),
                     limits: None,
+                    severity: None,
                 });
             }
+        }
+    }
+    if raw.operating.is_none() {
+        for point in points.iter().filter(|point| point.limits.as_ref().is_some_and(|limits| limits.only_running)) {
+            faults.add("point.limits.only_running", format!("of `{}` needs to know when the machine runs; expected `[operating]`", point.id));
         }
     }
     refuse_clashes(&points, &waveforms, faults);
@@ -113,7 +119,8 @@ pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, 
 
 fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> Point {
     let checks = check_checks(&raw, stale_after, faults);
-    let limits = raw.limits.as_ref().map(|limits| limits::check_limits(&raw, limits, faults).into());
+    let class = limits::check_severity(&raw, faults);
+    let limits = raw.limits.as_ref().map(|limits| limits::check_limits(&raw, limits, faults)).or(class.map(limits::of_severity)).map(Into::into);
     if let Some((low, high)) = raw.range
         && !(low.is_finite() && high.is_finite() && low < high)
     {
@@ -131,6 +138,7 @@ fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> P
         scored: raw.scored,
         checks,
         limits,
+        severity: class.map(|class| class.name.into()),
     }
 }
 

@@ -1,8 +1,11 @@
-//! `limits` of a point: what is beyond them is an alarm.
+//! `limits` and `severity` of a point: what is beyond them is an alarm.
 use super::faults::Faults;
-use crate::config::{
-    Level, Limits,
-    file::{LimitsTable, PointTable},
+use crate::{
+    config::{
+        Level, Limits,
+        file::{LimitsTable, PointTable},
+    },
+    signal::severity::{CLASSES, Class, SOURCE},
 };
 
 /// Failure modes of rotating machines and their instruments, ISO 14224 (excerpt as in the manual of alarms).
@@ -10,6 +13,35 @@ pub(super) const FAILURE_MODES: [&str; 15] =
     ["VIB", "NOI", "OHE", "BRD", "AIR", "PDE", "ERO", "ELU", "INL", "LOO", "HIO", "PLU", "STD", "FTS", "FTF"];
 /// Of a point's range, unless configured: less than that is noise of the instrument.
 const DEADBAND_SHARE: f64 = 0.01;
+/// Of the lower limit: velocities move by so much from one block to the next.
+const SEVERITY_DEADBAND_SHARE: f64 = 0.1;
+
+/// The class of machines of a velocity.
+pub(super) fn check_severity(point: &PointTable, faults: &mut Faults) -> Option<Class> {
+    let name = point.severity.as_deref()?;
+    let class = Class::named(name);
+    if class.is_none() {
+        let known: Vec<&str> = CLASSES.iter().map(|class| class.name).collect();
+        faults.add("point.severity", format!("`{name}` of `{}` is none of {}", point.id, known.join(", ")));
+    }
+    if point.unit != "mm/s" {
+        faults.add("point.severity", format!("of `{}` judges a velocity RMS in `mm/s`; its unit is `{}`", point.id, point.unit));
+    }
+    class
+}
+
+/// The limits of a point with a class and none of its own: zone C asks for a response, zone D for one at once.
+pub(super) fn of_severity(class: Class) -> Limits {
+    Limits {
+        high: Some(class.b_c),
+        high_high: Some(class.c_d),
+        deadband: SEVERITY_DEADBAND_SHARE * class.b_c,
+        check: Some("Is the operating point as usual? Look at foundation bolts and coupling; then take a spectrum.".into()),
+        otherwise: Some(format!("Zone C is unsatisfactory for long-term operation, zone D may cause damage ({SOURCE}).").into()),
+        failure_mode: Some("VIB".into()),
+        ..Limits::default()
+    }
+}
 
 pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut Faults) -> Limits {
     let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
@@ -21,6 +53,7 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut F
         high: raw.high,
         high_high: raw.high_high,
         deadband: raw.deadband.unwrap_or(share_of_range),
+        only_running: raw.only_running,
         cause: text(&raw.cause),
         check: text(&raw.check),
         otherwise: text(&raw.otherwise),

@@ -293,6 +293,10 @@ fn limits_are_in_order_within_the_range_and_say_something() {
         ("{ high = 1600.0, deadband = -1.0 }", &["point.limits.deadband: of `speed` is -1; expected 0 or more, in `/min`"]),
         ("{ high = 1600.0, failure_mode = \"HOT\" }", &["point.limits.failure_mode: of `speed` `HOT` is none of VIB, NOI"]),
         ("{ hgh = 1.0 }", &["unknown field `hgh`"]),
+        (
+            "{ low = 1.0, only_running = true }",
+            &["point.limits.only_running: of `speed` needs to know when the machine runs; expected `[operating]`"],
+        ),
     ] {
         check_asset_with(speed, &format!("{speed}range = [0.0, 3000.0]\nlimits = {limits}\n"), expected);
     }
@@ -366,4 +370,21 @@ fn deadbands_leave_every_state_and_regime_its_room() {
     let same = asset("running = 600.0\nload = { point = \"flow\", bounds = [10.0] }");
     assert!(asset("running = 600.0\nsettle = \"9s\"\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
     assert!(!asset("running = 500.0\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
+}
+
+#[test]
+fn a_severity_class_makes_limits_of_a_velocity() {
+    let speed = "id = \"speed\"\nunit = \"/min\"\n";
+    for (unit, class, expected) in [
+        ("mm/s", "2-rigid", &[][..]),
+        ("mm/s", "rigid", &["point.severity: `rigid` of `speed` is none of 1-rigid, 1-flexible, 2-rigid, 2-flexible"]),
+        ("/min", "2-rigid", &["point.severity: of `speed` judges a velocity RMS in `mm/s`; its unit is `/min`"]),
+    ] {
+        check_asset_with(speed, &format!("id = \"speed\"\nunit = \"{unit}\"\nseverity = \"{class}\"\n"), expected);
+    }
+    let asset = |limits: &str| {
+        check_asset_text("a", &format!("id = \"a\"\n[[point]]\nid = \"v\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"\n{limits}")).unwrap()
+    };
+    let limits = |limits: &str| asset(limits).points[0].limits.as_ref().map(|limits| (limits.high, limits.high_high));
+    assert_eq!([limits(""), limits("limits = { high = 2.0 }\n")], [Some((Some(2.8), Some(4.5))), Some((Some(2.0), None))]);
 }

@@ -1,6 +1,8 @@
 //! Limits of points, and what people say to alarms.
 use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved};
 
+use hark_protocol::topics::Zone;
+
 use super::*;
 use crate::config::{Level, Limits};
 
@@ -142,4 +144,46 @@ fn levels_have_words_and_places() {
     let limits = Limits { low_low: Some(1.0), low: Some(2.0), high: Some(3.0), high_high: Some(4.0), ..Limits::default() };
     assert_eq!(Level::ALL.map(|level| limits.of(level)), [Some(1.0), Some(2.0), Some(3.0), Some(4.0)]);
     assert_eq!(Level::ALL.map(Level::words), ["low-low", "low", "high", "high-high"]);
+}
+
+/// A severity zone is apart from the score: a ceiling for health, an alarm of its own, and nothing once its sensor says nothing.
+#[test]
+fn a_zone_caps_health_and_alarms() {
+    let mut engine = engine_with(|asset| {
+        asset.points[1].unit = "mm/s".into();
+        asset.points[1].severity = Some("2-rigid".into());
+        asset.points[1].limits = Some(Limits { high: Some(2.8), high_high: Some(4.5), deadband: 0.28, ..Limits::default() }.into());
+    });
+    feed(&mut engine, 1, &machine(ROWS + 20, usize::MAX));
+    let second = 1000 + ROWS as i64 + 20;
+    let record = |engine: &Engine| engine.asset_records(Timestamp(second * SECOND)).pop().unwrap().1;
+    assert_eq!((record(&engine).zone, record(&engine).health_reason.as_deref()), (None, Some("anomaly")));
+    feed(&mut engine, 1_000, &values(second, &[1.0; 2]));
+    assert_eq!((record(&engine).zone, record(&engine).health_reason.as_deref()), (Some(Zone::A), Some("anomaly")));
+    let out = feed(&mut engine, 2_000, &values(second + 2, &[3.0; 6]));
+    assert_eq!(
+        (record(&engine).zone, record(&engine).health, record(&engine).health_reason.as_deref()),
+        (Some(Zone::C), Some(50.0), Some("severity"))
+    );
+    assert_eq!((alarms(&out)[0].zone, alarms(&out)[0].failure_mode.as_deref()), (Some(Zone::C), Some("VIB")));
+    feed(&mut engine, 3_000, &values(second + 8, &[9.0]));
+    assert_eq!((record(&engine).zone, record(&engine).health), (Some(Zone::D), Some(20.0)));
+    feed(&mut engine, 4_000, &[reading(second as f64 + 8.0 + 4.0, "a", Some(0.0))]);
+    assert_eq!(record(&engine).zone, None, "older than the stale limit");
+}
+
+#[test]
+fn a_limit_for_a_running_machine_is_silent_while_it_is_off() {
+    let mut engine = engine_with(|asset| {
+        asset.points[1].limits = Some(Limits { low: Some(2.0), only_running: true, ..Limits::default() }.into());
+        let running = config::Threshold { reached_at: 10.0, left_below: 9.0 };
+        let point = "a".into();
+        asset.operating =
+            Some(config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None });
+    });
+    let at = |second: i64, a: f64, note: f64| [reading(second as f64, "a", Some(a)), reading(second as f64 + 0.5, "note", Some(note))];
+    let off: Vec<Entry> = (100..120).flat_map(|second| at(second, 0.0, 0.0)).collect();
+    assert!(alarms(&feed(&mut engine, 1, &off)).is_empty());
+    let running: Vec<Entry> = (120..140).flat_map(|second| at(second, 20.0, 0.0)).collect();
+    assert_eq!(states(&feed(&mut engine, 1_000, &running)), [(Normal, ActiveUnacknowledged)]);
 }

@@ -34,6 +34,7 @@ fn asset() -> config::Asset {
         scored,
         checks: config::Checks::default(),
         limits: None,
+        severity: None,
     };
     config::Asset {
         id: "pump".into(),

@@ -1,0 +1,65 @@
+//! Severity of an asset's vibration: the zone of its worst point that has a class of machines, apart from the anomaly score, and a ceiling for health.
+//!
+//! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state. A
+//! value that is older than the asset's stale limit says nothing: a dead sensor is no machine in zone A.
+use std::collections::BTreeMap;
+
+use hark_protocol::topics::{Name, Timestamp, Zone};
+use serde::{Deserialize, Serialize};
+
+/// The zones of an asset's points.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Severity {
+    zones: BTreeMap<Name, (Zone, Timestamp)>,
+}
+
+impl Severity {
+    /// The newest value of `point`, at `ts`, is in `zone`.
+    pub(super) fn take(&mut self, point: &Name, zone: Zone, ts: Timestamp) {
+        match self.zones.get_mut(point) {
+            Some(known) => *known = (zone, ts),
+            None => drop(self.zones.insert(point.clone(), (zone, ts))),
+        }
+    }
+
+    /// The worst zone among values that are not older than `stale_us` at `now`; `None` without one.
+    pub(super) fn worst(&self, now: Timestamp, stale_us: i64) -> Option<Zone> {
+        let fresh = self.zones.values().filter(|(_, ts)| now.0.saturating_sub(ts.0) <= stale_us);
+        fresh.map(|(zone, _)| *zone).max()
+    }
+
+    /// What came before is not continued.
+    pub(super) fn restart(&mut self) {
+        self.zones.clear();
+    }
+}
+
+/// The best health that a machine in `zone` can have, 0 to 100.
+pub(super) fn ceiling(zone: Zone) -> f64 {
+    match zone {
+        Zone::A | Zone::B => 100.0,
+        Zone::C => 50.0,
+        Zone::D => 20.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_fresh_zone_counts() {
+        let mut severity = Severity::default();
+        assert_eq!(severity.worst(Timestamp(0), 10), None);
+        severity.take(&"de".into(), Zone::D, Timestamp(100));
+        severity.take(&"nde".into(), Zone::A, Timestamp(105));
+        assert_eq!(
+            [105, 110, 111, 115, 116].map(|now| severity.worst(Timestamp(now), 10)),
+            [Some(Zone::D), Some(Zone::D), Some(Zone::A), Some(Zone::A), None]
+        );
+        severity.take(&"de".into(), Zone::B, Timestamp(120));
+        assert_eq!(severity.worst(Timestamp(120), 10), Some(Zone::B));
+        severity.restart();
+        assert_eq!(severity.worst(Timestamp(120), 10), None);
+    }
+}
