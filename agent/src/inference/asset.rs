@@ -192,10 +192,12 @@ impl AssetState {
         same_regimes && self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
     }
 
-    /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning.
+    /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning. What ran in `zone` C or D is not
+    /// learned as normal.
     pub(super) fn take(
         &mut self,
         row: Row,
+        zone: Option<Zone>,
         settings: config::Commissioning,
         stage_a: &mut StageA,
         ready: &mut Ready,
@@ -224,7 +226,10 @@ impl AssetState {
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
                 if rows.len() >= settings.rows + spare {
                     rows.drop_last(spare);
-                    completed = self.commission(stage_a.lags());
+                    completed = match zone.filter(|zone| *zone >= Zone::C) {
+                        Some(zone) => self.refuse(Refusal::Severity { zone }),
+                        None => self.commission(stage_a.lags()),
+                    };
                 }
             }
             Stage::Scoring(_) => verdict = self.scored(verdict, stage_a, ready, counters),
@@ -306,6 +311,13 @@ impl AssetState {
     /// Ends commissioning with the rows collected so far. `None` where it is over already.
     pub(super) fn commission(&mut self, lags: usize) -> Option<Commissioned> {
         let commissioned = self.fit(lags)?;
+        self.end_commissioning(&commissioned);
+        Some(commissioned)
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Option<Commissioned> {
+        let Stage::Commissioning { rows, .. } = &self.stage else { return None };
+        let commissioned = Commissioned::Refused { refusal, rows: rows.len() };
         self.end_commissioning(&commissioned);
         Some(commissioned)
     }

@@ -5,6 +5,7 @@
 //! of the surroundings is followed; the slow channel draws its weights to zero, so it sees a level that stays away. The limit of each comes from a
 //! cross-validation in blocks: every row is scored by a fit that has not seen its block (a limit from the rows of the fit raised 98 % false alarms
 //! where it was measured), and the same scores choose the penalty. Whitening is divided by the limit: a score of 1 is at it.
+use hark_protocol::topics::Zone;
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,14 @@ pub(super) enum Refusal {
     /// No point moved: nothing can be learned from a machine that stands still.
     #[error("no scored point changed its value")]
     NothingMoves,
+    /// The machine vibrates too much to be learned as it is.
+    #[error(
+        "its vibration is in zone {zone:?}, which must not be learned as normal: repair it, or correct its `severity`, then `hark event maintenance`"
+    )]
+    Severity {
+        /// C or D.
+        zone: Zone,
+    },
     /// The numbers ran out of range.
     #[error("the values are too large or too small to compute with")]
     NotFinite,

@@ -194,7 +194,8 @@ impl AssetRun {
             return self.predict(shared, emit);
         }
         let settings = self.config.commissioning;
-        let completed = self.state.take(row, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
+        let zone = self.state.zone(micros(self.config.stale_after));
+        let completed = self.state.take(row, zone, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
         self.tell_reduced(shared);
         if let Some(commissioned) = completed {
             self.commissioned(commissioned, None, shared, emit);

@@ -187,3 +187,29 @@ fn a_limit_for_a_running_machine_is_silent_while_it_is_off() {
     let running: Vec<Entry> = (120..140).flat_map(|second| at(second, 20.0, 0.0)).collect();
     assert_eq!(states(&feed(&mut engine, 1_000, &running)), [(Normal, ActiveUnacknowledged)]);
 }
+
+/// By policy; a person who knows better says so before.
+#[test]
+fn a_machine_in_zone_c_is_not_learned_as_normal() {
+    let severe = || {
+        engine_with(|asset| {
+            asset.points[1].unit = "mm/s".into();
+            asset.points[1].severity = Some("2-rigid".into());
+        })
+    };
+    let entries: Vec<Entry> = machine(ROWS + 10, usize::MAX)
+        .chunks(2)
+        .flat_map(|row| {
+            let at = row[1].stamp.ts.0 as f64 / SECOND as f64;
+            [row[0].clone(), reading(at, "note", Some(3.0)), row[1].clone()]
+        })
+        .collect();
+    let mut engine = severe();
+    let out = feed(&mut engine, 1, &entries);
+    assert_eq!(events(&out), [("commissioning", "refused", "refused")]);
+    assert_eq!(engine.view("pump").unwrap().reason, Some(ScoreReason::CommissioningRefused));
+    let mut engine = severe();
+    feed(&mut engine, 1, &entries[..3 * (ROWS - 5)]);
+    let out = feed(&mut engine, 1_000, &[command(2_000, "c1", "commissioning_accepted", "{}")]);
+    assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
+}
