@@ -469,6 +469,39 @@ fn a_lost_header_costs_nothing() {
     }
 }
 
+/// A later generation whose header was spoilt after it had taken the place of an earlier one, which is still there, has what came since.
+#[test]
+fn a_spoilt_header_of_a_later_generation_costs_nothing() {
+    let dir = filled();
+    let earlier = partition_dirs(dir.path()).swap_remove(1);
+    let later = format!("{}-0001", earlier.to_str().unwrap().strip_suffix("-0000").unwrap());
+    fs::rename(&earlier, &later).unwrap();
+    fs::create_dir(&earlier).unwrap();
+    // The earlier one has a header and no records any more: were it taken, its range would be lost.
+    fs::copy(Path::new(&later).join("header"), earlier.join("header")).unwrap();
+    fs::write(earlier.join("db"), b"").unwrap();
+    fs::write(Path::new(&later).join("header"), b"HKP2 and then nothing").unwrap();
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!((records.len(), gaps), (300, Vec::new()));
+}
+
+/// A start saves one damaged partition after the other, and need not be repeated.
+#[test]
+fn several_damaged_partitions_end_no_start() {
+    let dir = filled();
+    let dirs = partition_dirs(dir.path());
+    for path in dirs.iter().rev().take(2) {
+        fs::write(path.join("header"), b"").unwrap();
+        fs::write(path.join("db"), vec![7; 100_000]).unwrap();
+    }
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    let last = records.iter().map(|at| at.seq).chain(gaps.iter().map(|gap| gap.to.seq)).max().unwrap();
+    assert_accounted(1, last, &records, &gaps);
+    assert!(records.len() > 200, "{}", records.len());
+}
+
 /// A file that bears the name of a partition is none.
 #[test]
 fn a_file_in_the_place_of_a_partition_is_cleared_away() {

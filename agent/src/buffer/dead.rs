@@ -23,6 +23,10 @@ pub(super) fn retire(dir: &Path) -> Result<PathBuf, BufferError> {
     // One that could not be buried, of a try before, may have the name.
     let mut names = (0..NAMES).map(|n| parent.join(if n == 0 { format!("{DEAD_PREFIX}{name}") } else { format!("{DEAD_PREFIX}{name}.{n}") }));
     let dead = names.find(|dead| fs::symlink_metadata(dead).is_err_and(|error| error.kind() == ErrorKind::NotFound)).unwrap_or_default();
+    #[cfg(test)]
+    if refused().contains(dir) {
+        return Err(BufferError::io("retire", dir, rustix::io::Errno::IO.into()));
+    }
     fs::rename(dir, &dead).map_err(|error| BufferError::io("retire", dir, error))?;
     tell_unsynced(sync_dir(parent));
     Ok(dead)
@@ -45,4 +49,24 @@ pub(super) fn bury(dead: &Path) -> Result<(), BufferError> {
 /// Removes the partition in `dir` for good.
 pub(super) fn remove(dir: &Path) -> Result<(), BufferError> {
     bury(&retire(dir)?)
+}
+
+#[cfg(test)]
+static REFUSED: std::sync::Mutex<std::collections::BTreeSet<PathBuf>> = std::sync::Mutex::new(std::collections::BTreeSet::new());
+
+#[cfg(test)]
+fn refused() -> std::sync::MutexGuard<'static, std::collections::BTreeSet<PathBuf>> {
+    REFUSED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// From now on the disk does not let `dir` be retired.
+#[cfg(test)]
+pub(super) fn refuse(dir: &Path) {
+    refused().insert(dir.to_owned());
+}
+
+/// Now it does.
+#[cfg(test)]
+pub(super) fn allow(dir: &Path) {
+    refused().remove(dir);
 }

@@ -11,7 +11,7 @@ use hark_protocol::topics::LaneName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BufferError, Position, partition::StoreError};
+use super::{BufferError, Position, is_of_medium, partition::StoreError};
 
 const FILE: &str = "header";
 /// Up to where damage has left a partition whose header does not say so.
@@ -121,7 +121,12 @@ impl Header {
 
 /// The header in `dir`.
 pub(super) fn read(dir: &Path) -> Result<Header, StoreError> {
-    Header::decode(&fs::read(dir.join(FILE))?).ok_or(StoreError::Header)
+    Header::decode(&readable(fs::read(dir.join(FILE)))?).ok_or(StoreError::Header)
+}
+
+/// What was read of a small file of a partition. A bad sector in it is damage of the partition: what the records are in may be sound.
+pub(super) fn readable(read: io::Result<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
+    read.map_err(|error| if is_of_medium(&error) { StoreError::Unreadable { pages: 1 } } else { error.into() })
 }
 
 /// Whether the partition in `dir` was made completely. If not, nothing was ever committed to it.

@@ -142,9 +142,11 @@ impl Log {
 
 /// Asks `question`; where the newest partition turns out to be damaged, once more of what could be found in it, as a start would.
 fn sound<T>(lane: &Lane, mut question: impl FnMut(&Lane) -> Result<T, BufferError>) -> Result<T, BufferError> {
-    match question(lane) {
-        Err(BufferError::Damaged { partition, .. }) if lane.salvage(&partition) => question(lane),
-        answer => answer,
+    loop {
+        match question(lane) {
+            Err(BufferError::Damaged { partition, .. }) if lane.salvage(&partition) => {}
+            answer => return answer,
+        }
     }
 }
 

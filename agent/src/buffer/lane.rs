@@ -134,7 +134,7 @@ impl Lane {
         fs::create_dir_all(&dir).map_err(|error| BufferError::io("create", &dir, error))?;
         let listing = Listing::of(&dir, name)?;
         listing.dead.iter().for_each(|path| clear(path));
-        let (counting, older) = newest_of_each(listing.counting);
+        let (counting, older) = newest_of_each(listing.counting, name)?;
         for path in listing.unfinished.iter().chain(&older) {
             clear(&dead::retire(path)?);
         }
@@ -177,13 +177,13 @@ impl Lane {
         let dir = root.join(name.as_str());
         let mut state = State::default();
         let mut replaced = Vec::new();
-        for (key, generation, path) in Listing::of(&dir, name)?.counting {
+        for (key, generation, path) in newest_of_each(Listing::of(&dir, name)?.counting, name)?.0 {
             let header = header::read(&path).ok();
             if let Some(header) = &header {
                 replaced.extend(header.replaces.iter().filter_map(|name| Key::parse(name)));
                 header.holds.iter().for_each(|&(ordinal, id)| learn(Incarnation { ordinal, id: Uuid::from_u128(id) }));
             }
-            state.partitions.entry(key).or_insert(Known::of(key, generation, id_of(key.ordinal), header.as_ref()));
+            state.partitions.insert(key, Known::of(key, generation, id_of(key.ordinal), header.as_ref()));
         }
         for (key, generation) in replaced {
             if state.partitions.get(&key).is_some_and(|known| known.generation == generation) {
@@ -310,6 +310,9 @@ impl Lane {
         header.salvaged_to = header.salvaged_to.max(if of_sources == UNKNOWN { newest } else { of_sources });
         let replaced: Vec<PathBuf> = sources.iter().filter_map(|key| Some(path_of(key, state.partitions.get(key)?))).collect();
         header.replaces = replaced.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+        // What these had replaced, and what could not be removed yet, must not count again once they are gone.
+        let before = replaced.iter().filter_map(|path| header::read(path).ok()).flat_map(|header| header.replaces);
+        header.replaces.extend(before.filter(|name| self.dir.join(name).exists()));
         close_others(&mut state, key);
         if dir.is_dir() {
             // Left by a try that failed on a disk that then did not let it be removed either.

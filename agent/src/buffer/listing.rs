@@ -48,36 +48,57 @@ impl Listing {
                 if header::is_complete(&path)? { listing.counting.push(listed) } else { headless.push(listed) }
             }
         }
-        listing.take(headless, lane);
+        listing.take(headless, lane)?;
         listing.counting.sort_by_key(|(key, generation, _)| (*key, Reverse(*generation)));
         Ok(listing)
     }
 
     /// Of directories without a header those that lost it: a partition is filled before it gets one only where it takes the place of another, which then is
     /// still there. The first generation has the records, a later one was to take its place.
-    fn take(&mut self, mut headless: Vec<Listed>, lane: LaneName) {
+    fn take(&mut self, mut headless: Vec<Listed>, lane: LaneName) -> Result<(), BufferError> {
         headless.sort_by_key(|(key, generation, _)| (*key, *generation));
         for (key, generation, path) in headless {
             let is_there = self.counting.iter().any(|(other, ..)| *other == key);
-            if !is_there && Raw::read(&path).is_ok_and(|raw| raw.has_records_of(lane, key.first())) {
+            if !is_there && holds_records(&path, key, lane)? {
                 tracing::warn!(lane = lane.as_str(), partition = %path.display(), "a partition has lost its header");
                 self.counting.push((key, generation, path));
             } else {
                 self.unfinished.push(path);
             }
         }
+        Ok(())
     }
 }
 
-/// Of each key the newest generation whose header can be read; without such a one the newest, whose damage is met when it is opened. The others are
-/// given up: a later generation took over what they hold, or was not made completely.
-pub(super) fn newest_of_each(counting: Vec<Listed>) -> (Vec<Listed>, Vec<PathBuf>) {
+/// Whether there are records of `lane` in the file of the partition in `path`.
+///
+/// # Errors
+/// When the disk does not say: nothing is given up on that.
+fn holds_records(path: &Path, key: Key, lane: LaneName) -> Result<bool, BufferError> {
+    match Raw::read(path) {
+        Ok(raw) => Ok(raw.has_records_of(lane, key.first())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => Ok(false),
+        Err(error) => Err(BufferError::io("read", path, error)),
+    }
+}
+
+/// Of each key the newest generation that was made completely, though its header may be damaged since; without such a one the newest, whose damage is met
+/// when it is opened. The others are given up: a later generation took over what they hold, or was not made completely.
+///
+/// # Errors
+/// When the disk does not say.
+pub(super) fn newest_of_each(counting: Vec<Listed>, lane: LaneName) -> Result<(Vec<Listed>, Vec<PathBuf>), BufferError> {
     let (mut kept, mut replaced) = (Vec::with_capacity(counting.len()), Vec::new());
     for same in counting.chunk_by(|(one, ..), (other, ..)| one == other) {
-        let sound = |(_, _, path): &&Listed| header::read(path).is_ok();
-        let best = if let [only] = same { only } else { same.iter().find(sound).unwrap_or(&same[0]) };
-        replaced.extend(same.iter().filter(|(_, generation, _)| *generation != best.1).map(|(.., path)| path.clone()));
-        kept.push(best.clone());
+        let mut best = 0;
+        if same.len() > 1 {
+            // Its content was durable before its header stood.
+            let is_complete = |(key, _, path): &Listed| Ok(header::read(path).is_ok() || holds_records(path, *key, lane)?);
+            let complete = same.iter().map(is_complete).collect::<Result<Vec<bool>, BufferError>>()?;
+            best = complete.iter().position(|complete| *complete).unwrap_or(0);
+        }
+        replaced.extend(same.iter().enumerate().filter(|(at, _)| *at != best).map(|(_, (.., path))| path.clone()));
+        kept.push(same[best].clone());
     }
-    (kept, replaced)
+    Ok((kept, replaced))
 }

@@ -62,6 +62,7 @@ use std::{
 };
 
 use hark_protocol::topics::LaneName;
+use rustix::io::Errno;
 
 pub(crate) use self::log::tree_bytes;
 pub use self::{
@@ -174,6 +175,11 @@ pub enum BufferError {
     OrdinalsExhausted,
 }
 
+/// A bad sector, as opposed to a disk that is full or refuses.
+fn is_of_medium(error: &io::Error) -> bool {
+    [Errno::IO, Errno::BADMSG, Errno::ILSEQ].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 impl BufferError {
     /// The disk has no room: giving something up may help.
     pub(crate) fn is_full(&self) -> bool {
@@ -182,9 +188,17 @@ impl BufferError {
 
     /// The disk refuses for now, whatever is asked of it: full, broken or read-only.
     pub(crate) fn is_of_disk(&self) -> bool {
-        let broken = rustix::io::Errno::IO.raw_os_error();
-        let refuses = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem || error.raw_os_error() == Some(broken);
-        self.is_full() || self.file_error().is_some_and(refuses)
+        let refuses = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem || is_of_medium(error);
+        // Where a small directory can be made nowhere, the disk is told of without its number.
+        let nowhere =
+            |error: &io::Error| !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied);
+        let scratch = matches!(self, Self::Store { source: StoreError::Scratch { source, .. }, .. } if nowhere(source));
+        self.is_full() || scratch || self.file_error().is_some_and(refuses)
+    }
+
+    /// A sector of it is bad.
+    fn is_of_medium(&self) -> bool {
+        self.file_error().is_some_and(is_of_medium)
     }
 
     fn file_error(&self) -> Option<&io::Error> {

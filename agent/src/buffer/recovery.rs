@@ -166,17 +166,20 @@ impl<'a> Recovery<'a> {
         Ok(self.end)
     }
 
-    /// Asks `question`; where the newest partition turns out to be damaged, once more of what could be saved of it.
+    /// Asks `question`; where a partition turns out to be damaged, once more of what could be saved of it, or of the one before it.
     fn sound<T>(&mut self, lane: &Lane, question: impl Fn(&mut Self, &Lane) -> Result<T, BufferError>) -> Result<T, BufferError> {
-        match question(self, lane) {
-            Err(BufferError::Damaged { partition, source, .. }) => {
-                error!(lane = lane.name.as_str(), partition = %partition.display(), error = %causes::chain(&source), "the newest partition of a lane is damaged, saving what can be read");
-                let Some(key) = Key::of(&partition) else { return question(self, lane) };
-                let found = quarantine::save(lane, key.0, (Position::default(), lane.known_end), &self.quarantine, &mut self.decoder)?;
-                self.end.saved.push((lane.name, key.0, found));
-                question(self, lane)
+        let mut asked = Vec::new();
+        loop {
+            let (partition, source) = match question(self, lane) {
+                Err(BufferError::Damaged { partition, source, .. }) if !asked.contains(&partition) => (partition, source),
+                answer => return answer,
+            };
+            error!(lane = lane.name.as_str(), partition = %partition.display(), error = %causes::chain(&source), "the newest partition of a lane is damaged, saving what can be read");
+            if let Some((key, _)) = Key::of(&partition) {
+                let found = quarantine::save(lane, key, (Position::default(), lane.known_end), &self.quarantine, &mut self.decoder)?;
+                self.end.saved.push((lane.name, key, found));
             }
-            answer => answer,
+            asked.push(partition);
         }
     }
 

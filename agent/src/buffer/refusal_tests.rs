@@ -4,9 +4,9 @@ use std::fs;
 use hark_protocol::topics::GapReason;
 
 use super::{
-    Position,
+    Log, LogSettings, Position,
     barrier::recorder,
-    header,
+    dead, header,
     lane::Expendable,
     log_tests::{INPUTS, assert_accounted, at, fill, follow, looped, open, partition_dirs},
     samples,
@@ -70,4 +70,32 @@ fn a_partition_is_put_aside_though_the_step_is_not_durable() {
     assert_accounted(1, 300, &records, &gaps);
     assert_eq!((gaps.len(), gaps[0].from, gaps[0].reason), (1, at(1, first.seq), GapReason::Damaged));
     assert_eq!(fs::read_dir(quarantine).unwrap().count(), 1);
+}
+
+/// What was merged and could not be taken away is kept from being read by the header of what took its place, and by that alone: nothing new goes there.
+#[test]
+fn nothing_new_goes_beside_what_could_not_be_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LogSettings::new(1 << 30);
+    for _ in 0..2 {
+        let (_log, mut writer) = Log::open(dir.path(), settings).unwrap();
+        fill(&mut writer, 0..10);
+    }
+    // A rename onto a file that stands in the way of all names for the dead: the disk refuses.
+    let lane = dir.path().join("inputs");
+    let (log, mut writer) = Log::open(dir.path(), settings).unwrap();
+    let names: Vec<String> = partition_dirs(dir.path()).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(names.len(), 1, "the second start merged the first partition");
+    dead::refuse(&lane.join(&names[0]));
+    fill(&mut writer, 0..10);
+    let merged = header::Key::parse(&names[0]).unwrap().0.directory(2);
+    assert!(partition_dirs(dir.path()).iter().any(|path| path.ends_with(&merged)));
+    assert_eq!(log.partitions(INPUTS).0, 2, "a partition of its own beside the merged one");
+    // The header that names the old one is lost: the old one has all that the merged one has.
+    drop((log, writer));
+    fs::remove_file(lane.join(merged).join("header")).unwrap();
+    dead::allow(&lane.join(&names[0]));
+    let looped = looped(dir.path(), u64::MAX);
+    let (records, gaps) = follow(&looped, INPUTS, Position::default());
+    assert_eq!((records.len(), gaps), (30, Vec::new()));
 }

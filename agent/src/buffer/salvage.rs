@@ -16,6 +16,7 @@ use memmap2::MmapMut;
 use super::{
     Position,
     frame::Decoder,
+    is_of_medium,
     marks::{self, LaneMarks, Mark},
     partition::{Partition, StoreError, Stored},
     rewrite::{self, Found},
@@ -32,6 +33,8 @@ pub(super) struct Raw {
 
 /// What a disk gives or does not give as one.
 const PAGE_BYTES: usize = 4_096;
+/// Rounds of reads that get nothing, after which pages count as lost.
+const READS_IN_VAIN: u32 = 5;
 
 /// What was found in it.
 #[derive(Debug, Default)]
@@ -125,17 +128,22 @@ impl Raw {
     }
 }
 
-/// A bad sector, as opposed to what may be over soon.
-fn is_of_medium(error: &io::Error) -> bool {
-    [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::ILSEQ]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// Reads page by page what cannot be read at once, and gives how many pages cannot be read at all.
+/// Reads page by page what cannot be read at once, and gives how many pages cannot be read at all. A page that failed is tried again as long as that
+/// gets any, and some times more: a cable that is loose is no bad sector.
 fn unreadable_pages(file: &File, pages: &mut [u8]) -> usize {
-    let read = |(at, page): (usize, &mut [u8])| file.read_exact_at(page, (at * PAGE_BYTES) as u64).inspect_err(|_| page.fill(0));
-    pages.chunks_mut(PAGE_BYTES).enumerate().map(read).filter(Result::is_err).count()
+    let mut bad: Vec<usize> = (0..pages.len().div_ceil(PAGE_BYTES)).collect();
+    let mut in_vain = 0;
+    while !bad.is_empty() && in_vain < READS_IN_VAIN {
+        let before = bad.len();
+        bad.retain(|at| {
+            let from = at * PAGE_BYTES;
+            let to = (from + PAGE_BYTES).min(pages.len());
+            let page = &mut pages[from..to];
+            file.read_exact_at(page, from as u64).inspect_err(|_| page.fill(0)).is_err()
+        });
+        in_vain = if bad.len() < before { 0 } else { in_vain + 1 };
+    }
+    bad.len()
 }
 
 fn file(dir: &Path) -> PathBuf {

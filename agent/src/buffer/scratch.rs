@@ -12,7 +12,7 @@ use std::{
 use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
 
-use super::{Position, partition::StoreError, salvage::Raw};
+use super::{Position, header, partition::StoreError, salvage::Raw};
 
 /// Before the name of the directory. What a crash leaves of them is cleared away at the next start.
 pub(super) const SCRATCH_PREFIX: &str = "hark-open-";
@@ -54,7 +54,7 @@ impl Scratch {
     /// # Errors
     /// As [`Self::new`], and what reading says.
     pub(super) fn copy_of(dir: &Path, first: Position, places: &[PathBuf]) -> Result<(Self, Position), StoreError> {
-        let (conf, raw) = (fs::read(dir.join("conf"))?, Raw::read(dir)?);
+        let (conf, raw) = (header::readable(fs::read(dir.join("conf")))?, Raw::read(dir)?);
         if raw.unreadable() > 0 {
             return Err(StoreError::Unreadable { pages: raw.unreadable() });
         }

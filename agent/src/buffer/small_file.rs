@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{BufferError, barrier};
+use crate::causes;
 
 const MAGIC: [u8; 4] = *b"HKS1";
 /// Magic, generation, length, CRC-32C of all the rest.
@@ -39,15 +40,26 @@ impl SmallFile {
     /// As [`Self::open`].
     pub fn open_up_to(dir: &Path, name: &str, max_bytes: usize) -> Result<(Self, Option<Vec<u8>>), BufferError> {
         let mut file = Self { dir: dir.to_owned(), name: name.to_owned(), max_bytes, generation: 0 };
-        let mut newest = None;
+        let (mut newest, mut unread) = (None, None);
         for slot in 0..2 {
-            let Some((generation, content)) = read_generation(&file.slot(slot), max_bytes)? else { continue };
-            if generation >= file.generation {
-                file.generation = generation;
-                newest = Some(content);
+            match read_generation(&file.slot(slot), max_bytes) {
+                Ok(Some((generation, content))) if generation >= file.generation => {
+                    file.generation = generation;
+                    newest = Some(content);
+                }
+                Ok(_) => {}
+                // A bad sector is no more than a damaged generation, as long as the other one can be read.
+                Err(error) => drop(unread.insert(error)),
             }
         }
-        Ok((file, newest))
+        match unread {
+            Some(error) if newest.is_none() || !error.is_of_medium() => Err(error),
+            Some(error) => {
+                tracing::warn!(error = %causes::chain(&error), "a generation of a small file that cannot be read is passed over");
+                Ok((file, newest))
+            }
+            None => Ok((file, newest)),
+        }
     }
 
     /// Replaces the content; when this returns it survives a power cut.

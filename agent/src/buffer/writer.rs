@@ -27,6 +27,8 @@ pub struct Writer {
     pub(super) stored_bytes: u64,
     /// Something that was given up could not be removed yet.
     unburied: bool,
+    /// Merged into another partition, and still where it was: its new place says that it counts no more.
+    unretired: Vec<PathBuf>,
 }
 
 /// The end of a lane as the writer sees it.
@@ -63,7 +65,7 @@ impl Writer {
         let encoder = Encoder::new().map_err(|error| BufferError::io("compress", &shared.dir, error))?;
         let mut lanes: [Tail; LaneName::ALL.len()] = Default::default();
         lanes.iter_mut().zip(&shared.recovered).for_each(|(tail, marks)| tail.marks = marks.clone());
-        Ok(Self { shared, encoder, lanes, now_ms: 0, stored_bytes: 0, unburied: false })
+        Ok(Self { shared, encoder, lanes, now_ms: 0, stored_bytes: 0, unburied: false, unretired: Vec::new() })
     }
 
     /// Tells the time, for the age of partitions: milliseconds since 1970.
@@ -165,8 +167,27 @@ impl Writer {
 
     /// Removes what [`Self::remove`] could not.
     pub(super) fn bury(&mut self) {
+        for dir in std::mem::take(&mut self.unretired) {
+            self.give_up(dir);
+        }
         if std::mem::take(&mut self.unburied) {
             self.unburied = self.shared.lanes.iter().any(|lane| lane.bury().is_err());
+        }
+    }
+
+    /// Removes what was merged into another partition. False if it is still where it was: then it is tried again.
+    fn give_up(&mut self, dir: PathBuf) -> bool {
+        match dead::retire(&dir) {
+            Ok(dead) => {
+                self.unburied |= dead::bury(&dead).is_err();
+                true
+            }
+            Err(_) if !dir.exists() => true,
+            Err(error) => {
+                tracing::warn!(error = %causes::chain(&error), "a partition that was merged cannot be removed yet");
+                self.unretired.push(dir);
+                false
+            }
         }
     }
 
@@ -272,14 +293,20 @@ impl Writer {
                 Err(_) => {}
             }
         }
+        // What comes now must not go where only its header keeps an old directory from being read in its place.
+        let mut gone = true;
+        for dir in replaced {
+            gone &= self.give_up(dir);
+        }
+        if !gone {
+            written = Written { key, payload: 0, marks_at: 1 };
+        }
         if written.key == key {
             lane.create(header(key, shared.incarnation.id, self.now_ms, Vec::new()), &[], true, |made| made.insert(Vec::new(), 0, repeated))?;
         }
         self.lanes[name as usize].begun = true;
         self.lanes[name as usize].partition = Some(written);
         BufferCounters::add(&shared.counters.partitions_made, 1);
-        // From here on nothing refers to them; what cannot be removed now is removed at the next start.
-        replaced.iter().for_each(|dir| drop(dead::remove(dir)));
         Ok(written)
     }
 }
