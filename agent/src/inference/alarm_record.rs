@@ -1,11 +1,13 @@
 //! What an alarm says to a person: what, since when, value against limit, likely cause, what to check, by when, what happens otherwise.
-use hark_protocol::topics::{Alarm, AlarmState, Name, Priority, Quality, Timestamp, Zone};
+use hark_protocol::topics::{Alarm, AlarmState, Name, OperatingState, Priority, Quality, Timestamp, Zone};
+use serde_json::{Value, json};
 
 use super::{
     alarm::Evidence,
     alarms::{Condition, Shown},
     asset::AssetState,
     limit::LIMIT,
+    operating::Operating,
     report::{InputRange, ModelNames, baseline_id, share},
 };
 use crate::{
@@ -86,8 +88,23 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
-        evidence_json: None,
+        evidence_json: Some(evidence(state, anomaly).to_string().into()),
     }
+}
+
+/// What stood beside it: the operating state, and whether another model of the machine sees it too.
+fn evidence(state: &AssetState, anomaly: bool) -> Value {
+    let verdict = state.verdict.as_ref();
+    let opinion = verdict.filter(|_| anomaly).and_then(|verdict| verdict.opinion);
+    let mut evidence = json!({ "state": state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told) });
+    if let Some(regime) = verdict.and_then(|verdict| verdict.regime) {
+        evidence["regime"] = json!(*regime.name());
+    }
+    if let Some(opinion) = opinion {
+        evidence["t2"] = json!(opinion.t2);
+        evidence["q"] = json!(opinion.q);
+    }
+    evidence
 }
 
 /// Advice has no time limit, and nobody must respond to what is over or silenced.

@@ -19,6 +19,7 @@ use super::{
     ready::Ready,
     reduced::{self, Moments},
     regimes::Regimes,
+    second_opinion::{Opinion, SecondOpinion},
     severity::Severity,
     stage_a::StageA,
     stretch::Stretch,
@@ -50,6 +51,7 @@ pub(super) struct Scoring {
     pub(super) score_median: f64,
     pub(super) smoothed: Smoothed,
     pub(super) novelty: Novelty,
+    pub(super) second_opinion: Option<SecondOpinion>,
 }
 
 /// The verdict on the newest row.
@@ -66,6 +68,8 @@ pub(super) struct Verdict {
     pub(super) score: Option<f64>,
     /// How new the row is for the machine, 0 to 1; there where the score is.
     pub(super) anomaly: Option<f64>,
+    /// What another model says of it; there where all points have a value.
+    pub(super) opinion: Option<Opinion>,
     /// Over the limit, after hysteresis; kept while there is no score, since silence is no recovery.
     pub(super) above: bool,
     pub(super) quality: Quality,
@@ -291,7 +295,11 @@ impl AssetState {
         }
         let score = scoring.smoothed.push(&scored.fast, &scored.slow);
         let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(|(point, value)| scoring.weights.z(point, (*value)?)).collect();
+        // It has no weights for some of the points.
+        let whole: Option<Vec<f64>> = z.iter().copied().collect();
+        let opinion = scoring.second_opinion.as_mut().zip(whole).map(|(second, z)| second.push(z.iter().copied()));
         Verdict {
+            opinion,
             reason: (!left_out.is_empty()).then_some(ScoreReason::Reduced),
             score: Some(score),
             anomaly: Some(scoring.novelty.push(&scored.fast.whitened, &z)),
@@ -345,6 +353,7 @@ impl AssetState {
                 score_median: fit.score_median,
                 smoothed: fit.smoothed.clone(),
                 novelty: fit.novelty.clone(),
+                second_opinion: fit.second_opinion.clone(),
             })),
         };
     }
@@ -447,6 +456,7 @@ impl AssetState {
             reason: None,
             score: None,
             anomaly: None,
+            opinion: None,
             above,
             quality: Quality::Bad,
             range: None,

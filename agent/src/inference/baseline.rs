@@ -13,6 +13,7 @@ use super::{
     limit::{FAST, SLOW, Smoothed},
     novelty::Novelty,
     reduced::Moments,
+    second_opinion::SecondOpinion,
     validation::{FOLDS, SETTLING, Validation},
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Fit {
     pub smoothed: Smoothed,
     /// What is usual for the machine, up to the last row.
     pub novelty: Novelty,
+    /// Another model of the same rows; `None` where it cannot be made.
+    pub second_opinion: Option<SecondOpinion>,
     /// Windows without a gap that the weights come from.
     pub windows: usize,
     /// Indices of points that did not move.
@@ -186,7 +189,8 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     };
     let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
     let score_median = median_of_sorted(&scores);
-    let fit = Fit { weights, moments, score_median, smoothed, novelty, windows: validation.windows(), still: scale.still, ranges };
+    let second_opinion = SecondOpinion::fit(&z, &scorable);
+    let fit = Fit { weights, moments, score_median, smoothed, novelty, second_opinion, windows: validation.windows(), still: scale.still, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 

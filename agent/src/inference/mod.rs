@@ -39,6 +39,7 @@ mod regimes;
 mod regression;
 mod report;
 mod run;
+mod second_opinion;
 mod severity;
 pub mod stage;
 mod stage_a;
@@ -78,7 +79,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 8;
+const SNAPSHOT_FORM: u32 = 9;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.

@@ -12,6 +12,7 @@ use super::{
     instrument::{self, Instrument},
     limit::LIMIT,
     operating::{Operating, Regime},
+    second_opinion::SecondOpinion,
     severity,
 };
 use crate::config;
@@ -140,6 +141,8 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         p_fail_2: None,
         horizon_3_s: None,
         p_fail_3: None,
+        t2: verdict.opinion.map(|opinion| opinion.t2),
+        q: verdict.opinion.and_then(|opinion| opinion.q),
         contrib_1_point: first.0,
         contrib_1_share: first.1,
         contrib_2_point: second.0,
@@ -230,7 +233,7 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         limit: LIMIT,
         score_median: fit.score_median,
         points_json: json!(scored.iter().map(|id| &**id).collect::<Vec<&str>>()).to_string().into(),
-        weights_json: weights_json(&fit.weights).into(),
+        weights_json: weights_json(&fit.weights, fit.second_opinion.as_ref()).into(),
         range_json: Value::Object(ranges).to_string().into(),
     }
 }
@@ -246,7 +249,7 @@ pub(super) fn reduced_baseline(whole: &Baseline, left: &[usize], weights: &Weigh
         verdict: REDUCED.into(),
         remarks: Some(format!("without {}, from the moments of {}; the limit is estimated", names(&left_out).join(", "), whole.baseline_id).into()),
         points_json: json!(names(left)).to_string().into(),
-        weights_json: weights_json(weights).into(),
+        weights_json: weights_json(weights, None).into(),
         range_json: Value::Object(ranges).to_string().into(),
         ..whole.clone()
     }
@@ -257,13 +260,14 @@ pub(super) fn is_reduced(baseline: &Baseline) -> bool {
     &*baseline.verdict == REDUCED
 }
 
-fn weights_json(weights: &Weights) -> String {
+fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> String {
     let Weights { mean, inv_std, fast, slow, .. } = weights;
-    json!({
+    let mut json = json!({
         "mean": mean, "inv_std": inv_std, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,
         "slow_regression": slow.regression, "slow_bias": slow.bias, "slow_whitening": slow.whitening,
-    })
-    .to_string()
+    });
+    second_opinion.into_iter().for_each(|second| second.add_to(&mut json));
+    json.to_string()
 }
 
 /// The event of an instrument whose status changed, with the point that shows why.

@@ -121,6 +121,10 @@ pub struct Prediction {
     pub horizon_3_s: Option<f64>,
     /// Probability of `end_event` within the third horizon.
     pub p_fail_3: Option<f64>,
+    /// Second opinion: Hotelling's T² over its limit, 1 at the limit; how far the points move as they always do together.
+    pub t2: Option<f64>,
+    /// Second opinion: squared distance from the principal components over its limit; how far they move otherwise than together.
+    pub q: Option<f64>,
     /// Point that contributes most to the score.
     pub contrib_1_point: Option<Name>,
     /// Its share, 0 to 1.

@@ -1,5 +1,6 @@
 //! Machines and their alarms as a person reads them in a terminal.
 use hark_protocol::topics::{Alarm, AlarmState, Asset, Phase, Priority, Timestamp};
+use serde_json::Value;
 
 use crate::{
     commands::words::{age, count, table},
@@ -42,6 +43,7 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
         contributors.into_iter().filter_map(|(point, share)| Some(format!("{} {:.0} %", point.as_ref()?, 100.0 * share?))).collect();
     let optional = [
         ("from", (!parts.is_empty()).then(|| parts.join(", "))),
+        ("besides", besides(alarm)),
         ("cause", alarm.cause.as_deref().map(str::to_owned)),
         ("check", alarm.advice.as_deref().map(str::to_owned)),
         ("by", alarm.respond_by.as_deref().map(|by| by.parse().map_or_else(|_| by.to_owned(), minute))),
@@ -53,6 +55,15 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
     let case = alarm.case_id.as_deref().map(|case| format!(", case {case}")).unwrap_or_default();
     lines.push(("alarm", format!("{}{case}", alarm.alarm_id)));
     head + &lines.into_iter().map(|(title, value)| format!("  {title:<10}{value}\n")).collect::<String>()
+}
+
+/// What stood beside it: state, regime, second opinion.
+fn besides(alarm: &Alarm) -> Option<String> {
+    let evidence: Value = serde_json::from_str(alarm.evidence_json.as_deref()?).ok()?;
+    let word = |key: &str| evidence.get(key).and_then(Value::as_str).filter(|word| *word != "unknown").map(|word| format!("{key} {word}"));
+    let ratio = |key: &str, name: &str| Some(format!("{name} {} of its limit", number(evidence.get(key)?.as_f64()?)));
+    let parts: Vec<String> = [word("state"), word("regime"), ratio("t2", "T²"), ratio("q", "Q")].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// How far each machine is.
