@@ -143,6 +143,9 @@ impl Life {
                     Some("refused") => self.tally.refused += 1,
                     _ => {}
                 },
+                Body::Prediction(prediction) => {
+                    self.tally.score_max = self.tally.score_max.max(prediction.score_max.unwrap_or(0.0));
+                }
                 Body::Alarm(alarm) if lane == LaneName::Alarms && is_new(&alarm) => {
                     let since_learned_s = self.commissioned_s.map_or(f64::INFINITY, |from_s| at_s - from_s);
                     self.tally.raised.push(raised(&alarm, at_s, since_learned_s));

@@ -43,7 +43,7 @@ struct Arguments {
     /// All randomness of plants and machines follows from it
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// This scenario alone
+    /// This scenario alone; `worn`, which has a fault, runs only so
     #[arg(long, value_name = "NAME", value_parser = scenario_named)]
     scenario: Option<Scenario>,
     /// Machines at a time; one per core unless set
@@ -55,8 +55,9 @@ struct Arguments {
 }
 
 fn scenario_named(name: &str) -> Result<Scenario, String> {
-    let known = || Scenario::EACH.map(Scenario::name).join(", ");
-    Scenario::EACH.into_iter().find(|scenario| scenario.name() == name).ok_or_else(|| format!("there are: {}", known()))
+    let mut all = Scenario::EACH.into_iter().chain([Scenario::Worn]);
+    let known: Vec<&str> = all.clone().map(Scenario::name).collect();
+    all.find(|scenario| scenario.name() == name).ok_or_else(|| format!("there are: {}", known.join(", ")))
 }
 
 /// A machine that is to be run.

@@ -1,6 +1,6 @@
 //! What a plant asks of its pump over days: how far the valve is open, how fast it turns, what it pumps, how warm the hall is.
 //!
-//! Nothing here is a fault. Each scenario has one thing that changes; the last one has all of them.
+//! Each scenario has one thing that changes and is no fault; [`Scenario::All`] has all of them.
 use std::f64::consts::TAU;
 
 use hark_firmware_sim::machine::Noise;
@@ -33,10 +33,13 @@ pub enum Scenario {
     WearIn,
     /// All of them.
     All,
+    /// A fault, to see that the others are quiet for a reason: from half of the run on, within a day, the impeller wears to 10 % less head and twice the
+    /// velocity.
+    Worn,
 }
 
 impl Scenario {
-    /// All scenarios.
+    /// All scenarios of a healthy machine.
     pub const EACH: [Self; 9] =
         [Self::Steady, Self::Load, Self::Speed, Self::Starts, Self::Product, Self::Ambient, Self::Remounted, Self::WearIn, Self::All];
 
@@ -52,11 +55,12 @@ impl Scenario {
             Self::Remounted => "remounted",
             Self::WearIn => "wear-in",
             Self::All => "all",
+            Self::Worn => "worn",
         }
     }
 
     fn has(self, change: Self) -> bool {
-        self == change || self == Self::All
+        self == change || (self == Self::All && change != Self::Worn)
     }
 }
 
@@ -69,7 +73,7 @@ pub struct Duty {
     pub speed_rpm: f64,
     /// Density over that of water.
     pub density: f64,
-    /// Head that is lost to viscosity, as a share.
+    /// Head that is lost to viscosity or wear, as a share.
     pub lost_head: f64,
     /// Temperature around the pump, degrees Celsius.
     pub ambient_c: f64,
@@ -126,14 +130,15 @@ impl Schedule {
         let is_running = self.is_running(at_s);
         // A change of product takes some ten minutes until the pipes are full of it.
         let product = if self.scenario.has(Scenario::Product) { ((at_s - 0.5 * self.length_s) / 600.0).clamp(0.0, 1.0) } else { 0.0 };
-        let wear = if self.scenario.has(Scenario::WearIn) { 1.0 - 0.2 * (at_s / (10.0 * DAY_S)).min(1.0) } else { 1.0 };
+        let worn_in = if self.scenario.has(Scenario::WearIn) { 0.2 * (at_s / (10.0 * DAY_S)).min(1.0) } else { 0.0 };
+        let worn_out = if self.scenario.has(Scenario::Worn) { ((at_s - 0.5 * self.length_s) / DAY_S).clamp(0.0, 1.0) } else { 0.0 };
         Duty {
             opening: (self.demand(at_s) + self.opening.step(&mut self.noise)).clamp(0.1, 1.0),
             speed_rpm: if is_running { self.speed(at_s) } else { 0.0 },
             density: 1.0 + 0.08 * product,
-            lost_head: 0.03 * product,
+            lost_head: 0.03 * product + 0.1 * worn_out,
             ambient_c: self.ambient(at_s),
-            wear,
+            wear: 1.0 - worn_in + worn_out,
             gain: if self.remounted_s().is_some_and(|from_s| at_s >= from_s) { 1.1 } else { 1.0 },
         }
     }

@@ -42,6 +42,8 @@ pub struct Tally {
     pub cpu: Duration,
     /// All alarms and advice.
     pub raised: Vec<Raised>,
+    /// Largest smoothed score, of which 1 is the limit.
+    pub score_max: f64,
     /// Looks at the engine, one each minute.
     pub looks: u64,
     /// Looks at which there was a score, and at which it was over its limit.
@@ -68,6 +70,7 @@ impl Tally {
         self.scored += others.scored;
         self.cpu += others.cpu;
         self.raised.extend(others.raised.iter().cloned());
+        self.score_max = self.score_max.max(others.score_max);
         self.looks += others.looks;
         self.looks_scored += others.looks_scored;
         self.looks_above += others.looks_above;
@@ -112,11 +115,12 @@ impl Tally {
         };
         let [scored, above, in_alarm] = self.shares();
         format!(
-            "| {name} | {} | {:.1} | {} | {} | {scored:.1} | {above:.2} | {in_alarm:.2} | {:.1} | {} |",
+            "| {name} | {} | {:.1} | {} | {} | {scored:.1} | {above:.2} | {in_alarm:.2} | {:.2} | {:.1} | {} |",
             self.machines,
             self.days,
             of(false),
             of(true),
+            self.score_max,
             self.cpu_us_per_row(),
             self.points()
         )
@@ -133,6 +137,7 @@ impl Tally {
         json!({
             "scenario": name, "machines": self.machines, "machine_days": self.days, "refused": self.refused,
             "alarms": of(false), "advice": of(true), "scored_percent": scored, "above_percent": above, "in_alarm_percent": in_alarm,
+            "score_max": self.score_max,
             "cpu_us_per_row": self.cpu_us_per_row(), "points": self.points(),
         })
     }
@@ -146,14 +151,14 @@ impl Tally {
         };
         let learned = self.learned_s.map_or_else(|| "not learned".to_owned(), |s| format!("learned on day {:.2}", s / DAY_S));
         let first: Vec<String> = self.raised.iter().take(8).map(one).collect();
-        format!("{learned}, {} refused, {} raised: {}", self.refused, self.raised.len(), first.join("; "))
+        format!("{learned}, {} refused, top score {:.2}, {} raised: {}", self.refused, self.score_max, self.raised.len(), first.join("; "))
     }
 }
 
 /// Head of the table.
 pub const HEAD: &str = "\
-| scenario | machines | machine-days | alarms | a month | ≤ (95 %) | first 24 h | advice | a month | ≤ (95 %) | first 24 h | scored % | above % | in alarm % | µs a row | points |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| scenario | machines | machine-days | alarms | a month | ≤ (95 %) | first 24 h | advice | a month | ≤ (95 %) | first 24 h | scored % | above % | in alarm % | top score | µs a row | points |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// The largest mean under which `count` events or fewer still come with a probability of 5 %.
 fn poisson_upper(count: u64) -> f64 {
