@@ -21,6 +21,8 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 pub const ROLE: &str = "agent";
 /// For sources, inference and forward to finish after SIGINT: more than the agent's own grace.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// For an answer over the local socket: it comes within milliseconds.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// As configured; opening the log does not depend on it.
 const QUOTA_BYTES: u64 = 64 << 20;
 
@@ -65,11 +67,21 @@ impl Agent {
         Ok(Self { child, log })
     }
 
-    /// What `hark alarm list` says of it now, as it is printed; `None` if it says nothing.
-    pub fn alarms(directory: &Path) -> Option<String> {
-        let program = std::env::current_exe().ok()?;
-        let output = Command::new(program).args([ROLE, "alarm", "list", "--config"]).arg(directory).stdin(Stdio::null()).output().ok()?;
-        String::from_utf8(output.stdout).ok().filter(|text| output.status.success() && !text.is_empty())
+    /// What `hark alarm list` says of it now, as it is printed; `None` if it says nothing, or not soon: an agent may hang.
+    pub fn alarms(directory: &Path, wait: &mut dyn FnMut(Duration, &mut dyn FnMut() -> bool) -> bool) -> Option<String> {
+        let (program, said) = (std::env::current_exe().ok()?, directory.join("alarms.txt"));
+        let mut command = Command::new(program);
+        command.args([ROLE, "alarm", "list", "--config"]).arg(directory).stdin(Stdio::null()).stdout(File::create(&said).ok()?).stderr(Stdio::null());
+        let (mut child, mut status) = (command.spawn().ok()?, None);
+        let ended = wait(ANSWERS_WITHIN, &mut || {
+            status = child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        if !ended {
+            let _ended_meanwhile = child.kill();
+            let _ = child.wait();
+        }
+        fs::read_to_string(said).ok().filter(|text| status.is_some_and(|status| status.success()) && !text.is_empty())
     }
 
     /// Its process id.

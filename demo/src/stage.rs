@@ -121,7 +121,7 @@ impl Stage {
             (scene.elapsed().as_secs_f64(), scene.agent_ended)
         };
         self.directory.disable_cleanup(keep);
-        let alarms = Agent::alarms(self.directory.path()).filter(|_| !agent_ended_early);
+        let alarms = if agent_ended_early { None } else { Agent::alarms(self.directory.path(), wait) };
         self.say("sensors");
         for (node, machine) in self.nodes.drain(..).zip(MACHINES) {
             if let Err(error) = node.stop() {
