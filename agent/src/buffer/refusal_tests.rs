@@ -81,7 +81,6 @@ fn nothing_new_goes_beside_what_could_not_be_taken_away() {
         let (_log, mut writer) = Log::open(dir.path(), settings).unwrap();
         fill(&mut writer, 0..10);
     }
-    // A rename onto a file that stands in the way of all names for the dead: the disk refuses.
     let lane = dir.path().join("inputs");
     let (log, mut writer) = Log::open(dir.path(), settings).unwrap();
     let names: Vec<String> = partition_dirs(dir.path()).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
