@@ -1,4 +1,5 @@
 //! Promise 1: nothing is lost silently. A partition that is damaged while the agent is stopped costs its own records at most, and a gap names them.
+//! Files that the disk does not give, put there by `strace`, cost nothing as long as the records can be read.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
-    support::start_ready,
+    support::{start_ready, wait_ready},
 };
 use serde_json::Value;
 
@@ -109,4 +110,73 @@ fn a_cut_tail_costs_one_partition_at_most() -> Result<()> {
     ensure!(named > 0, "the damage was not noticed");
     ensure!(named < 3 * in_one, "{named} records are named, a partition holds some {in_one}");
     Ok(())
+}
+
+/// Launches the agent on a disk that answers reads of these files with EIO: those that `when` counts, of all of them together.
+fn launch_without(plant: &mut Plant, files: &[PathBuf], when: &str) -> Result<PathBuf> {
+    let trace = tempfile::NamedTempFile::new_in(plant.path())?.into_temp_path().keep()?;
+    let (log, fault) = (trace.display().to_string(), format!("inject=read,pread64:error=EIO:when={when}"));
+    // With -D the agent itself is the child, which a kill then meets.
+    let mut strace = vec!["strace", "-D", "-f", "-q", "-o", &log, "-e", "trace=read,pread64", "-e", &fault];
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    names.iter().for_each(|name| strace.extend(["-P", name]));
+    plant.agent.launch_under(&strace)?;
+    Ok(trace)
+}
+
+fn faults(trace: &Path) -> usize {
+    fs::read_to_string(trace).unwrap_or_default().matches("EIO (Input/output error) (INJECTED)").count()
+}
+
+/// One life of the agent without these files, in which it takes readings as in any other; then it is killed.
+fn live_without(plant: &mut Plant, files: &[PathBuf], when: &str) -> Result<()> {
+    let what = format!("{files:?} unreadable, {when}");
+    let trace = launch_without(plant, files, when).context(what.clone())?;
+    wait_ready(&plant.agent).with_context(|| what.clone())?;
+    let before = plant.count();
+    plant.send(2_000)?;
+    plant.wait_accepted(plant.count() - before, DELIVERED_WITHIN).with_context(|| what.clone())?;
+    ensure!(faults(&trace) > 0, "{what}: no read met the fault");
+    plant.agent.kill()
+}
+
+/// The generation of each small file of the data directory that was written last.
+fn small_files(plant: &Plant) -> Result<Vec<PathBuf>> {
+    let mut newest: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(plant.data())? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "0") {
+            let other = file.with_extension("1");
+            let written = |file: &Path| fs::metadata(file).and_then(|meta| meta.modified()).ok();
+            newest.push(if written(&other) > written(&file) { other } else { file });
+        }
+    }
+    newest.sort();
+    Ok(newest)
+}
+
+/// A bad sector outside the records, and a disk that answers only when asked again.
+#[test]
+fn what_cannot_be_read_beside_the_records_costs_nothing() -> Result<()> {
+    let mut plant = Plant::start(PROGRAM, "quota = \"64 MiB\"")?;
+    plant.lose_kafka();
+    plant.send(NUMBERS / 2)?;
+    plant.wait_accepted(plant.count(), DELIVERED_WITHIN)?;
+    plant.agent.kill()?;
+    let small = small_files(&plant)?;
+    ensure!(small.len() >= 3, "only {small:?}");
+    for file in &small {
+        live_without(&mut plant, &[file.clone()], "1+")?;
+    }
+    for (name, when) in [("header", "1+"), ("conf", "1+"), ("db", "1..40")] {
+        let newest = partitions(&plant)?.pop().context("no partition")?;
+        live_without(&mut plant, &[newest.with_file_name(name)], when)?;
+    }
+    // The others are read when Kafka is back.
+    let others = partitions(&plant)?;
+    let beside: Vec<PathBuf> = others[..others.len() - 1].iter().flat_map(|db| [db.with_file_name("header"), db.with_file_name("conf")]).collect();
+    launch_without(&mut plant, &beside, "1+")?;
+    let named = plant.check(DELIVERED_WITHIN)?;
+    ensure!(named == 0, "{named} records are named, all of which could be read");
+    plant.agent.stop().map(drop)
 }

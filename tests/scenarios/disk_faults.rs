@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hark_tests::{
     plant::{Plant, READINGS_PER_NUMBER},
-    support::{Metrics, Process, http_get, start_ready, wait_until},
+    support::{Metrics, Process, start_ready, wait_ready, wait_until},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hark-under-test");
@@ -150,8 +150,7 @@ fn start_waits(plant: &mut Plant, mend: impl FnOnce() -> Result<()>) -> Result<(
     wait_until("the agent to say that it waits for the disk", SOON, || waits(plant) > before)?;
     plant.agent.check_running()?;
     mend()?;
-    wait_until("the agent to be ready", SOON, || http_get(plant.agent.http(), "/readyz").is_ok_and(|answer| answer.status == 200))
-        .with_context(|| plant.agent.log_tail())
+    wait_ready(&plant.agent)
 }
 
 /// No room for anything, on a fresh directory and on one that is in use; then a disk that is read-only.

@@ -70,7 +70,7 @@ impl Raw {
         let file = File::open(file(dir))?;
         let mut pages = MmapMut::map_anon(usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?)?;
         let unreadable = match file.read_exact_at(&mut pages, 0) {
-            Err(error) if is_of_medium(&error) => match unreadable_pages(&file, &mut pages) {
+            Err(error) if is_of_medium(&error) => match unreadable_pages(&mut pages, |page, at| file.read_exact_at(page, at)) {
                 // Not one page: the disk may be away for a moment, and give all of it later.
                 all if all * PAGE_BYTES >= pages.len() => return Err(error),
                 some => some,
@@ -130,7 +130,7 @@ impl Raw {
 
 /// Reads page by page what cannot be read at once, and gives how many pages cannot be read at all. A page that failed is tried again as long as that
 /// gets any, and some times more: a cable that is loose is no bad sector.
-fn unreadable_pages(file: &File, pages: &mut [u8]) -> usize {
+fn unreadable_pages(pages: &mut [u8], mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> usize {
     let mut bad: Vec<usize> = (0..pages.len().div_ceil(PAGE_BYTES)).collect();
     let mut in_vain = 0;
     while !bad.is_empty() && in_vain < READS_IN_VAIN {
@@ -139,7 +139,7 @@ fn unreadable_pages(file: &File, pages: &mut [u8]) -> usize {
             let from = at * PAGE_BYTES;
             let to = (from + PAGE_BYTES).min(pages.len());
             let page = &mut pages[from..to];
-            file.read_exact_at(page, from as u64).inspect_err(|_| page.fill(0)).is_err()
+            read(page, from as u64).inspect_err(|_| page.fill(0)).is_err()
         });
         in_vain = if bad.len() < before { 0 } else { in_vain + 1 };
     }
@@ -201,5 +201,22 @@ mod tests {
         damaged[last + frames[2].len() - 1] ^= 1;
         let found = salvage(damaged);
         assert_eq!((seqs(&found), found.end.seq, found.marks.cause), (vec![(100, 100), (101, 101)], 102, Some(cause(1))));
+    }
+
+    /// Pages 0 and 3 are never read; page 1 after two errors, page 2 after five, which count as one round in vain after the other.
+    #[test]
+    fn a_page_counts_as_lost_when_reads_of_all_that_failed_get_nothing_for_some_rounds() {
+        let mut errors_to_come = [u32::MAX, 2, 5, u32::MAX, 0];
+        let mut pages = vec![7; 4 * PAGE_BYTES + 10];
+        let unreadable = unreadable_pages(&mut pages, |page, at| {
+            let left = &mut errors_to_come[at as usize / PAGE_BYTES];
+            // What a failed read leaves behind is not what stood there.
+            page.fill(if *left == 0 { 1 } else { 9 });
+            *left = left.saturating_sub(1);
+            if page[0] == 1 { Ok(()) } else { Err(io::Error::other("a bad sector")) }
+        });
+        let firsts: Vec<u8> = pages.chunks(PAGE_BYTES).map(|page| page[0]).collect();
+        assert_eq!((unreadable, firsts), (2, vec![0, 1, 1, 0, 1]));
+        assert!(pages.chunks(PAGE_BYTES).all(|page| page.iter().all(|byte| *byte == page[0])));
     }
 }

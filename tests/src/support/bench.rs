@@ -76,6 +76,14 @@ impl TestBench {
 /// When it ends early or is not ready in time; with the end of its log.
 pub fn start_ready(agent: &mut Agent) -> Result<()> {
     agent.start()?;
+    wait_ready(agent)
+}
+
+/// Waits until the pages of `agent`, which was launched, say that it is ready.
+///
+/// # Errors
+/// When it is not in time; with the end of its log.
+pub fn wait_ready(agent: &Agent) -> Result<()> {
     let ready = wait_until("the agent to be ready", READY_WITHIN, || http_get(agent.http(), "/readyz").is_ok_and(|answer| answer.status == 200));
     ready.with_context(|| format!("end of its log:\n{}", agent.log_tail()))
 }

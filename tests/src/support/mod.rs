@@ -17,7 +17,7 @@ mod wait;
 mod witness;
 
 pub use agent::Agent;
-pub use bench::{COMMISSIONING_ROWS, PREFIX, TestBench, start_ready};
+pub use bench::{COMMISSIONING_ROWS, PREFIX, TestBench, start_ready, wait_ready};
 pub use http::{Metrics, Response, http_get};
 pub use kafka::{Kafka, KafkaRecord};
 pub use load::{Connection, Load};
