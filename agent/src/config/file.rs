@@ -317,6 +317,7 @@ pub(super) struct LimitsTable {
     pub(super) deadband: Option<f64>,
     #[serde(default)]
     pub(super) only_running: bool,
+    pub(super) what: Option<String>,
     pub(super) cause: Option<String>,
     pub(super) check: Option<String>,
     pub(super) otherwise: Option<String>,
@@ -333,6 +334,9 @@ pub(super) struct WaveformTable {
     pub(super) speed_point: Option<String>,
     pub(super) bearing: Option<BearingTable>,
     pub(super) envelope_band_hz: Option<(f64, f64)>,
+    pub(super) teeth: Option<u32>,
+    pub(super) vanes: Option<u32>,
+    pub(super) diagnose_every: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

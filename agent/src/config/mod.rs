@@ -11,6 +11,8 @@ pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
 use serde::{Deserialize, Serialize};
 
+use crate::signal::diagnosis::Fault;
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -484,6 +486,9 @@ pub struct Limits {
     pub deadband: f64,
     /// A value counts only while the machine is running: a pump that is off has no pressure. It needs `[operating]`.
     pub only_running: bool,
+    /// What has happened beyond them, in the place of "`x` above its high limit".
+    #[serde(default)]
+    pub what: Option<Name>,
     /// Likely cause.
     pub cause: Option<Name>,
     /// What to check.
@@ -555,6 +560,36 @@ pub struct Waveform {
     pub bearing: Option<Bearing>,
     /// Band of the envelope, Hz.
     pub envelope_band_hz: (f64, f64),
+    /// Class for the severity zone: that of its velocity.
+    #[serde(default)]
+    pub class: Option<Name>,
+    /// Teeth of the gear on the shaft.
+    #[serde(default)]
+    pub teeth: Option<u32>,
+    /// Vanes of the pump on the shaft.
+    #[serde(default)]
+    pub vanes: Option<u32>,
+    /// How often the rules that name faults are asked; `None` where no speed is known.
+    #[serde(default)]
+    pub diagnose_every: Option<Duration>,
+}
+
+impl Waveform {
+    /// Id of the point with the strength of a fault.
+    pub fn point_of(&self, fault: Fault) -> Name {
+        format!("{}.{}", self.id, fault.indicator()).into()
+    }
+
+    /// The faults that its rules can name, by what is known of the machine.
+    pub fn faults(&self) -> Vec<Fault> {
+        let can_name = |fault: &Fault| match fault {
+            Fault::Outer | Fault::Inner | Fault::Ball | Fault::Cage => self.bearing.is_some(),
+            Fault::Unbalance | Fault::Misalignment | Fault::Looseness => self.class.is_some(),
+            Fault::Gear => self.teeth.is_some(),
+            Fault::Cavitation => self.vanes.is_some(),
+        };
+        self.diagnose_every.map_or(Vec::new(), |_| Fault::ALL.into_iter().filter(can_name).collect())
+    }
 }
 
 /// Geometry of a rolling bearing with its outer ring fixed.

@@ -1,18 +1,8 @@
 //! One alarm, from its condition to a state after ISA-18.2: on-delay, off-delay, acknowledgement, latch, all in event time.
-use hark_protocol::topics::{AlarmState, Name, Quality, Timestamp};
+use hark_protocol::topics::{AlarmState, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::buffer::Position;
-
-/// What a condition was judged by last.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Evidence {
-    /// In the unit of what is judged: 1 for a score, that of the point for a limit.
-    pub(super) value: f64,
-    pub(super) quality: Quality,
-    /// First and last record behind it.
-    pub(super) range: Option<(Position, Position)>,
-}
+use super::evidence::Evidence;
 
 /// How long a condition must stand or be gone, microseconds, and what follows then.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +24,7 @@ pub(super) struct AlarmTimer {
     rising: Option<Timestamp>,
     /// It is gone since then, not long enough yet.
     falling: Option<Timestamp>,
+    /// What the condition was judged by last.
     pub(super) evidence: Option<Evidence>,
 }
 

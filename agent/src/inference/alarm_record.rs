@@ -3,12 +3,12 @@ use hark_protocol::topics::{Alarm, AlarmState, Name, OperatingState, Priority, Q
 use serde_json::{Value, json};
 
 use super::{
-    alarm::Evidence,
     alarms::{Condition, Shown},
     asset::AssetState,
+    evidence::{Evidence, OfScore},
     limit::LIMIT,
-    operating::Operating,
-    report::{InputRange, ModelNames, baseline_id, share},
+    operating::{Operating, Regime},
+    report::{InputRange, ModelNames},
 };
 use crate::{
     config::{self, Level, Limits},
@@ -41,17 +41,22 @@ struct Words {
 
 /// The record of `shown`, after a change or as it stands.
 pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, model: &ModelNames, inputs: InputRange, told: &Told) -> Alarm {
-    let verdict = state.verdict.as_ref();
-    let anomaly = shown.condition == Condition::Anomaly;
-    let [first, second, third] = [0, 1, 2].map(|place| verdict.filter(|_| anomaly).map_or((None, None), |verdict| share(state, verdict, place)));
-    let named: Vec<&str> = [&first.0, &second.0, &third.0].into_iter().flatten().map(|name| &**name).collect();
+    let evidence = shown.evidence.as_ref();
+    let of_score = evidence.and_then(|evidence| evidence.of_score.as_ref());
+    let shares = of_score.map_or(&[][..], |score| &score.shares);
+    let [first, second, third] = [0, 1, 2].map(|place| shares.get(place).map(|(point, share)| (point.clone(), *share)).unzip());
     let words = match &shown.condition {
-        Condition::Anomaly => words_of_score(&named, state.scoring().is_some()),
-        Condition::Limit(point, level) => words_of_limit(point, *level, shown.evidence, asset),
+        Condition::Anomaly => words_of_score(shares, state.scoring().is_some(), likely(state, asset)),
+        Condition::Limit(point, level) => {
+            let words = words_of_limit(point, *level, evidence, asset);
+            // A velocity in a bad zone is a symptom.
+            let cause = words.cause.clone().or_else(|| words.zone.and_then(|_| likely(state, asset)));
+            Words { cause, ..words }
+        }
     };
     let priority = shown.condition.priority();
     // The model has no part in what a limit says.
-    let model = anomaly.then_some(model);
+    let model = Some(model).filter(|_| shown.condition == Condition::Anomaly);
     Alarm {
         alarm_id: shown.alarm_id.clone(),
         case_id: shown.case_id.clone(),
@@ -61,7 +66,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         what: words.what.into(),
         since: shown.since.to_string().into(),
         point: words.point,
-        value: shown.evidence.map(|evidence| evidence.value),
+        value: evidence.map(|evidence| evidence.value),
         limit: words.limit,
         unit: words.unit,
         zone: words.zone,
@@ -71,7 +76,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         consequence: words.otherwise,
         respond_by: respond_by(shown, priority).map(|by| by.to_string().into()),
         confidence: None,
-        quality: shown.evidence.map_or(Quality::Bad, |evidence| evidence.quality),
+        quality: evidence.map_or(Quality::Bad, |evidence| evidence.quality),
         until: shown.until.map(|until| until.to_string().into()),
         actor: told.actor.clone(),
         comment: told.comment.clone(),
@@ -84,27 +89,41 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         model: model.map(|model| model.name.clone()),
         model_version: model.map(|model| model.version.clone()),
         model_hash: model.map(|model| model.hash.clone()),
-        baseline_id: if anomaly { baseline_id(state) } else { None },
+        baseline_id: of_score.and_then(|score| score.baseline_id.clone()),
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
-        evidence_json: Some(evidence(state, anomaly).to_string().into()),
+        evidence_json: Some(beside(state, asset, of_score).to_string().into()),
     }
 }
 
 /// What stood beside it: the operating state, and whether another model of the machine sees it too.
-fn evidence(state: &AssetState, anomaly: bool) -> Value {
-    let verdict = state.verdict.as_ref();
-    let opinion = verdict.filter(|_| anomaly).and_then(|verdict| verdict.opinion);
-    let mut evidence = json!({ "state": state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told) });
-    if let Some(regime) = verdict.and_then(|verdict| verdict.regime) {
-        evidence["regime"] = json!(*regime.name());
+fn beside(state: &AssetState, asset: &config::Asset, of_score: Option<&OfScore>) -> Value {
+    // A limit is judged reading by reading, whatever regime the last row was of.
+    let regime = of_score.map_or_else(|| state.verdict.as_ref()?.regime, |score| score.regime);
+    let mut beside = json!({ "state": state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told) });
+    if let Some(regime) = regime.map(Regime::name) {
+        beside["regime"] = json!(*regime);
     }
-    if let Some(opinion) = opinion {
-        evidence["t2"] = json!(opinion.t2);
-        evidence["q"] = json!(opinion.q);
+    if let Some(opinion) = of_score.and_then(|score| score.opinion) {
+        beside["t2"] = json!(opinion.t2);
+        beside["q"] = json!(opinion.q);
     }
-    evidence
+    if let Some(named) = state.newest().and_then(|now| state.diagnoses.named(asset, now)) {
+        beside["faults"] = named.iter().map(|(point, strength)| json!({ "point": ***point, "strength": strength })).collect();
+    }
+    beside
+}
+
+/// What the rules for vibration name at this time; `None` where none was asked.
+fn likely(state: &AssetState, asset: &config::Asset) -> Option<Name> {
+    let named = state.diagnoses.named(asset, state.newest()?)?;
+    let what = |(id, _): &(&Name, f64)| {
+        let point = asset.points.iter().find(|point| point.id == **id);
+        point.and_then(|point| point.limits.as_ref()?.what.clone()).unwrap_or_else(|| (*id).clone()).to_string()
+    };
+    let named: Vec<String> = named.iter().map(what).collect();
+    Some(if named.is_empty() { "not determined: the rules for vibration name no fault".into() } else { named.join("; ").into() })
 }
 
 /// Advice has no time limit, and nobody must respond to what is over or silenced.
@@ -118,10 +137,11 @@ fn respond_by(shown: &Shown, priority: Priority) -> Option<Timestamp> {
     waits.then(|| Timestamp(shown.since.0.saturating_add(within_us)))
 }
 
-fn words_of_score(named: &[&str], has_limit: bool) -> Words {
-    let look = match named {
+fn words_of_score(shares: &[(Name, f64)], has_limit: bool, cause: Option<Name>) -> Words {
+    let look = match shares {
         [] => "Compare its readings with usual ones.".to_owned(),
-        [first, rest @ ..] => {
+        [(first, _), rest @ ..] => {
+            let rest: Vec<&str> = rest.iter().map(|(point, _)| &**point).collect();
             let rest = if rest.is_empty() { String::new() } else { format!(", then {}", rest.join(" and ")) };
             format!("Look first at `{first}`{rest}, and at what they measure.")
         }
@@ -132,21 +152,21 @@ fn words_of_score(named: &[&str], has_limit: bool) -> Words {
         limit: has_limit.then_some(LIMIT),
         unit: Some("1".into()),
         failure_mode: None,
-        cause: None,
+        cause,
         check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
         zone: None,
     }
 }
 
-fn words_of_limit(id: &Name, level: Level, evidence: Option<Evidence>, asset: &config::Asset) -> Words {
+fn words_of_limit(id: &Name, level: Level, evidence: Option<&Evidence>, asset: &config::Asset) -> Words {
     let point = asset.points.iter().find(|point| point.id == *id);
     let limits = point.and_then(|point| point.limits.as_deref());
     let side = if matches!(level, Level::Low | Level::LowLow) { "below" } else { "above" };
     let given = |of: fn(&Limits) -> Option<Name>| limits.and_then(of);
     let check = format!("Read `{id}` on the spot and compare; then look at what it measures.");
     Words {
-        what: format!("`{id}` {side} its {} limit", level.words()),
+        what: given(|limits| limits.what.clone()).map_or_else(|| format!("`{id}` {side} its {} limit", level.words()), |what| what.to_string()),
         point: Some(id.clone()),
         limit: limits.and_then(|limits| limits.of(level)),
         unit: point.map(|point| point.unit.clone()),

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use hark_protocol::topics::{AlarmState, Name, Priority, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::alarm::{AlarmTimer, Delays, Evidence};
+use super::{
+    alarm::{AlarmTimer, Delays},
+    evidence::Evidence,
+};
 use crate::config::{Level, Limits};
 
 /// What an alarm is about.
@@ -269,7 +272,7 @@ impl Alarms {
             case_id: self.case.clone(),
             since: timer.since(),
             until: self.silence_of(condition).and_then(Silence::until),
-            evidence: timer.evidence,
+            evidence: timer.evidence.clone(),
         })
     }
 
@@ -319,7 +322,7 @@ mod tests {
     }
 
     fn judge(alarms: &mut Alarms, condition: &Condition, holds: bool, second: i64) -> Option<(AlarmState, AlarmState)> {
-        let evidence = Evidence { value: 1.5, quality: Quality::Good, range: None };
+        let evidence = Evidence { value: 1.5, quality: Quality::Good, range: None, of_score: None };
         let shown = alarms.update(condition, (holds, evidence), at(second), NOW, || format!("{condition:?}{second}").into())?;
         Some((shown.previous, shown.state))
     }

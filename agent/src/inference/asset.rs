@@ -11,6 +11,7 @@ use super::{
     alarms::Alarms,
     baseline::{self, Collected, Fit, Refusal, Weights},
     clean::Cleaner,
+    diagnosis::Diagnoses,
     grid::{Grid, Row},
     instrument::{self, Instrument},
     limit::{self, LIMIT, Smoothed},
@@ -115,6 +116,7 @@ pub(super) struct AssetState {
     pub(super) verdict: Option<Verdict>,
     pub(super) alarms: Alarms,
     pub(super) severity: Severity,
+    pub(super) diagnoses: Diagnoses,
     /// Largest score since the last prediction.
     pub(super) score_max: Option<f64>,
     /// Signature and row time of the last prediction.
@@ -161,6 +163,7 @@ impl AssetState {
             verdict: None,
             alarms: Alarms::default(),
             severity: Severity::default(),
+            diagnoses: Diagnoses::default(),
             score_max: None,
             predicted: None,
             last_reading: None,
@@ -393,7 +396,12 @@ impl AssetState {
 
     /// The worst severity zone now, of values not older than `stale_us`.
     pub(super) fn zone(&self, stale_us: i64) -> Option<Zone> {
-        self.severity.worst(self.last_reading.max(self.ticked)?, stale_us)
+        self.severity.worst(self.newest()?, stale_us)
+    }
+
+    /// How far all its points have come, scored or not; `None` before the first reading.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        self.last_reading.max(self.ticked)
     }
 
     /// How far the asset's time has come; `None` before its first reading.

@@ -9,8 +9,10 @@ use super::{
     alarms::Condition,
     asset::{AssetState, Stage, Verdict, micros},
     baseline::Collected,
+    evidence::Evidence,
     grid::Row,
     operating::Regime,
+    stretch::Judged,
 };
 
 /// The regimes of an asset.
@@ -125,13 +127,15 @@ impl AssetState {
         self.operating.as_ref().map_or(0, |operating| micros(operating.settings().settle))
     }
 
-    /// What of `verdict` holds for the alarm: above or not, and since which row. With operating states that is known `settle` later.
-    pub(super) fn confirm(&mut self, above: bool, ts: Timestamp) -> Option<(bool, Timestamp)> {
+    /// What holds for the alarm of the score, by the newest row. With operating states that is known `settle` later; `None` until then.
+    pub(super) fn confirm(&mut self) -> Option<Judged> {
+        let verdict = self.verdict.as_ref()?;
+        let judged = Judged { ts: verdict.ts, above: verdict.above, evidence: Evidence::of_verdict(self, verdict)? };
         if self.operating.is_none() {
-            return Some((above, ts));
+            return Some(judged);
         }
         let settle_us = self.settle_us();
-        self.stretch.confirm(ts, above, settle_us)
+        self.stretch.confirm(judged, settle_us)
     }
 
     /// The stage of a regime of which nothing is known.

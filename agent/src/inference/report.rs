@@ -106,7 +106,7 @@ fn reduced_id(baseline_id: &Name, left_out: &[usize]) -> Name {
     format!("{baseline_id}-without-{}", indices.join("+")).into()
 }
 
-pub(super) fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
+fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, Option<f64>) {
     verdict.shares.get(place).map_or((None, None), |&(point, share)| (state.scored.get(point).cloned(), Some(share)))
 }
 

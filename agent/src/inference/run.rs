@@ -1,6 +1,6 @@
 //! One asset at work: an entry of the log in, outputs out. What must survive a restart is in its [`AssetState`] alone.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -8,16 +8,18 @@ use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, 
 
 use super::{
     BASELINES_MAX, Emit, Shared,
-    alarm::{Delays as AlarmDelays, Evidence},
+    alarm::Delays as AlarmDelays,
     alarm_record::{self, Told},
     alarms::{Condition, Shown, is_beyond},
     asset::{AssetState, Commissioned, Stage, micros},
-    clean::{Fault, Judged, Pace},
+    clean::{self, Fault, Pace},
+    evidence::Evidence,
     grid::{Row, Sample},
     instrument::{self, Delays, status_of},
     ready::Ready,
     report,
     stage_a::StageA,
+    stretch::Judged,
 };
 use crate::{
     buffer::Position,
@@ -36,6 +38,8 @@ pub(super) struct AssetRun {
     scored: Vec<usize>,
     /// Ids of the instruments, with the indices of their points among the scored ones.
     instruments: Vec<(Name, Vec<usize>)>,
+    /// Indices in the configuration of the points that hold the strength of a fault.
+    strengths: BTreeSet<usize>,
     pub(super) state: AssetState,
     pub(super) ready: Ready,
 }
@@ -54,11 +58,14 @@ impl AssetRun {
         let points = config.points.iter().enumerate().map(of_point).collect();
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
         let instruments = instrument::of_points(&state.scored);
+        let of_faults = |waveform: &config::Waveform| waveform.faults().into_iter().map(|fault| waveform.point_of(fault)).collect::<Vec<_>>();
+        let named: BTreeSet<Name> = config.waveforms.iter().flat_map(of_faults).collect();
+        let strengths = config.points.iter().enumerate().filter(|(_, point)| named.contains(&point.id)).map(|(index, _)| index).collect();
         state.grid.set_stale(micros(config.stale_after));
         if let (Some(operating), Some(settings)) = (&mut state.operating, &config.operating) {
             operating.configure(settings, micros(config.stale_after));
         }
-        Self { state, points, scored, instruments, config, ready: Ready::default() }
+        Self { state, points, scored, instruments, strengths, config, ready: Ready::default() }
     }
 
     /// Makes the weights ready for the bundle in use.
@@ -82,7 +89,7 @@ impl AssetRun {
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
-        let given = Judged::of(reading);
+        let given = clean::Judged::of(reading);
         let Some(point) = scored else {
             let judged = self.unscored_reading(reading, given, shared, emit);
             return self.watch_limits(index, judged, position, shared, emit);
@@ -200,13 +207,8 @@ impl AssetRun {
         if let Some(commissioned) = completed {
             self.commissioned(commissioned, None, shared, emit);
         }
-        let Some(verdict) = &self.state.verdict else { return };
-        if let Some(score) = verdict.score {
-            let evidence = Evidence { value: score, quality: verdict.quality, range: verdict.range };
-            let (above, ts) = (verdict.above, verdict.ts);
-            if let Some((holds, ts)) = self.state.confirm(above, ts) {
-                self.watch(&Condition::Anomaly, (holds, evidence), ts, shared, emit);
-            }
+        if let Some(Judged { ts, above, evidence }) = self.state.confirm() {
+            self.watch(&Condition::Anomaly, (above, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
     }
@@ -239,17 +241,20 @@ impl AssetRun {
     }
 
     /// Judges the limits of a point by its newest value: from the first reading on, whatever is known of the machine.
-    fn watch_limits(&mut self, index: usize, judged: Judged, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
+    fn watch_limits(&mut self, index: usize, judged: clean::Judged, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
         let Some(value) = judged.value else { return };
         self.judge_severity(index, value, emit.stamp.ts);
-        let (ts, evidence) = (emit.stamp.ts, Evidence { value, quality: judged.quality, range: Some((position, position)) });
+        if self.strengths.contains(&index) {
+            self.state.diagnoses.take(&self.config.points[index].id, value, emit.stamp.ts);
+        }
+        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)), of_score: None };
         for level in Level::ALL {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
             let condition = Condition::Limit(point.id.clone(), level);
             let counts = !limits.only_running || self.is_running();
             if let Some(beyond) = is_beyond(limits, level, value, self.state.alarms.holds(&condition)) {
-                self.watch(&condition, (beyond && counts, evidence), ts, shared, emit);
+                self.watch(&condition, (beyond && counts, evidence.clone()), emit.stamp.ts, shared, emit);
             }
         }
     }
@@ -306,7 +311,7 @@ impl AssetRun {
     }
 
     fn alarm_record(&self, shown: &Shown, told: &Told, shared: &Shared) -> Alarm {
-        let inputs = shared.input_range(shown.evidence.and_then(|evidence| evidence.range));
+        let inputs = shared.input_range(shown.evidence.as_ref().and_then(|evidence| evidence.range));
         alarm_record::alarm(shown, &self.state, &self.config, &shared.model, inputs, told)
     }
 

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use hark_protocol::topics::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::limit::Smoothed;
+use super::{evidence::Evidence, limit::Smoothed};
 
-/// More turns than that within `settle` say no more than fewer do.
-const TURNS_MAX: usize = 64;
+/// More judgements than that within `settle` say no more than fewer do.
+const JUDGED_MAX: usize = 64;
+/// Of rows that say the same, so many within `settle` are kept.
+const KEPT_WITHIN_SETTLE: i64 = 8;
 
 /// What the rows of the present stretch had led to, at one or two earlier times.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -15,8 +17,18 @@ pub(super) struct Stretch {
     begun: bool,
     older: Option<Mark>,
     newer: Option<Mark>,
-    /// Since when scores were above or not, the oldest first.
-    turns: VecDeque<(Timestamp, bool)>,
+    /// The oldest first: each that differs from the one before, and others now and then.
+    judged: VecDeque<Judged>,
+}
+
+/// A row after its score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Judged {
+    /// Start of its slot.
+    pub ts: Timestamp,
+    /// Over the limit.
+    pub above: bool,
+    pub evidence: Evidence,
 }
 
 /// What was believed before the row at `ts`.
@@ -44,17 +56,18 @@ impl Stretch {
         self.newer = Some(Mark { ts, smoothed: smoothed.clone(), above });
     }
 
-    /// The row at `ts` is `above` or not. Gives what holds for an alarm: whether a row `later_us` before was, and its time; `None` where the stretch is
-    /// shorter. The machine has stayed steady since that row, so it is no beginning of a stop.
-    pub(super) fn confirm(&mut self, ts: Timestamp, above: bool, later_us: i64) -> Option<(bool, Timestamp)> {
-        if self.turns.back().is_none_or(|(_, was)| *was != above) {
-            self.turns.push_back((ts, above));
+    /// Takes the newest row and gives what holds for an alarm: what was judged `later_us` before it, at that time; `None` where the stretch is shorter.
+    /// The machine has stayed steady since, so it is no beginning of a stop. The evidence is of a row at most an eighth of `later_us` earlier.
+    pub(super) fn confirm(&mut self, newest: Judged, later_us: i64) -> Option<Judged> {
+        let confirmed = Timestamp(newest.ts.0.saturating_sub(later_us));
+        let is_news = |last: &Judged| last.above != newest.above || newest.ts.0.saturating_sub(last.ts.0) >= later_us / KEPT_WITHIN_SETTLE;
+        if self.judged.back().is_none_or(is_news) {
+            self.judged.push_back(newest);
         }
-        let confirmed = Timestamp(ts.0.saturating_sub(later_us));
-        while self.turns.len() > TURNS_MAX || self.turns.get(1).is_some_and(|(second, _)| *second <= confirmed) {
-            self.turns.pop_front();
+        while self.judged.len() > JUDGED_MAX || self.judged.get(1).is_some_and(|second| second.ts <= confirmed) {
+            self.judged.pop_front();
         }
-        self.turns.front().filter(|(since, _)| *since <= confirmed).map(|(_, above)| (*above, confirmed))
+        self.judged.front().filter(|judged| judged.ts <= confirmed).map(|judged| Judged { ts: confirmed, ..judged.clone() })
     }
 
     /// Ends it at `ts`; `None` where it had ended. Gives what was believed `back_us` before, or at its beginning if there is nothing so old.
@@ -67,10 +80,18 @@ impl Stretch {
 
 #[cfg(test)]
 mod tests {
+    use hark_protocol::topics::Quality;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
         Timestamp(second * 1_000_000)
+    }
+
+    /// Its value is its second.
+    fn judged(second: i64, above: bool) -> Judged {
+        let evidence = Evidence { value: second as f64, quality: Quality::Good, range: None, of_score: None };
+        Judged { ts: at(second), above, evidence }
     }
 
     /// A stretch of `rows` seconds that ends one second after its last row: which row it goes back to, 3 s before.
@@ -97,11 +118,24 @@ mod tests {
     fn what_holds_for_an_alarm_is_known_later() {
         let mut stretch = Stretch::default();
         let rows = [(0, false), (1, true), (2, true), (3, false), (4, true), (5, true), (6, true), (7, true)];
-        let confirmed: Vec<_> = rows.iter().map(|&(row, above)| stretch.confirm(at(row), above, 3_000_000).map(|(above, _)| above)).collect();
-        assert_eq!(confirmed, [None, None, None, Some(false), Some(true), Some(true), Some(false), Some(true)]);
+        let confirmed = |judged: Option<Judged>| judged.map(|judged| (judged.ts.0 / 1_000_000, judged.above, judged.evidence.value));
+        let all: Vec<_> = rows.iter().map(|&(row, above)| confirmed(stretch.confirm(judged(row, above), 3_000_000))).collect();
+        let held = [(0, false, 0.0), (1, true, 1.0), (2, true, 2.0), (3, false, 3.0), (4, true, 4.0)];
+        assert_eq!(all, [&[None; 3][..], &held.map(Some)].concat());
         stretch.end(at(8), 0);
-        assert_eq!(stretch.confirm(at(8), true, 3_000_000), None, "a new stretch");
-        assert_eq!(stretch.confirm(at(9), true, 0), Some((true, at(9))));
+        assert_eq!(stretch.confirm(judged(8, true), 3_000_000), None, "a new stretch");
+        assert_eq!(confirmed(stretch.confirm(judged(9, true), 0)), Some((9, true, 9.0)));
+    }
+
+    #[test]
+    fn of_many_rows_that_say_the_same_some_are_kept() {
+        let mut stretch = Stretch::default();
+        for row in 0..1_000 {
+            let confirmed = stretch.confirm(judged(row, true), 80_000_000);
+            let age = confirmed.map(|confirmed| confirmed.ts.0 as f64 / 1e6 - confirmed.evidence.value);
+            assert!(age.map_or(row < 80, |age| (0.0..10.0).contains(&age)), "{age:?} at {row}");
+            assert!(stretch.judged.len() <= 9);
+        }
     }
 
     #[test]

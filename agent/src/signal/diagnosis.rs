@@ -71,6 +71,47 @@ pub struct Evidence {
     pub source: &'static str,
 }
 
+impl Fault {
+    /// As an answer names them, the first of those that are there.
+    pub const ALL: [Self; 9] =
+        [Self::Outer, Self::Inner, Self::Ball, Self::Cage, Self::Cavitation, Self::Gear, Self::Looseness, Self::Misalignment, Self::Unbalance];
+
+    /// Its name, as records have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unbalance => "unbalance",
+            Self::Misalignment => "misalignment",
+            Self::Looseness => "looseness",
+            Self::Outer => "outer",
+            Self::Inner => "inner",
+            Self::Ball => "ball",
+            Self::Cage => "cage",
+            Self::Gear => "gear",
+            Self::Cavitation => "cavitation",
+        }
+    }
+
+    /// Name of the feature with its strength: `fault.outer` …
+    pub fn indicator(self) -> String {
+        format!("fault.{}", self.name())
+    }
+}
+
+impl Candidate {
+    /// How far its weakest evidence is beyond its limit: 1 or more.
+    pub fn strength(&self) -> f64 {
+        self.evidence.iter().map(|evidence| evidence.value / evidence.limit).fold(f64::INFINITY, f64::min)
+    }
+}
+
+impl Diagnosis {
+    /// That of the fault where it is named, 0 where it is not; `None` where its rule could not be asked.
+    pub fn strength(&self, fault: Fault) -> Option<f64> {
+        let named = self.candidates.iter().find(|candidate| candidate.fault == fault);
+        self.asked.contains(&fault).then(|| named.map_or(0.0, Candidate::strength))
+    }
+}
+
 impl Evidence {
     /// Whether it counts.
     pub fn holds(&self) -> bool {
@@ -113,6 +154,9 @@ pub struct Diagnosis {
     pub zone: Option<Zone>,
     /// All named candidates, bearing first.
     pub candidates: Vec<Candidate>,
+    /// Faults whose rules had all that they look at.
+    #[serde(skip)]
+    pub asked: Vec<Fault>,
 }
 
 /// The answer in a word.
@@ -153,25 +197,35 @@ pub(super) struct Measured<'a> {
 /// Asks every rule whose inputs are there.
 pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine: &Machine) -> Diagnosis {
     let zone = machine.class.zip(measured.v_rms).map(|(class, v_rms)| class.zone(v_rms));
-    let mut unnamed = Vec::new();
-    let mut candidates = Vec::new();
+    let (mut unnamed, mut candidates, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(speed_hz) = machine.speed_hz {
         let highest = machine.bearing.map_or(0.0, |orders| orders.bpfi).max(machine.vanes.map_or(0.0, f64::from));
         let enveloped = demodulation::demodulate(spectrum, measured.samples, measured.mean, measured.fs_hz, highest * speed_hz);
         let combs = |orders| enveloped.as_ref().map(|enveloped| bearing_lines::combs(enveloped, orders, speed_hz)).filter(|combs| !combs.is_empty());
         match machine.bearing.as_ref().map(combs) {
-            Some(Some(combs)) => match bearing_candidate(&combs) {
-                Ok(named) => candidates.extend(named),
-                Err(why) => unnamed.push(why),
-            },
+            Some(Some(combs)) => {
+                asked.extend([Fault::Outer, Fault::Inner, Fault::Ball, Fault::Cage]);
+                match bearing_candidate(&combs) {
+                    Ok(named) => candidates.extend(named),
+                    Err(why) => unnamed.push(why),
+                }
+            }
             Some(None) => unnamed.push("the block is too short, or sampled too slowly, for the lines of the bearing".to_owned()),
             None => {}
         }
-        candidates.extend(machine.vanes.zip(enveloped.as_ref()).and_then(|(vanes, enveloped)| cavitation(enveloped, measured, vanes, speed_hz)));
+        if let Some((vanes, enveloped)) = machine.vanes.zip(enveloped.as_ref()) {
+            asked.extend(measured.a_high.map(|_| Fault::Cavitation));
+            candidates.extend(cavitation(enveloped, measured, vanes, speed_hz));
+        }
         let velocities = spectrum.velocities(measured.samples, measured.mean, measured.fs_hz);
-        candidates.extend(machine.teeth.and_then(|teeth| rotor::gear(&velocities, teeth, speed_hz)));
-        let known = machine.class.zip(measured.v_rms);
-        candidates.extend(known.and_then(|(class, v_rms)| rotor::candidate(&rotor::Orders::of(&velocities, v_rms, speed_hz), &class)));
+        if let Some(teeth) = machine.teeth {
+            asked.push(Fault::Gear);
+            candidates.extend(rotor::gear(&velocities, teeth, speed_hz));
+        }
+        if let Some((class, v_rms)) = machine.class.zip(measured.v_rms) {
+            asked.extend([Fault::Unbalance, Fault::Misalignment, Fault::Looseness]);
+            candidates.extend(rotor::candidate(&rotor::Orders::of(&velocities, v_rms, speed_hz), &class));
+        }
     }
     if let Some(zone @ (Zone::C | Zone::D)) = zone {
         unnamed.push(format!("velocity is in zone {zone:?}"));
@@ -180,7 +234,7 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
         unnamed.push(format!("kurtosis is {kurtosis:.1}, above {KURTOSIS_MAX}: impacts"));
     }
     let (fault, reason) = verdict(&candidates, unnamed, machine);
-    Diagnosis { fault, reason, zone, candidates }
+    Diagnosis { fault, reason, zone, candidates, asked }
 }
 
 /// The answer in a word, and why it is no name. `unnamed`: what is out of order, or could not be asked, for people.

@@ -11,7 +11,7 @@ pub mod features;
 pub mod rotor;
 pub mod severity;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 pub mod spectrum;
 
 use hark_protocol::topics::Name;

@@ -144,7 +144,7 @@ impl Intake {
                 let Some(waveform) = asset.waveforms.get(point) else {
                     return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}"));
                 };
-                for (feature, value) in waveform.features(block, *asset.speed_hz()) {
+                for (feature, value) in waveform.features(block, *asset.speed_hz(), now.log_ms) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
                     match value {
                         Some(value) => push(derived, Ok(value), sample.quality),

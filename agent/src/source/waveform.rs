@@ -1,4 +1,5 @@
-//! Waveform blocks become features before the log: each feature is a reading of a derived point (`de-h.v_rms`).
+//! Waveform blocks become features before the log: each feature is a reading of a derived point (`de-h.v_rms`), and so is the strength of each fault that
+//! the rules name (`de-h.fault.outer`). Rules are asked now and then only: they cost more, and what wears does so for hours.
 use std::sync::Mutex;
 
 use hark_protocol::topics::Name;
@@ -6,7 +7,11 @@ use hark_protocol::topics::Name;
 use super::decode::Block;
 use crate::{
     config::Waveform,
-    signal::{BlockUnit, Features, Setting},
+    signal::{
+        BlockUnit, Features, Setting,
+        diagnosis::{self, Fault},
+        severity::Class,
+    },
 };
 
 /// A point that carries blocks, with the plans and scratch memory of its transforms.
@@ -15,7 +20,16 @@ pub struct WaveformPoint {
     config: Waveform,
     /// Of blocks that do not tell theirs.
     unit: BlockUnit,
-    features: Mutex<Features>,
+    /// What the rules can name.
+    faults: Vec<Fault>,
+    work: Mutex<Work>,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    features: Features,
+    /// When the rules were asked last, milliseconds since boot.
+    asked_ms: Option<u64>,
 }
 
 impl WaveformPoint {
@@ -23,7 +37,7 @@ impl WaveformPoint {
     pub fn new(config: Waveform) -> Self {
         // The check of the configuration lets no other unit pass.
         let unit = BlockUnit::named(&config.unit).unwrap_or(BlockUnit::G);
-        Self { config, unit, features: Mutex::new(Features::new()) }
+        Self { faults: config.faults(), config, unit, work: Mutex::default() }
     }
 
     /// The point that tells the shaft speed.
@@ -31,10 +45,11 @@ impl WaveformPoint {
         self.config.speed_point.as_ref()
     }
 
-    /// The configured features of `block` as (derived point, value in the feature's unit); `None` where one needs what is not known, such as the speed.
-    pub fn features(&self, block: &Block, measured_speed_hz: Option<f64>) -> Vec<(String, Option<f64>)> {
+    /// What a `block` that came at `log_ms` says: its configured features, and the strengths of faults where the rules are due, as (derived point, value in
+    /// its unit); `None` where one needs what is not known, such as the speed.
+    pub fn features(&self, block: &Block, measured_speed_hz: Option<f64>, log_ms: u64) -> Vec<(String, Option<f64>)> {
         let speed_hz = measured_speed_hz.or(self.config.speed_hz);
-        let mut features = self.features.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut work = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let setting = Setting {
             fs_hz: block.fs_hz,
             unit: block.unit.unwrap_or(self.unit),
@@ -42,11 +57,26 @@ impl WaveformPoint {
             bearing: self.config.bearing.as_ref(),
             envelope_band_hz: self.config.envelope_band_hz,
         };
-        features
-            .block_features(&block.samples, &setting, &self.config.features)
-            .into_iter()
-            .map(|(feature, _, value)| (format!("{}.{feature}", self.config.id), value))
-            .collect()
+        let named = |name: &str| format!("{}.{name}", self.config.id);
+        let features = work.features.block_features(&block.samples, &setting, &self.config.features);
+        let mut values: Vec<_> = features.into_iter().map(|(feature, _, value)| (named(&feature), value)).collect();
+        if self.is_due(work.asked_ms, log_ms) {
+            work.asked_ms = Some(log_ms);
+            let diagnosis = work.features.diagnose(&block.samples, &setting, &self.machine());
+            values.extend(self.faults.iter().map(|fault| (named(&fault.indicator()), diagnosis.as_ref().and_then(|said| said.strength(*fault)))));
+        }
+        values
+    }
+
+    fn is_due(&self, asked_ms: Option<u64>, log_ms: u64) -> bool {
+        let Some(every) = self.config.diagnose_every.filter(|_| !self.faults.is_empty()) else { return false };
+        asked_ms.is_none_or(|asked_ms| u128::from(log_ms.saturating_sub(asked_ms)) >= every.as_millis())
+    }
+
+    /// What is known beside speed and bearing.
+    fn machine(&self) -> diagnosis::Machine {
+        let class = self.config.class.as_deref().and_then(Class::named);
+        diagnosis::Machine { class, teeth: self.config.teeth, vanes: self.config.vanes, ..diagnosis::Machine::default() }
     }
 }
 
@@ -55,6 +85,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Shape,
+        signal::simulated::{Machine, Strikes},
         source::decode::{Value, json},
     };
 
@@ -76,8 +107,12 @@ mod tests {
             speed_point: None,
             bearing: None,
             envelope_band_hz: (2_000.0, 3_000.0),
+            class: None,
+            teeth: None,
+            vanes: None,
+            diagnose_every: None,
         };
-        WaveformPoint::new(config).features(&block, None)[0].1
+        WaveformPoint::new(config).features(&block, None, 0)[0].1
     }
 
     #[test]
@@ -97,5 +132,52 @@ mod tests {
         for unknown in ["\"um\"", "7", "\"\""] {
             assert_eq!(v_rms("m/s2", unknown), None, "{unknown}");
         }
+    }
+
+    /// What a point with this speed, bearing and class says of faults when a block of `machine` comes at `log_ms`.
+    fn strengths(point: &WaveformPoint, machine: &Machine, log_ms: u64) -> Vec<(String, Option<f64>)> {
+        let block = Block { fs_hz: machine.fs_hz, unit: None, samples: machine.samples() };
+        let values = point.features(&block, None, log_ms);
+        values.into_iter().filter_map(|(name, value)| Some((name.strip_prefix("de-h.fault.")?.to_owned(), value))).collect()
+    }
+
+    fn diagnosed(speed_hz: Option<f64>) -> WaveformPoint {
+        WaveformPoint::new(Waveform {
+            id: "de-h".into(),
+            unit: "m/s2".into(),
+            features: vec!["v_rms".into()],
+            speed_hz,
+            speed_point: None,
+            bearing: Some(crate::config::Bearing { elements: 9, element_mm: 7.940, pitch_mm: 39.04, contact_deg: 0.0 }),
+            envelope_band_hz: (2_000.0, 5_000.0),
+            class: Some("2-rigid".into()),
+            teeth: None,
+            vanes: None,
+            diagnose_every: Some(std::time::Duration::from_secs(60)),
+        })
+    }
+
+    #[test]
+    fn the_rules_tell_the_strength_of_what_they_name_when_they_are_due() {
+        let (point, healthy) = (diagnosed(Some(29.95)), Machine::healthy(1));
+        let struck = Machine { strikes: Some(Strikes::at(3.5848 * 29.95, 0.5)), ..healthy };
+        let names = ["outer", "inner", "ball", "cage", "looseness", "misalignment", "unbalance"];
+        let none: Vec<(String, Option<f64>)> = names.iter().map(|name| ((*name).to_owned(), Some(0.0))).collect();
+        assert_eq!(strengths(&point, &healthy, 5_000), none);
+        assert_eq!(strengths(&point, &struck, 64_999), [], "not due");
+        let said = strengths(&point, &struck, 65_000);
+        assert!(said[0].1 >= Some(1.0) && said[1..] == none[1..], "{said:?}");
+        assert_eq!(strengths(&point, &struck, 65_001), [], "not due");
+    }
+
+    #[test]
+    fn a_rule_that_lacks_what_it_looks_at_says_nothing() {
+        let (point, healthy) = (diagnosed(None), Machine::healthy(1));
+        let said = strengths(&point, &healthy, 0);
+        assert!(said.len() == 7 && said.iter().all(|(_, strength)| strength.is_none()), "{said:?}");
+        // Nine turns do not tell the lines of a bearing from those of the shaft.
+        let short = Machine { length: 3_600, ..healthy };
+        let said = strengths(&diagnosed(Some(29.95)), &short, 0);
+        assert!(said[..4].iter().all(|(_, strength)| strength.is_none()) && said[4..].iter().all(|(_, strength)| *strength == Some(0.0)), "{said:?}");
     }
 }

@@ -1,5 +1,5 @@
 //! `assets/*.toml`: one machine, its points and waveforms.
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
@@ -8,14 +8,14 @@ use super::{
     faults::{DAY, Faults},
     limits,
     operating::check_operating,
+    waveform::{check_speed_point, check_waveform, derived_points},
 };
 use crate::{
     config::{
-        AlarmSettings, Asset, Bearing, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
-        file::{AssetFile, BearingTable, PointTable, WaveformTable},
+        AlarmSettings, Asset, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
+        file::{AssetFile, PointTable},
     },
     inference::checkpoint::COLLECTED_MAX_BYTES,
-    signal::{FEATURES, feature_unit},
     source::decode::lines::TIME_COLUMNS,
 };
 
@@ -33,24 +33,11 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     // A value must last for one row at least.
     let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
     let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, faults)).collect();
-    let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, faults)).collect();
-    for waveform in &waveforms {
-        for feature in &waveform.features {
-            let id: Name = format!("{}.{feature}", waveform.id).into();
-            // A point of that name in the file says more about the feature: its range, or that it is not scored.
-            if !points.iter().any(|point| point.id == id) {
-                points.push(Point {
-                    id,
-                    unit: feature_unit(feature).into(),
-                    column: None,
-                    range: None,
-                    map: BTreeMap::new(),
-                    scored: true,
-                    checks: Checks::default(),
-                    limits: None,
-                    severity: None,
-                });
-            }
+    let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, &points, faults)).collect();
+    for derived in waveforms.iter().flat_map(|waveform| derived_points(waveform, raw.operating.is_some())) {
+        // A point of that name in the file says more about it: its range, its limits, or that it is not scored.
+        if !points.iter().any(|point| point.id == derived.id) {
+            points.push(derived);
         }
     }
     if raw.operating.is_none() {
@@ -169,76 +156,6 @@ fn check_checks(raw: &PointTable, stale_after: Duration, faults: &mut Faults) ->
     Checks { max_rate: raw.max_rate, stuck, clips: raw.clips }
 }
 
-fn check_waveform(raw: WaveformTable, faults: &mut Faults) -> Waveform {
-    if !matches!(raw.unit.as_str(), "[g]" | "g" | "m/s2") {
-        faults.add("waveform.unit", format!("`{}` of `{}` is no acceleration; use `[g]` or `m/s2`", raw.unit, raw.id));
-    }
-    let bearing = raw.bearing.map(|bearing| check_bearing(&raw.id, &bearing, faults));
-    if raw.speed_rpm.is_some_and(|rpm| !(rpm.is_finite() && rpm > 0.0)) {
-        faults.add("waveform.speed_rpm", format!("of `{}` must be above 0", raw.id));
-    }
-    let features = raw.features.unwrap_or_else(|| default_features(bearing.is_some()));
-    for feature in &features {
-        if !FEATURES.contains(&feature.as_str()) {
-            faults.add("waveform.features", format!("`{feature}` is none of {}", FEATURES.join(", ")));
-        }
-        if feature.starts_with("env.") && feature != "env.rms" && bearing.is_none() {
-            faults.add("waveform.features", format!("`{feature}` needs `bearing`"));
-        }
-    }
-    let band = raw.envelope_band_hz.unwrap_or((2_000.0, 5_000.0));
-    if !(band.0 > 0.0 && band.0 < band.1 && band.1.is_finite()) {
-        faults.add("waveform.envelope_band_hz", "must be [low, high] with 0 < low < high");
-    }
-    Waveform {
-        id: faults.name("waveform.id", &raw.id),
-        unit: raw.unit.into(),
-        features: features.into_iter().map(Into::into).collect(),
-        speed_hz: raw.speed_rpm.map(|rpm| rpm / 60.0),
-        speed_point: raw.speed_point.map(Into::into),
-        bearing,
-        envelope_band_hz: band,
-    }
-}
-
-fn check_bearing(waveform: &str, raw: &BearingTable, faults: &mut Faults) -> Bearing {
-    let BearingTable { elements, element_mm, pitch_mm, contact_deg } = *raw;
-    let mut refuse = |key: &str, what: String| faults.add(&format!("waveform.bearing.{key}"), format!("of `{waveform}` {what}"));
-    let is_length = |mm: f64| mm.is_finite() && mm > 0.0;
-    if elements < 3 {
-        refuse("elements", format!("is {elements}; expected at least 3 rolling elements"));
-    }
-    for (key, mm) in [("element_mm", element_mm), ("pitch_mm", pitch_mm)] {
-        if !is_length(mm) {
-            refuse(key, format!("is {mm}; expected a diameter in mm above 0"));
-        }
-    }
-    if is_length(element_mm) && is_length(pitch_mm) {
-        if element_mm >= pitch_mm {
-            refuse("element_mm", format!("is {element_mm}; expected less than the pitch diameter of {pitch_mm}"));
-        } else if f64::from(elements) * element_mm > std::f64::consts::PI * pitch_mm {
-            refuse("elements", format!("is {elements}; so many of {element_mm} mm have no room on a pitch diameter of {pitch_mm} mm"));
-        }
-    }
-    if !(0.0..90.0).contains(&contact_deg) {
-        refuse("contact_deg", format!("is {contact_deg}; expected 0 up to, not including, 90 degrees"));
-    }
-    Bearing { elements, element_mm, pitch_mm, contact_deg }
-}
-
-/// A shaft speed is read as a number per minute or per second, by its unit.
-fn check_speed_point(waveform: &Waveform, points: &[Point], faults: &mut Faults) {
-    const KEY: &str = "waveform.speed_point";
-    let Some(id) = &waveform.speed_point else { return };
-    match points.iter().find(|point| point.id == *id) {
-        None => faults.add(KEY, format!("`{id}` of `{}` is no point of this asset; expected the id of one", waveform.id)),
-        Some(point) if !matches!(&*point.unit, "/min" | "Hz") => {
-            faults.add(KEY, format!("`{id}` of `{}` has unit `{}`; expected `/min` or `Hz`", waveform.id, point.unit));
-        }
-        Some(_) => {}
-    }
-}
-
 /// Sources find a point by its id or its column, so none may be that of another.
 fn refuse_clashes(points: &[Point], waveforms: &[Waveform], faults: &mut Faults) {
     for (i, waveform) in waveforms.iter().enumerate() {
@@ -265,9 +182,4 @@ fn refuse_clashes(points: &[Point], waveforms: &[Waveform], faults: &mut Faults)
             }
         }
     }
-}
-
-fn default_features(bearing: bool) -> Vec<String> {
-    let lines: &[&str] = if bearing { &["env.bpfo", "env.bpfi"] } else { &[] };
-    ["v_rms", "a_rms", "crest", "kurtosis"].iter().chain(lines).map(|&name| name.to_owned()).collect()
 }

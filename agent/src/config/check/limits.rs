@@ -5,7 +5,10 @@ use crate::{
         Level, Limits,
         file::{LimitsTable, PointTable},
     },
-    signal::severity::{CLASSES, Class, SOURCE},
+    signal::{
+        diagnosis::Fault,
+        severity::{CLASSES, Class, SOURCE},
+    },
 };
 
 /// Failure modes of rotating machines and their instruments, ISO 14224 (excerpt as in the manual of alarms).
@@ -43,6 +46,62 @@ pub(super) fn of_severity(class: Class) -> Limits {
     }
 }
 
+/// The limits of the strength of a fault at the sensor `at`: from 1 on it is named. The words are common practice.
+pub(super) fn of_fault(fault: Fault, at: &str) -> Limits {
+    let bearing = "Listen to the bearing and feel it, look at the grease, take an envelope spectrum and compare its lines.";
+    let spreads = "The damage spreads; bearings have failed within days to months of the first lines.";
+    let (what, cause, check, otherwise) = match fault {
+        Fault::Outer => ("fault of a bearing's outer ring", "Spalling, wear or a wrong fit of the outer ring.", bearing, spreads),
+        Fault::Inner => ("fault of a bearing's inner ring", "Spalling or a crack of the inner ring.", bearing, spreads),
+        Fault::Ball => ("fault of a bearing's rolling element", "A spalled or worn rolling element.", bearing, spreads),
+        Fault::Cage => (
+            "fault of a bearing's cage",
+            "A worn or broken cage, often for want of grease.",
+            bearing,
+            "A broken cage stops the bearing without further warning.",
+        ),
+        Fault::Unbalance => (
+            "unbalance",
+            "Deposits, wear or a lost part on the rotor.",
+            "Clean the rotor and look for what is missing; then balance it.",
+            "Bearings and foundation wear faster.",
+        ),
+        Fault::Misalignment => (
+            "misalignment",
+            "Shafts out of line, by settling, heat or pull of a pipe; or a coupling that is worn.",
+            "Measure the alignment, warm and cold; look at the coupling.",
+            "Coupling, seal and bearings wear faster.",
+        ),
+        Fault::Looseness => (
+            "looseness",
+            "A loose foundation bolt, a cracked foot, or too much play in a bearing.",
+            "Check bolts, feet and frame; then the play of the bearing.",
+            "What is loose gets looser, and cracks.",
+        ),
+        Fault::Gear => (
+            "fault of a gear",
+            "A worn, chipped or cracked tooth.",
+            "Look at the teeth and for metal in the oil.",
+            "A tooth may break, and the gear with it.",
+        ),
+        Fault::Cavitation => (
+            "cavitation",
+            "Too little pressure at the suction: a clogged strainer, a throttled valve, a liquid too warm; or a flow far from the best point.",
+            "Check suction pressure, strainer, valves and temperature.",
+            "The impeller wears, and seal and bearings are shaken.",
+        ),
+    };
+    Limits {
+        high: Some(1.0),
+        what: Some(format!("{what} at `{at}`").into()),
+        cause: Some(cause.into()),
+        check: Some(check.into()),
+        otherwise: Some(otherwise.into()),
+        failure_mode: Some("VIB".into()),
+        ..Limits::default()
+    }
+}
+
 pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut Faults) -> Limits {
     let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
@@ -54,6 +113,7 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut F
         high_high: raw.high_high,
         deadband: raw.deadband.unwrap_or(share_of_range),
         only_running: raw.only_running,
+        what: text(&raw.what),
         cause: text(&raw.cause),
         check: text(&raw.check),
         otherwise: text(&raw.otherwise),

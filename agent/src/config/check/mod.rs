@@ -11,6 +11,7 @@ mod payload;
 mod serial;
 #[cfg(test)]
 mod tests;
+mod waveform;
 
 use std::{
     collections::BTreeMap,

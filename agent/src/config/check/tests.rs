@@ -388,3 +388,32 @@ fn a_severity_class_makes_limits_of_a_velocity() {
     let limits = |limits: &str| asset(limits).points[0].limits.as_ref().map(|limits| (limits.high, limits.high_high));
     assert_eq!([limits(""), limits("limits = { high = 2.0 }\n")], [Some((Some(2.8), Some(4.5))), Some((Some(2.0), None))]);
 }
+
+#[test]
+fn rules_for_vibration_need_a_speed_and_name_what_is_known() {
+    let with = |key: &str, expected: &[&str]| check_asset_with("unit = \"[g]\"", &format!("unit = \"[g]\"\n{key}"), expected);
+    with("speed_rpm = 1480\ndiagnose_every = \"10m\"\nteeth = 31\nvanes = 6", &[]);
+    with("speed_rpm = 1480\ndiagnose_every = \"0s\"", &["waveform.diagnose_every"]);
+    with("diagnose_every = \"10m\"", &["waveform.diagnose_every: of `de-h` needs a speed"]);
+    with("speed_rpm = 1480\nteeth = 0", &["waveform.teeth: of `de-h` must be 1 to 1000"]);
+    with("vanes = 6", &["waveform.vanes: of `de-h` tell nothing without a speed"]);
+    let asset = |before: &str, keys: &str| {
+        check_asset_text("a", &format!("id = \"a\"\n{before}\n[[waveform]]\nid = \"de\"\nunit = \"[g]\"\n{keys}")).unwrap()
+    };
+    let named = |asset: &Asset| {
+        let strengths = asset.points.iter().filter_map(|point| Some((point.id.strip_prefix("de.fault.")?, point)));
+        strengths.map(|(name, point)| (name.to_owned(), point.scored, point.limits.as_ref().unwrap().only_running)).collect::<Vec<_>>()
+    };
+    let all = |names: &[&str], only_running: bool| names.iter().map(|name| ((*name).to_owned(), false, only_running)).collect::<Vec<_>>();
+    let velocity = "[[point]]\nid = \"de.v_rms\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"";
+    let bearing = "bearing = { elements = 9, element_mm = 7.94, pitch_mm = 39.04 }\n";
+    assert_eq!(named(&asset(velocity, bearing)), [], "no speed");
+    assert_eq!(named(&asset("", "speed_rpm = 1480")), [], "nothing is known");
+    assert_eq!(named(&asset(velocity, "speed_rpm = 1480")), all(&["looseness", "misalignment", "unbalance"], false));
+    let running = "[[point]]\nid = \"speed\"\nunit = \"/min\"\n[operating]\npoint = \"speed\"\nrunning = 500.0\n";
+    assert_eq!(named(&asset(running, &format!("speed_point = \"speed\"\n{bearing}"))), all(&["outer", "inner", "ball", "cage"], true));
+    assert_eq!(named(&asset("", "speed_rpm = 1480\nteeth = 31\nvanes = 6")), all(&["cavitation", "gear"], false));
+    let own = "[[point]]\nid = \"de.fault.gear\"\nunit = \"1\"\nscored = false\nlimits = { high = 2.0 }\n";
+    let limit = asset(own, "speed_rpm = 1480\nteeth = 31").points[0].limits.as_ref().unwrap().high;
+    assert_eq!(limit, Some(2.0));
+}

@@ -4,6 +4,7 @@ mod change;
 mod clock;
 mod command;
 mod commissioning;
+mod diagnosis;
 mod instrument;
 mod operating;
 mod row;

@@ -239,6 +239,32 @@ fn a_standstill_is_no_delay_of_an_alarm() {
     assert!(above >= scored && alarm - above == 15, "scored {scored}, above {above}, alarm {alarm}");
 }
 
+/// The alarm says what was seen `settle` ago, when the score may have stood elsewhere already.
+#[test]
+fn an_alarm_of_the_score_tells_of_the_row_that_it_was_made_of() {
+    let mut engine = engine(Some(operating()));
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(220, 10.0)]);
+    let faults = [5, 6, 7, 9, 12, 15, 30].into_iter().flat_map(|seconds| [faulty(seconds, 10.0), run(120, 10.0)]);
+    let out = plant.feed(&mut engine, &faults.collect::<Vec<_>>());
+    let (mut told, mut elsewhere) = (0, 0);
+    for (n, (_, entry)) in out.iter().enumerate() {
+        let Body::Alarm(alarm) = &entry.body else { continue };
+        let of_row = |(_, entry): &&(LaneName, Entry)| matches!(&entry.body, Body::Prediction(p) if p.input_to == alarm.input_to);
+        let Some((_, row)) = out.iter().find(of_row) else { panic!("no row of {alarm:?}") };
+        let Body::Prediction(then) = &row.body else { unreachable!() };
+        let age = (entry.stamp.ts.0 - row.stamp.ts.0) as f64 / 1e6;
+        assert!((10.0..12.5).contains(&age), "{age} s");
+        let of_alarm = (alarm.value, &alarm.contrib_1_point, alarm.contrib_1_share, &alarm.baseline_id, &alarm.input_from);
+        assert_eq!(of_alarm, (then.score, &then.contrib_1_point, then.contrib_1_share, &then.baseline_id, &then.input_from));
+        assert_eq!(alarm.state == AlarmState::ActiveUnacknowledged, then.above, "{alarm:?}");
+        let now = out[n..].iter().find_map(|(_, entry)| if let Body::Prediction(p) = &entry.body { p.score } else { None });
+        elsewhere += u32::from((now > Some(1.0)) != (alarm.value > Some(1.0)));
+        told += 1;
+    }
+    assert!(told > 4 && elsewhere > 0, "{told} told, the score stood elsewhere at {elsewhere}");
+}
+
 #[test]
 fn each_change_of_state_is_an_event_and_a_prediction() {
     let mut engine = engine(Some(operating()));
