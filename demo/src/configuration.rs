@@ -167,9 +167,15 @@ off_delay = "10s"
             let _ = write!(
                 text,
                 r#"
+[[point]]
+id = "de-h.v_rms"
+unit = "mm/s"
+severity = "2-rigid"
+
 [[waveform]]
 id = "de-h"
 unit = "[g]"
+diagnose_every = "1s"
 speed_rpm = {SPEED_RPM}
 speed_point = "speed"
 bearing = {{ elements = 9, element_mm = 7.94, pitch_mm = 39.04 }}

@@ -122,6 +122,8 @@ impl Machine {
                     topic: format!("{root}/{{asset}}/{{point}}"),
                     waveform_topic: format!("{root}/{{asset}}/{{point}}/waveform"),
                     area: AREA.into(),
+                    // Ten turns of the shaft, which the rules for a bearing need.
+                    waveform_samples: 12_288,
                     block_every: BLOCK_EVERY,
                     ..MqttNodeConfig::new(broker, self.asset)
                 };
