@@ -40,6 +40,7 @@ use crate::{
         registry::{Intake, Registry},
         serial::SerialSource,
         silence,
+        snapshot::Snapshots,
     },
     status::{Status, http},
     stop::Stop,
@@ -102,7 +103,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let listen = config.http.listen;
     let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
-    let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+    let registry = Arc::new(Registry::keeping(&config.assets, config.gateway.origin, config.snapshots.memory_bytes));
+    let (wanted, snapshots) =
+        Snapshots::new(registry.clone(), appender.clone(), clock.clone(), config.snapshots.bytes_per_day, status.snapshots().clone());
     let (bundles, configured) = open_models(&config, &clock)?;
     let links = Links {
         log: log.clone(),
@@ -112,6 +115,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         clock: clock.clone(),
         rhythms: registry.rhythms(),
         configured: configured.clone(),
+        snapshots: wanted,
     };
     let inference = Inference::new(&config, bundles, links)?;
     let forward = match config.kafka.clone() {
@@ -155,6 +159,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let pages_stop = CancellationToken::new();
     let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
     let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    tasks.spawn(snapshots.run(stop.clone()));
     annunciate(&mut tasks, &config, &status, &stop);
     let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
     match Local::open(&config, voices) {

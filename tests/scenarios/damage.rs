@@ -166,7 +166,7 @@ fn what_cannot_be_read_beside_the_records_costs_nothing() -> Result<()> {
     let small = small_files(&plant)?;
     ensure!(small.len() >= 3, "only {small:?}");
     for file in &small {
-        live_without(&mut plant, &[file.clone()], "1+")?;
+        live_without(&mut plant, std::slice::from_ref(file), "1+")?;
     }
     for (name, when) in [("header", "1+"), ("conf", "1+"), ("db", "1..40")] {
         let newest = partitions(&plant)?.pop().context("no partition")?;

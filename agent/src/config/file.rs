@@ -22,6 +22,21 @@ pub(super) struct HarkFile {
     #[serde(default)]
     pub(super) serial: Vec<SerialTable>,
     pub(super) annunciation: Option<AnnunciationTable>,
+    #[serde(default)]
+    pub(super) snapshots: SnapshotsTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SnapshotsTable {
+    pub(super) memory: String,
+    pub(super) per_day: String,
+}
+
+impl Default for SnapshotsTable {
+    fn default() -> Self {
+        Self { memory: "16 MiB".into(), per_day: "64 MiB".into() }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -30,12 +30,23 @@ pub struct Config {
     pub serial: Vec<Serial>,
     /// Alarms on the plant's own network.
     pub annunciation: Option<Annunciation>,
+    /// Raw blocks around alarms.
+    pub snapshots: Snapshots,
     /// Machines, by id.
     pub assets: BTreeMap<Name, Asset>,
     /// Directory of model bundles.
     pub models: PathBuf,
     /// Between checkpoints of inference; `None`: as often as flash allows.
     pub checkpoint_every: Option<Duration>,
+}
+
+/// How many raw blocks of waveforms are kept and sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Bytes of samples kept in memory, of all waveforms together.
+    pub memory_bytes: usize,
+    /// Bytes of samples sent in 24 h.
+    pub bytes_per_day: u64,
 }
 
 /// This box.

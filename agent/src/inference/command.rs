@@ -11,7 +11,7 @@ use super::{
     ready::Ready,
     run::{AssetRun, started},
 };
-use crate::record::Body;
+use crate::{record::Body, source::snapshot};
 
 /// What was shelved for longer would be forgotten; who wants that takes the asset out of service. Seven days.
 const SHELVE_MOST_US: i64 = 7 * 86_400 * 1_000_000;
@@ -74,11 +74,19 @@ impl AssetRun {
             Some("label") => return label(&detail),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, emit),
+            Some(snapshot::COMMAND) => return self.grant_snapshot(event),
             _ => return Err("this version does not know the command"),
         };
         let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
         changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
         Ok(())
+    }
+
+    /// The source sends the block; what inference knows is whether there is such a point.
+    fn grant_snapshot(&self, event: &Event) -> Result<(), &'static str> {
+        let point = event.detail_json.as_deref().and_then(snapshot::point_of).ok_or("a snapshot needs a `point`")?;
+        let known = self.config.waveforms.iter().any(|waveform| waveform.id == point);
+        if known { Ok(()) } else { Err("the asset has no such waveform") }
     }
 
     /// The machine is another one now: what was learned of it, and the alarm that came from that, are over. The old baseline stays published.
@@ -124,6 +132,8 @@ pub(super) fn answer(command: &Event, outcome: Result<(), &'static str>) -> Even
         source: command.source.clone(),
         command: command.command.clone(),
         command_id: command.command_id.clone(),
+        // What it was about, for who reads the answer alone.
+        detail_json: command.detail_json.clone(),
         alarm_id: command.alarm_id.clone(),
         ..Event::new(EventKind::Audit)
     }

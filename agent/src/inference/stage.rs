@@ -25,6 +25,7 @@ use crate::{
     source::{
         clock_watch,
         silence::{self, Rhythms},
+        snapshot::{self, Wanted},
     },
     status::{InferenceNumbers, Status},
     stop::Stop,
@@ -68,6 +69,8 @@ pub struct Links {
     pub rhythms: Arc<Rhythms>,
     /// What the log was told of the configuration.
     pub configured: Arc<Configured>,
+    /// Where raw blocks are asked for.
+    pub snapshots: snapshot::Requests,
 }
 
 /// The stage.
@@ -185,6 +188,7 @@ impl Inference {
         }
         for (lane, entries) in OUTPUTS.into_iter().zip(outputs) {
             if !entries.is_empty() {
+                entries.iter().filter_map(Wanted::by).for_each(|wanted| self.links.snapshots.ask(wanted));
                 self.links.appender.blocking_append(Append { lane, entries, marks: Vec::new(), urgent: lane == LaneName::Alarms, done: None })?;
             }
         }
@@ -302,6 +306,7 @@ mod tests {
             samples,
         },
         inference::checkpoint,
+        source::{registry::Registry, snapshot::Snapshots},
     };
 
     const READINGS: u64 = 2 * BATCH_RECORDS as u64;
@@ -314,7 +319,10 @@ mod tests {
         let committing = thread::spawn(move || commit::run(writer, commit_log, requests, commit::Settings::unbounded(CommitPolicy::default())));
         appender.blocking_append_durably(LaneName::Inputs, readings.to_vec(), true).unwrap();
         let clock = Clock::new();
+        let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+        let (snapshots, _) = Snapshots::new(registry, appender.clone(), clock.clone(), 0, Arc::default());
         let links = Links {
+            snapshots,
             status: Arc::new(Status::new(config, log.clone(), Vec::new(), &clock)),
             configured: Arc::new(Configured::open(config, "bundle".into(), clock.clone()).unwrap()),
             rhythms: Arc::new(Rhythms::new(&config.assets)),

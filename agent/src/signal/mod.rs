@@ -81,6 +81,14 @@ impl BlockUnit {
             _ => None,
         }
     }
+
+    /// Its name in UCUM.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::G => "[g]",
+            Self::MetresPerSecondSquared => "m/s2",
+        }
+    }
 }
 
 /// Under what a block was taken.

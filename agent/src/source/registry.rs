@@ -9,6 +9,7 @@ use hark_protocol::topics::{Clock as ClockState, Name, Origin, Quality, QualityR
 use super::{
     counters::{Dropped, SourceCounters},
     decode::{Sample, Value},
+    ring::Kept,
     silence::{self, Rhythm, Rhythms},
     waveform::WaveformPoint,
 };
@@ -53,8 +54,14 @@ impl AssetEntry {
 }
 
 impl Registry {
-    /// Indexes the points by id and by column.
+    /// Indexes the points by id and by column, and keeps no raw blocks.
     pub fn new(assets: &BTreeMap<Name, Asset>, origin: Origin) -> Self {
+        Self::keeping(assets, origin, 0)
+    }
+
+    /// The same with up to `ring_bytes` of raw blocks in memory, an equal part for each waveform.
+    pub fn keeping(assets: &BTreeMap<Name, Asset>, origin: Origin, ring_bytes: usize) -> Self {
+        let part = ring_bytes / assets.values().map(|asset| asset.waveforms.len()).sum::<usize>().max(1);
         let rhythms = Rhythms::new(assets);
         let assets = assets
             .values()
@@ -67,12 +74,22 @@ impl Registry {
                     }
                     points.insert(point.id.to_string(), point_arc);
                 }
-                let waveforms = asset.waveforms.iter().map(|w| (w.id.clone(), WaveformPoint::new(w.clone()))).collect();
+                let waveforms = asset.waveforms.iter().map(|w| (w.id.clone(), WaveformPoint::new(w.clone(), part))).collect();
                 let rhythm = rhythms.of(&asset.id).cloned();
                 (asset.id.clone(), AssetEntry { points, waveforms, speed_hz: Mutex::new(None), rhythm })
             })
             .collect();
         Self { assets, rhythms: rhythms.into(), origin }
+    }
+
+    /// The raw blocks of an asset that are kept: the newest one of `point`, or all of all its waveforms.
+    pub fn blocks(&self, asset: &Name, point: Option<&Name>) -> Vec<(Name, Arc<Kept>)> {
+        let Some(asset) = self.assets.get(asset) else { return Vec::new() };
+        let of = |(id, waveform): (&Name, &WaveformPoint)| waveform.ring().blocks().map(|block| (id.clone(), block.clone())).collect::<Vec<_>>();
+        match point {
+            Some(point) => asset.waveforms.get_key_value(point).and_then(|waveform| of(waveform).pop()).into_iter().collect(),
+            None => asset.waveforms.iter().flat_map(of).collect(),
+        }
     }
 
     /// When each asset was heard last.
@@ -144,6 +161,9 @@ impl Intake {
                 let Some(waveform) = asset.waveforms.get(point) else {
                     return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}"));
                 };
+                if !waveform.keep(block, &stamp, *asset.speed_hz()) {
+                    counters.count("not_kept", "block_too_large", 1);
+                }
                 for (feature, value) in waveform.features(block, *asset.speed_hz(), now.log_ms) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
                     match value {

@@ -1,12 +1,16 @@
 //! Waveform blocks become features before the log: each feature is a reading of a derived point (`de-h.v_rms`), and so is the strength of each fault that
 //! the rules name (`de-h.fault.outer`). Rules are asked now and then only: they cost more, and what wears does so for hours.
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hark_protocol::topics::Name;
 
-use super::decode::Block;
+use super::{
+    decode::Block,
+    ring::{Kept, Ring},
+};
 use crate::{
     config::Waveform,
+    record::Stamp,
     signal::{
         BlockUnit, Features, Setting,
         diagnosis::{self, Fault},
@@ -23,6 +27,7 @@ pub struct WaveformPoint {
     /// What the rules can name.
     faults: Vec<Fault>,
     work: Mutex<Work>,
+    ring: Mutex<Ring>,
 }
 
 #[derive(Debug, Default)]
@@ -33,11 +38,11 @@ struct Work {
 }
 
 impl WaveformPoint {
-    /// A point as configured.
-    pub fn new(config: Waveform) -> Self {
+    /// A point as configured, which keeps up to `ring_bytes` of raw blocks.
+    pub fn new(config: Waveform, ring_bytes: usize) -> Self {
         // The check of the configuration lets no other unit pass.
         let unit = BlockUnit::named(&config.unit).unwrap_or(BlockUnit::G);
-        Self { faults: config.faults(), config, unit, work: Mutex::default() }
+        Self { faults: config.faults(), config, unit, work: Mutex::default(), ring: Mutex::new(Ring::new(ring_bytes)) }
     }
 
     /// The point that tells the shaft speed.
@@ -49,7 +54,7 @@ impl WaveformPoint {
     /// its unit); `None` where one needs what is not known, such as the speed.
     pub fn features(&self, block: &Block, measured_speed_hz: Option<f64>, log_ms: u64) -> Vec<(String, Option<f64>)> {
         let speed_hz = measured_speed_hz.or(self.config.speed_hz);
-        let mut work = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let setting = Setting {
             fs_hz: block.fs_hz,
             unit: block.unit.unwrap_or(self.unit),
@@ -66,6 +71,20 @@ impl WaveformPoint {
             values.extend(self.faults.iter().map(|fault| (named(&fault.indicator()), diagnosis.as_ref().and_then(|said| said.strength(*fault)))));
         }
         values
+    }
+
+    /// Keeps a `block` for snapshots; false where it is too large.
+    pub fn keep(&self, block: &Block, stamp: &Stamp, measured_speed_hz: Option<f64>) -> bool {
+        if self.ring().is_off() {
+            return true;
+        }
+        let unit = block.unit.unwrap_or(self.unit).name().into();
+        self.ring().keep(Kept::of(block, stamp.clone(), unit, measured_speed_hz.or(self.config.speed_hz)))
+    }
+
+    /// The blocks that are kept, the oldest first.
+    pub fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_due(&self, asked_ms: Option<u64>, log_ms: u64) -> bool {
@@ -112,7 +131,7 @@ mod tests {
             vanes: None,
             diagnose_every: None,
         };
-        WaveformPoint::new(config).features(&block, None, 0)[0].1
+        WaveformPoint::new(config, 0).features(&block, None, 0)[0].1
     }
 
     #[test]
@@ -136,25 +155,28 @@ mod tests {
 
     /// What a point with this speed, bearing and class says of faults when a block of `machine` comes at `log_ms`.
     fn strengths(point: &WaveformPoint, machine: &Machine, log_ms: u64) -> Vec<(String, Option<f64>)> {
-        let block = Block { fs_hz: machine.fs_hz, unit: None, samples: machine.samples() };
+        let block = Block { fs_hz: machine.fs_hz, unit: None, scale: 1.0, samples: machine.samples() };
         let values = point.features(&block, None, log_ms);
         values.into_iter().filter_map(|(name, value)| Some((name.strip_prefix("de-h.fault.")?.to_owned(), value))).collect()
     }
 
     fn diagnosed(speed_hz: Option<f64>) -> WaveformPoint {
-        WaveformPoint::new(Waveform {
-            id: "de-h".into(),
-            unit: "m/s2".into(),
-            features: vec!["v_rms".into()],
-            speed_hz,
-            speed_point: None,
-            bearing: Some(crate::config::Bearing { elements: 9, element_mm: 7.940, pitch_mm: 39.04, contact_deg: 0.0 }),
-            envelope_band_hz: (2_000.0, 5_000.0),
-            class: Some("2-rigid".into()),
-            teeth: None,
-            vanes: None,
-            diagnose_every: Some(std::time::Duration::from_secs(60)),
-        })
+        WaveformPoint::new(
+            Waveform {
+                id: "de-h".into(),
+                unit: "m/s2".into(),
+                features: vec!["v_rms".into()],
+                speed_hz,
+                speed_point: None,
+                bearing: Some(crate::config::Bearing { elements: 9, element_mm: 7.940, pitch_mm: 39.04, contact_deg: 0.0 }),
+                envelope_band_hz: (2_000.0, 5_000.0),
+                class: Some("2-rigid".into()),
+                teeth: None,
+                vanes: None,
+                diagnose_every: Some(std::time::Duration::from_secs(60)),
+            },
+            0,
+        )
     }
 
     #[test]

@@ -185,6 +185,12 @@ impl Scrape {
                 values: inference.counters.iter().map(|(kind, count)| (vec![("kind", (*kind).to_owned())], *count)).collect(),
             },
             Family {
+                name: "snapshots",
+                help: "Raw blocks that were wanted, by what became of them",
+                kind: MetricType::Counter,
+                values: status.snapshots().named().into_iter().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).collect(),
+            },
+            Family {
                 name: "asset_above_limit",
                 help: "1 while the score is over its limit",
                 kind: MetricType::Gauge,

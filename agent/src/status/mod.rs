@@ -24,7 +24,7 @@ use crate::{
     buffer::{BufferCounters, Gap, Log, Position},
     clock::Clock,
     config,
-    source::counters::SourceCounters,
+    source::{counters::SourceCounters, snapshot::SnapshotCounters},
 };
 
 /// State of the way to Kafka.
@@ -136,6 +136,7 @@ pub struct Status {
     outcomes: watch::Sender<VecDeque<(Name, Outcome)>>,
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
+    snapshots: Arc<SnapshotCounters>,
 }
 
 impl Status {
@@ -160,6 +161,7 @@ impl Status {
             outcomes: watch::Sender::default(),
             baselines: Mutex::default(),
             inference: Mutex::default(),
+            snapshots: Arc::default(),
         }
     }
 
@@ -314,6 +316,11 @@ impl Status {
     /// What inference has done.
     pub fn set_inference(&self, numbers: InferenceNumbers) {
         *lock(&self.inference) = numbers;
+    }
+
+    /// What became of raw blocks that were wanted.
+    pub fn snapshots(&self) -> &Arc<SnapshotCounters> {
+        &self.snapshots
     }
 
     /// Records in `lane` that Kafka has not acknowledged and that are not lost.

@@ -19,6 +19,21 @@ enum EventCommand {
     /// The machine was repaired, overhauled or refitted: it is commissioned anew, and its old baseline stays published.
     #[command(after_help = EXIT_CODES)]
     Maintenance(MaintenanceArgs),
+    /// Somebody wants to look closer: the newest raw block of a waveform goes to the topic of snapshots.
+    #[command(after_help = EXIT_CODES)]
+    Snapshot(SnapshotArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct SnapshotArgs {
+    /// Asset id
+    asset: String,
+    /// Id of its `[[waveform]]`, such as de-h
+    point: String,
+    #[command(flatten)]
+    word: WordArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +51,14 @@ struct MaintenanceArgs {
 
 /// Runs the subcommand.
 pub fn main(args: EventArgs) -> ExitCode {
-    let EventCommand::Maintenance(MaintenanceArgs { asset, failure_mode, word, agent }) = args.command;
-    let request = CommandRequest { failure_mode, ..CommandRequest::new(&asset, FeedbackAction::MaintenanceDone) };
-    end(agent.command(request, word, "maintenance noted, commissioning begins anew"))
+    end(match args.command {
+        EventCommand::Maintenance(MaintenanceArgs { asset, failure_mode, word, agent }) => {
+            let request = CommandRequest { failure_mode, ..CommandRequest::new(&asset, FeedbackAction::MaintenanceDone) };
+            agent.command(request, word, "maintenance noted, commissioning begins anew")
+        }
+        EventCommand::Snapshot(SnapshotArgs { asset, point, word, agent }) => {
+            let request = CommandRequest { point: Some(point), ..CommandRequest::new(&asset, FeedbackAction::SnapshotRequest) };
+            agent.command(request, word, "snapshot granted; it comes from memory, if a block is kept")
+        }
+    })
 }

@@ -58,6 +58,7 @@ fn config() -> Config {
         mqtt: Vec::new(),
         serial: Vec::new(),
         annunciation: None,
+        snapshots: crate::config::Snapshots { memory_bytes: 0, bytes_per_day: 0 },
         assets: BTreeMap::from([("pump".into(), asset)]),
         models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
         checkpoint_every: None,

@@ -12,7 +12,7 @@ use hark_protocol::topics::Name;
 
 use super::{annunciation::check_annunciation, faults::Faults, mqtt::check_mqtt, serial::check_serial};
 use crate::config::{
-    Asset, Buffer, Config, Gateway, Http, Kafka, Mqtt, Serial,
+    Asset, Buffer, Config, Gateway, Http, Kafka, Mqtt, Serial, Snapshots,
     file::{HarkFile, KafkaTable},
 };
 
@@ -28,6 +28,8 @@ const CHECKPOINT_EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=
 const STORE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
 /// Senders wait for the commit: a node's ring holds 20 s.
 const COMMIT_MAX_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+/// What is kept of raw blocks is beside everything else in memory.
+const SNAPSHOT_MEMORY_MOST: u64 = 1 << 30;
 
 pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, Asset>, faults: &mut Faults) -> Config {
     let id = faults.name("gateway.id", &raw.gateway.id);
@@ -76,6 +78,10 @@ pub(super) fn check_gateway(raw: HarkFile, dir: &Path, assets: BTreeMap<Name, As
         kafka,
         http: Http { listen: raw.http.listen },
         annunciation: raw.annunciation.map(|table| check_annunciation(table, &mqtt, faults)),
+        snapshots: Snapshots {
+            memory_bytes: faults.bytes("snapshots.memory", &raw.snapshots.memory).min(SNAPSHOT_MEMORY_MOST) as usize,
+            bytes_per_day: faults.bytes("snapshots.per_day", &raw.snapshots.per_day),
+        },
         mqtt,
         serial,
         assets,

@@ -115,7 +115,7 @@ fn block(value: &Json) -> Option<Block> {
     };
     let counts = value.get("samples")?.as_array().filter(|s| !s.is_empty() && s.len() <= MAX_SAMPLES)?;
     let samples: Vec<f64> = counts.iter().map(|count| Some(count.as_f64()? * scale).filter(|v| v.is_finite())).collect::<Option<_>>()?;
-    Some(Block { fs_hz, unit, samples })
+    Some(Block { fs_hz, unit, scale, samples })
 }
 
 /// `good`/`uncertain`/`bad`, a boolean, an OPC UA status code (severity in the top two bits of 32) or the classic 192/64/0.
@@ -231,7 +231,7 @@ mod tests {
     fn a_waveform_block() {
         let shape = Shape { waveform: true, time_unit: TimeUnit::Ms, ..Shape::default() };
         let samples = decode(br#"{"t0":1650006388943,"fs":1000,"unit":"[g]","scale":0.5,"samples":[1,-2,4]}"#, &shape).unwrap();
-        assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: Some(BlockUnit::G), samples: vec![0.5, -1.0, 2.0] }));
+        assert_eq!(samples[0].value, Value::Block(Block { fs_hz: 1000.0, unit: Some(BlockUnit::G), scale: 0.5, samples: vec![0.5, -1.0, 2.0] }));
         assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_946, "three samples of a millisecond after the first");
         for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
             assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");

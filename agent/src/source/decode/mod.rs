@@ -47,6 +47,8 @@ pub struct Block {
     pub fs_hz: f64,
     /// Unit of a sample, where the block says so.
     pub unit: Option<BlockUnit>,
+    /// What one count of the source is worth; 1 where the block does not say.
+    pub scale: f64,
     /// The samples, all finite.
     pub samples: Vec<f64>,
 }

@@ -1,0 +1,249 @@
+//! Raw blocks for people and training: those around an alarm, or the newest one where somebody asks, in chunks through the inputs lane.
+//!
+//! Inference asks, once for each alarm and command: what it says again after a crash it has said before. What was only in memory by then is gone, and
+//! counted as not kept. Blocks are large, so there is a budget: what is beyond it is counted and not sent.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hark_protocol::topics::{AlarmState, LaneName, Name, Snapshot};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{registry::Registry, ring::Kept};
+use crate::{
+    buffer::commit::{Append, Appender},
+    clock::Clock,
+    record::{Body, Entry},
+};
+
+/// Samples of a chunk: 16 KiB, and a third more as text.
+const CHUNK_SAMPLES: usize = 8_192;
+/// Requests that wait; more at a time are alarms of a whole plant.
+const WAITING_MAX: usize = 64;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whose blocks.
+    pub asset: Name,
+    /// The newest block of this waveform; else all that are kept of all of the asset's.
+    pub point: Option<Name>,
+    /// Alarm or command behind it.
+    pub cause_id: Name,
+}
+
+impl Wanted {
+    /// What an output of inference asks for: an alarm that begins, or a command that was granted.
+    pub fn by(output: &Entry) -> Option<Self> {
+        let asset = output.stamp.asset.clone()?;
+        match &output.body {
+            Body::Alarm(alarm) if alarm.state == AlarmState::ActiveUnacknowledged && alarm.previous_state != AlarmState::Shelved => {
+                Some(Self { asset, point: None, cause_id: alarm.alarm_id.clone() })
+            }
+            Body::Event(event) if event.result.as_deref() == Some("success") && event.what.as_deref() == Some(COMMAND) => {
+                Some(Self { asset, point: event.detail_json.as_deref().and_then(point_of), cause_id: event.command_id.clone()? })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The command that asks for one.
+pub const COMMAND: &str = "snapshot_request";
+
+/// The point that the detail of a command names.
+pub fn point_of(detail_json: &str) -> Option<Name> {
+    serde_json::from_str::<serde_json::Value>(detail_json).ok()?.get("point")?.as_str().map(Into::into)
+}
+
+/// What became of blocks that were wanted, since the start.
+#[derive(Debug, Default)]
+pub struct SnapshotCounters {
+    /// Blocks handed to the log.
+    pub sent: AtomicU64,
+    /// Requests for which no block was kept.
+    pub not_kept: AtomicU64,
+    /// Blocks left out because the day's bytes were used up.
+    pub over_budget: AtomicU64,
+    /// Requests left out because too many waited.
+    pub busy: AtomicU64,
+}
+
+impl SnapshotCounters {
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("sent", of(&self.sent)), ("not_kept", of(&self.not_kept)), ("over_budget", of(&self.over_budget)), ("busy", of(&self.busy))]
+    }
+}
+
+/// Inference's end: asks, and never waits.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    sender: mpsc::Sender<Wanted>,
+    counters: Arc<SnapshotCounters>,
+}
+
+impl Requests {
+    /// Asks for what is `wanted`; where too many wait it is counted and left.
+    pub fn ask(&self, wanted: Wanted) {
+        if self.sender.try_send(wanted).is_err() {
+            self.counters.busy.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sends what is asked for.
+#[derive(Debug)]
+pub struct Snapshots {
+    receiver: mpsc::Receiver<Wanted>,
+    registry: Arc<Registry>,
+    appender: Appender,
+    clock: Clock,
+    budget: Budget,
+    counters: Arc<SnapshotCounters>,
+}
+
+impl Snapshots {
+    /// Both ends, with a budget of `bytes_per_day` of samples.
+    pub fn new(registry: Arc<Registry>, appender: Appender, clock: Clock, bytes_per_day: u64, counters: Arc<SnapshotCounters>) -> (Requests, Self) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let budget = Budget::new(bytes_per_day, clock.monotonic());
+        (Requests { sender, counters: counters.clone() }, Self { receiver, registry, appender, clock, budget, counters })
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while let Some(Some(wanted)) = stop.run_until_cancelled(self.receiver.recv()).await {
+            if self.send(&wanted).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// `None` once the log takes nothing more.
+    async fn send(&mut self, wanted: &Wanted) -> Option<()> {
+        let blocks = self.registry.blocks(&wanted.asset, wanted.point.as_ref());
+        if blocks.is_empty() {
+            self.counters.not_kept.fetch_add(1, Ordering::Relaxed);
+        }
+        for (point, block) in blocks {
+            if !self.budget.take(2 * block.counts.len() as u64, self.clock.monotonic()) {
+                self.counters.over_budget.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let entries = chunks(&block, &point, &wanted.cause_id);
+            info!(asset = %wanted.asset, %point, cause = %wanted.cause_id, chunks = entries.len(), "a raw block is stored");
+            self.appender.append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent: false, done: None }).await.ok()?;
+            self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(())
+    }
+}
+
+/// The records of a block.
+fn chunks(block: &Kept, point: &Name, cause_id: &Name) -> Vec<Entry> {
+    let snapshot_id: Name = format!("{cause_id}/{point}/{}", block.stamp.ts.0).into();
+    let parts: Vec<&[i16]> = block.counts.chunks(CHUNK_SAMPLES).collect();
+    let chunks = parts.len() as u32;
+    let entry = |(index, part): (usize, &&[i16])| {
+        let bytes: Vec<u8> = part.iter().flat_map(|count| count.to_le_bytes()).collect();
+        let snapshot = Snapshot {
+            point: point.clone(),
+            snapshot_id: snapshot_id.clone(),
+            cause_id: Some(cause_id.clone()),
+            chunk: index as u32 + 1,
+            chunks,
+            fs_hz: block.fs_hz,
+            unit: block.unit.clone(),
+            scale: block.scale,
+            samples: part.len() as u32,
+            speed_hz: block.speed_hz,
+            data_b64: STANDARD.encode(bytes).into(),
+        };
+        Entry { stamp: block.stamp.clone(), cause: None, body: Body::Snapshot(snapshot) }
+    };
+    parts.iter().enumerate().map(entry).collect()
+}
+
+/// Bytes of a day, which come back evenly over the next one.
+#[derive(Debug)]
+struct Budget {
+    per_day: u64,
+    left: f64,
+    at: Duration,
+}
+
+impl Budget {
+    fn new(per_day: u64, now: Duration) -> Self {
+        Self { per_day, left: per_day as f64, at: now }
+    }
+
+    fn take(&mut self, bytes: u64, now: Duration) -> bool {
+        let back = self.per_day as f64 * now.saturating_sub(self.at).as_secs_f64() / DAY.as_secs_f64();
+        (self.left, self.at) = ((self.left + back).min(self.per_day as f64), now);
+        let granted = bytes as f64 <= self.left;
+        self.left -= if granted { bytes as f64 } else { 0.0 };
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hark_protocol::topics::{Clock, Event, EventKind, Origin, Timestamp, TsSource};
+
+    use super::*;
+
+    fn stamp() -> crate::record::Stamp {
+        let ts = Timestamp(7_000_000);
+        crate::record::Stamp { asset: Some("pump".into()), ts, ts_source: TsSource::Sensor, clock: Clock::Synced, origin: Origin::Simulated }
+    }
+
+    #[test]
+    fn a_block_is_in_its_chunks_in_order() {
+        let counts: Vec<i16> = (0..20_000).map(|n| (n % 40_000 - 20_000) as i16).collect();
+        let block = Kept { stamp: stamp(), fs_hz: 12_000.0, unit: "[g]".into(), scale: 0.001, counts: counts.clone(), speed_hz: Some(29.95) };
+        let entries = chunks(&block, &"de-h".into(), &"2/17".into());
+        let mut found = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let Body::Snapshot(snapshot) = &entry.body else { panic!("{entry:?}") };
+            assert_eq!((snapshot.chunk, snapshot.chunks, &*snapshot.snapshot_id), (index as u32 + 1, 3, "2/17/de-h/7000000"));
+            let bytes = STANDARD.decode(&*snapshot.data_b64).unwrap();
+            assert_eq!(bytes.len(), 2 * snapshot.samples as usize);
+            found.extend(bytes.chunks(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+        }
+        assert_eq!(found, counts);
+    }
+
+    #[test]
+    fn a_budget_is_used_up_and_comes_back() {
+        let at = |hours: u64| Duration::from_secs(3_600 * (100 + hours));
+        let mut budget = Budget::new(2_400, at(0));
+        assert!(budget.take(2_000, at(0)) && !budget.take(500, at(0)) && budget.take(400, at(0)));
+        assert!(!budget.take(201, at(2)) && budget.take(200, at(2)));
+        assert!(!budget.take(2_401, at(1_000)) && budget.take(2_400, at(1_000)));
+        assert!(!Budget::new(0, at(0)).take(1, at(50)));
+    }
+
+    #[test]
+    fn a_granted_command_asks_for_one_point() {
+        let event = |result: &str| Event {
+            what: Some(COMMAND.into()),
+            result: Some(result.into()),
+            command_id: Some("c1".into()),
+            detail_json: Some("{\"point\":\"de-h\"}".into()),
+            ..Event::new(EventKind::Audit)
+        };
+        let wanted = |result: &str| Wanted::by(&Entry { stamp: stamp(), cause: None, body: Body::Event(event(result).into()) });
+        assert_eq!(wanted("success"), Some(Wanted { asset: "pump".into(), point: Some("de-h".into()), cause_id: "c1".into() }));
+        assert_eq!(wanted("refused"), None);
+    }
+}
