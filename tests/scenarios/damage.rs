@@ -140,13 +140,13 @@ fn live_without(plant: &mut Plant, files: &[PathBuf], when: &str) -> Result<()> 
     plant.agent.kill()
 }
 
-/// The generation of each small file of the data directory that was written last.
+/// Of each small file of the data directory that has two generations the one that was written last.
 fn small_files(plant: &Plant) -> Result<Vec<PathBuf>> {
     let mut newest: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(plant.data())? {
         let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "0") {
-            let other = file.with_extension("1");
+        let other = file.with_extension("1");
+        if file.extension().is_some_and(|extension| extension == "0") && other.exists() {
             let written = |file: &Path| fs::metadata(file).and_then(|meta| meta.modified()).ok();
             newest.push(if written(&other) > written(&file) { other } else { file });
         }
@@ -162,9 +162,12 @@ fn what_cannot_be_read_beside_the_records_costs_nothing() -> Result<()> {
     plant.lose_kafka();
     plant.send(NUMBERS / 2)?;
     plant.wait_accepted(plant.count(), DELIVERED_WITHIN)?;
-    plant.agent.kill()?;
+    plant.agent.stop()?;
+    // Files that a life writes once have their second generation.
+    start_ready(&mut plant.agent)?;
+    plant.agent.stop()?;
     let small = small_files(&plant)?;
-    ensure!(small.len() >= 3, "only {small:?}");
+    ensure!(small.len() >= 2, "only {small:?}");
     for file in &small {
         live_without(&mut plant, std::slice::from_ref(file), "1+")?;
     }
