@@ -417,3 +417,10 @@ fn rules_for_vibration_need_a_speed_and_name_what_is_known() {
     let limit = asset(own, "speed_rpm = 1480\nteeth = 31").points[0].limits.as_ref().unwrap().high;
     assert_eq!(limit, Some(2.0));
 }
+
+#[test]
+fn raw_blocks_have_a_limit_in_memory_and_one_a_day() {
+    check_hark("[snapshots]\nmemory = \"0 B\"\nper_day = \"1 GiB\"\n", &[]);
+    check_hark("[snapshots]\nmemory = \"lots\"\n", &["snapshots.memory"]);
+    check_hark("[snapshots]\nper_day = \"-1 MiB\"\n", &["snapshots.per_day"]);
+}
