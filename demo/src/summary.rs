@@ -168,7 +168,11 @@ impl Summary {
             );
         }
         let stand_ins = if self.embedded_kafka { " (embedded stand-in)" } else { "" };
-        let _ = writeln!(text, "  {} inputs accepted, of which {} readings came back from Kafka{stand_ins}", self.readings_accepted, self.readings_delivered);
+        let _ = writeln!(
+            text,
+            "  {} inputs accepted, of which {} readings came back from Kafka{stand_ins}",
+            self.readings_accepted, self.readings_delivered
+        );
         let _ = writeln!(text, "  {} predictions, {} alarms", self.predictions, self.alarms);
         let _ = writeln!(text, "  {} records in all: {} lost, {} twice", self.records_accepted, self.lost, self.duplicated);
         for fault in &self.faults {

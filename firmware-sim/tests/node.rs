@@ -117,7 +117,7 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_eq!(fnv1a(&bytes(1, &[])), FROZEN, "bytes of seed 1");
 }
 
-const FROZEN: u64 = 14_201_832_552_049_266_711;
+const FROZEN: u64 = 4_276_014_387_030_484_892;
 
 /// Not a CRC: each frame ends with its own, and a CRC over that is the same whatever the frame says.
 fn fnv1a(bytes: &[u8]) -> u64 {

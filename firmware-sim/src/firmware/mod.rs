@@ -22,7 +22,7 @@ pub use snapshot::SNAPSHOT_SAMPLES;
 pub use vibration::{BLOCK_SAMPLES, BearingOrders};
 
 /// Name and version of this firmware, counted on its own: a release of the simulator does not change what nodes send.
-const FIRMWARE: &str = "hark-node 1.0.0";
+const FIRMWARE: &str = "hark-node 1.1.0";
 /// Frames that may wait for acknowledgement: 20 s of two channels at six blocks a second.
 pub const OUTBOX_FRAMES: usize = 256;
 /// Samples between interrupt and main loop: 77 ms at 26 667 Hz.

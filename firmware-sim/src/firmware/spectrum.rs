@@ -8,8 +8,8 @@ pub const POINTS: usize = 4096;
 const GRAVITY_M_S2: f32 = 9.806_65;
 /// Lines drift by slip: their peak is looked for this far to both sides, as a share of the frequency.
 const SLIP: f32 = 0.02;
-/// The background of a line is the median this far to both sides.
-const BACKGROUND: f32 = 0.2;
+/// Harmonics that count.
+const HARMONICS: u8 = 3;
 
 /// A block at the reduced rate, filled sample by sample.
 #[derive(Debug)]
@@ -84,24 +84,25 @@ impl Spectrum {
         libm::sqrtf(self.power[self.bin(from_hz, libm::ceilf)..=self.bin(to_hz, libm::floorf)].iter().sum())
     }
 
-    /// How far the first three harmonics of a frequency stand out: the mean of each one's amplitude over the local median.
-    /// About 2 in noise. `None` where the third harmonic is beyond the spectrum or the first is too low to be resolved.
+    /// Sum of the first three harmonics' amplitudes over the median amplitude around them, as the gateway has it: about 5 in noise, tens for a fault.
+    /// `None` where the third harmonic is beyond the spectrum or the first is too low to be resolved.
     pub fn line(&self, frequency_hz: f32) -> Option<f32> {
-        let highest_hz = 3.0 * frequency_hz * (1.0 + BACKGROUND);
-        if frequency_hz < 5.0 * self.bin_hz || highest_hz >= self.bin_hz * (POINTS / 2) as f32 {
+        let around_hz = (f32::from(HARMONICS) + 0.5) * frequency_hz;
+        if frequency_hz < 4.0 * self.bin_hz || around_hz >= self.bin_hz * (POINTS / 2) as f32 {
             return None;
         }
-        let ratio = |harmonic: u8| {
+        let peak = |harmonic: u8| {
             let center_hz = frequency_hz * f32::from(harmonic);
-            let peak = self.around(center_hz, SLIP).iter().fold(0.0, |peak: f32, power| peak.max(*power));
-            let median = median(self.around(center_hz, BACKGROUND))?;
-            (median > 0.0).then(|| libm::sqrtf(peak / median))
+            let near = self.between(center_hz * (1.0 - SLIP), center_hz * (1.0 + SLIP));
+            libm::sqrtf(near.iter().fold(0.0, |peak: f32, power| peak.max(*power)))
         };
-        Some((ratio(1)? + ratio(2)? + ratio(3)?) / 3.0)
+        let sum: f32 = (1..=HARMONICS).map(peak).sum();
+        let median = libm::sqrtf(median(self.between(0.5 * frequency_hz, around_hz))?);
+        (median > 0.0).then(|| sum / median)
     }
 
-    fn around(&self, center_hz: f32, share: f32) -> &[f32] {
-        &self.power[self.bin(center_hz * (1.0 - share), libm::floorf)..=self.bin(center_hz * (1.0 + share), libm::ceilf)]
+    fn between(&self, low_hz: f32, high_hz: f32) -> &[f32] {
+        &self.power[self.bin(low_hz, libm::roundf)..=self.bin(high_hz, libm::roundf)]
     }
 
     fn bin(&self, frequency_hz: f32, round: fn(f32) -> f32) -> usize {
