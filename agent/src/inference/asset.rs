@@ -21,6 +21,7 @@ use super::{
     reduced::{self, Moments},
     regimes::Regimes,
     second_opinion::{Opinion, SecondOpinion},
+    seldom,
     severity::Severity,
     stage_a::StageA,
     stretch::Stretch,
@@ -203,7 +204,7 @@ impl AssetState {
     /// learned as normal.
     pub(super) fn take(
         &mut self,
-        row: Row,
+        mut row: Row,
         zone: Option<Zone>,
         settings: config::Commissioning,
         stage_a: &mut StageA,
@@ -211,7 +212,7 @@ impl AssetState {
         counters: &mut EngineCounters,
     ) -> Option<Commissioned> {
         counters.rows += 1;
-        let ts = row.ts;
+        let (ts, fresh) = (row.ts, std::mem::take(&mut row.fresh));
         let row = match self.usable(row) {
             Ok(row) => row,
             Err(range) => {
@@ -229,7 +230,7 @@ impl AssetState {
             Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
             Stage::Commissioning { rows, range: collected } => {
                 verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
-                rows.push(&values, continues);
+                rows.push(&values, &fresh, continues);
                 *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
                 if rows.len() >= settings.rows + spare {
                     rows.drop_last(spare);
@@ -239,7 +240,7 @@ impl AssetState {
                     };
                 }
             }
-            Stage::Scoring(_) => verdict = self.scored(verdict, stage_a, ready, counters),
+            Stage::Scoring(_) => verdict = self.scored(verdict, &fresh, stage_a, ready, counters),
         }
         // The gap is the reason as long as it keeps the window from being full, whatever else would be.
         self.after_gap &= !self.window.is_full();
@@ -268,19 +269,26 @@ impl AssetState {
         Ok(UsableRow { ts: row.ts, values: row.values, quality, range })
     }
 
-    /// `verdict` with what the model says of the window, or with the reason why it says nothing.
-    fn scored(&mut self, verdict: Verdict, stage_a: &mut StageA, ready: &mut Ready, counters: &mut EngineCounters) -> Verdict {
+    /// `verdict` with what the model says of the window, or with the reason why it says nothing. `fresh` says which values of its newest row are new.
+    fn scored(&mut self, verdict: Verdict, fresh: &[bool], stage_a: &mut StageA, ready: &mut Ready, counters: &mut EngineCounters) -> Verdict {
         let Stage::Scoring(scoring) = &mut self.stage else { return verdict };
         if !self.window.is_full() {
             return Verdict { reason: Some(ScoreReason::WindowFilling), ..verdict };
         }
         let (left, points) = (self.window.left(), self.scored.len());
-        if !reduced::suffices(left.len(), points) {
-            // Each row had enough, but not of the same points.
+        let of_regressed = left.iter().any(|point| !scoring.weights.seldom.contains(point));
+        if !(of_regressed && reduced::suffices(left.len(), points)) {
+            // Each row had enough, but not of the same points, or of none that tells of the moment.
             counters.rows_missing_point += 1;
             return Verdict { reason: Some(ScoreReason::MissingPoint), quality: Quality::Bad, ..verdict };
         }
-        let scored = match ready.score(&self.window.values(&left), &left, scoring, stage_a) {
+        if let Some(operating) = &self.operating {
+            self.stretch.mark(verdict.ts, &scoring.smoothed, verdict.above, micros(operating.settings().settle));
+        }
+        let mut values = self.window.values(&left);
+        scoring.smoothed.levels.take(self.window.newest(), fresh);
+        scoring.smoothed.levels.stand_in(&mut values, &left);
+        let scored = match ready.score(&values, &left, scoring, stage_a) {
             Ok(scored) => scored,
             Err(error) => {
                 counters.model_failures += 1;
@@ -293,11 +301,10 @@ impl AssetState {
         let left_out: Vec<usize> = (0..points).filter(|point| !left.contains(point)).collect();
         counters.rows_scored += 1;
         counters.rows_reduced += u64::from(!left_out.is_empty());
-        if let Some(operating) = &self.operating {
-            self.stretch.mark(verdict.ts, &scoring.smoothed, verdict.above, micros(operating.settings().settle));
-        }
         let score = scoring.smoothed.push(&scored.fast, &scored.slow);
-        let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(|(point, value)| scoring.weights.z(point, (*value)?)).collect();
+        let levels = &scoring.smoothed.levels;
+        let z_of = |(point, value): (usize, &Option<f64>)| value.and_then(|value| scoring.weights.z(point, levels.of(point).unwrap_or(value)));
+        let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(z_of).collect();
         // It has no weights for some of the points.
         let whole: Option<Vec<f64>> = z.iter().copied().collect();
         let opinion = scoring.second_opinion.as_mut().zip(whole).map(|(second, z)| second.push(z.iter().copied()));
@@ -305,7 +312,7 @@ impl AssetState {
             opinion,
             reason: (!left_out.is_empty()).then_some(ScoreReason::Reduced),
             score: Some(score),
-            anomaly: Some(scoring.novelty.push(&scored.fast.whitened, &z)),
+            anomaly: Some(scoring.novelty.push(&seldom::motion(scored.fast.whitened, &scoring.weights.seldom), &z)),
             above: limit::is_above(verdict.above, score, LIMIT, scoring.score_median),
             shares: scoring.smoothed.top_shares(),
             left_out,

@@ -4,7 +4,10 @@
 //! that each whitened residual stays with its point. The fast channel takes a point's own last value for granted as far as the point is slow, so a drift
 //! of the surroundings is followed; the slow channel draws its weights to zero, so it sees a level that stays away. The limit of each comes from a
 //! cross-validation in blocks: every row is scored by a fit that has not seen its block (a limit from the rows of the fit raised 98 % false alarms
-//! where it was measured), and the same scores choose the penalty. Whitening is divided by the limit: a score of 1 is at it.
+//! where it was measured), and the same scores choose the penalty. Whitening is divided by the limit: a score of 1 is at it. Points that are heard more
+//! seldom than rows come are judged by their level, apart from the regression (`seldom.rs`).
+use std::borrow::Cow;
+
 use hark_protocol::topics::Zone;
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,7 @@ use super::{
     novelty::Novelty,
     reduced::Moments,
     second_opinion::SecondOpinion,
+    seldom::{self, Apart, Learned},
     validation::{FOLDS, SETTLING, Validation},
 };
 
@@ -27,6 +31,8 @@ const STILL_SPREAD: f64 = 1e-9;
 pub(super) struct Weights {
     /// Number of scored points n.
     pub points: usize,
+    /// Indices of those whose level stands for their value, ascending.
+    pub seldom: Vec<usize>,
     /// Mean of each point.
     pub mean: Vec<f64>,
     /// One over the standard deviation of each point.
@@ -67,6 +73,8 @@ pub(super) struct Fit {
     pub windows: usize,
     /// Indices of points that did not move.
     pub still: Vec<usize>,
+    /// Indices of points that were heard too seldom to have a part in the score.
+    pub unjudged: Vec<usize>,
     /// Smallest and largest value of each point over all rows.
     pub ranges: Vec<(f64, f64)>,
 }
@@ -105,6 +113,8 @@ pub(super) enum Refusal {
 pub(super) struct Collected {
     points: usize,
     values: Vec<f64>,
+    /// A bit per value, the lowest first: it was held over from an earlier row.
+    held: Vec<u8>,
     /// Indices of rows that do not continue the row before them.
     starts: Vec<usize>,
 }
@@ -112,15 +122,25 @@ pub(super) struct Collected {
 impl Collected {
     /// Nothing yet, for rows of `points` values.
     pub(super) fn new(points: usize) -> Self {
-        Self { points, values: Vec::new(), starts: Vec::new() }
+        Self { points, ..Self::default() }
     }
 
-    /// Adds a row; `continues` says whether it follows the one before without a gap.
-    pub(super) fn push(&mut self, values: &[f64], continues: bool) {
+    /// Adds a row; `fresh` says which values are its own, `continues` whether it follows the one before without a gap.
+    pub(super) fn push(&mut self, values: &[f64], fresh: &[bool], continues: bool) {
         if !continues {
             self.starts.push(self.len());
         }
+        for (bit, fresh) in (self.values.len()..).zip(fresh) {
+            self.held.resize(bit / 8 + 1, 0);
+            self.held[bit / 8] |= u8::from(!fresh) << (bit % 8);
+        }
         self.values.extend_from_slice(values);
+    }
+
+    /// A row whose values are all its own.
+    #[cfg(test)]
+    pub(super) fn push_fresh(&mut self, values: &[f64], continues: bool) {
+        self.push(values, &vec![true; values.len()], continues);
     }
 
     /// Forgets the last `rows` rows, as far as they belong to the last stretch.
@@ -128,12 +148,33 @@ impl Collected {
         let start = self.starts.last().copied().unwrap_or(0);
         let left = self.len().saturating_sub(rows).max(start);
         self.values.truncate(left * self.points);
+        self.held.truncate(self.values.len().div_ceil(8));
+        if let Some(last) = self.held.last_mut().filter(|_| !self.values.len().is_multiple_of(8)) {
+            *last &= (1 << (self.values.len() % 8)) - 1;
+        }
         self.starts.pop_if(|start| *start == left);
     }
 
     /// Number of rows.
     pub(super) fn len(&self) -> usize {
         self.values.len().checked_div(self.points).unwrap_or(0)
+    }
+
+    /// Value of `point` in `row`.
+    pub(super) fn value(&self, row: usize, point: usize) -> f64 {
+        self.values[row * self.points + point]
+    }
+
+    /// It is the row's own.
+    pub(super) fn is_fresh(&self, row: usize, point: usize) -> bool {
+        let bit = row * self.points + point;
+        self.held[bit / 8] >> (bit % 8) & 1 == 0
+    }
+
+    /// The points that are heard more seldom than rows come.
+    fn seldom(&self) -> Vec<Learned> {
+        let fresh: Vec<usize> = (0..self.points).map(|point| (0..self.len()).filter(|&row| self.is_fresh(row, point)).count()).collect();
+        seldom::among(&fresh).into_iter().map(|point| Learned::of(self, point)).collect()
     }
 
     /// Indices of rows that have `lags` rows of the same stretch before them.
@@ -162,35 +203,47 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     if points == 0 || have < need {
         return Err(Refusal::TooFewRows { have, need, points });
     }
-    let values = DMatrix::from_row_slice(rows.len(), points, &rows.values);
-    let scale = Scale::of(&values);
-    if scale.still.len() == points {
+    let mut values = DMatrix::from_row_slice(rows.len(), points, &rows.values);
+    let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
+    let learned = rows.seldom();
+    for learned in &learned {
+        values.column_mut(learned.point).copy_from_slice(&learned.levels);
+    }
+    let scale = Scale::of(&values, &learned);
+    if scale.still.len() + scale.unjudged.len() == points {
         return Err(Refusal::NothingMoves);
     }
     let z = scale.apply(&values);
-    let validation = Validation::new(&z, &scorable, lags);
-    let fitted = [FAST, SLOW].map(|channel| validation.channel(channel));
+    let seldom: Vec<usize> = learned.iter().map(|learned| learned.point).collect();
+    let apart = Apart::new(points, &seldom);
+    let regressed = if apart.is_none() { Cow::Borrowed(&z) } else { Cow::Owned(z.select_columns(&apart.regressed)) };
+    let stood_still = apart.regressed.iter().all(|point| scale.still.contains(point));
+    let validation = Validation::new(&regressed, &scorable, lags);
+    let fitted = [FAST, SLOW].map(|channel| validation.channel(channel, stood_still));
     let [Some((fast, fast_scores)), Some((slow, slow_scores))] = fitted else { return Err(Refusal::NotFinite) };
     let mut scores: Vec<f64> = fast_scores.iter().zip(&slow_scores).map(|(fast, slow)| fast.max(*slow)).collect();
     scores.sort_by(f64::total_cmp);
+    let (fast, slow) = (fast.beside(&apart), slow.beside(&apart));
     let (mut smoothed, mut novelty) = (Smoothed::default(), Novelty::default());
     for &row in &scorable {
         let of_fast = fast.score(&z, row);
         smoothed.push(&of_fast, &slow.score(&z, row));
-        novelty.push(&of_fast.whitened, &z.row(row).iter().copied().map(Some).collect::<Vec<_>>());
+        novelty.push(&seldom::motion(of_fast.whitened, &seldom), &z.row(row).iter().copied().map(Some).collect::<Vec<_>>());
     }
+    smoothed.levels = seldom::levels_after(&learned);
     let moments = validation.moments(&fast, &slow);
     let weights = Weights {
         points,
+        seldom,
         mean: scale.mean.iter().copied().collect(),
         inv_std: scale.inv_std.iter().copied().collect(),
         fast: fast.weights(),
         slow: slow.weights(),
     };
-    let ranges = values.column_iter().map(|column| (column.min(), column.max())).collect();
     let score_median = median_of_sorted(&scores);
     let second_opinion = SecondOpinion::fit(&z, &scorable);
-    let fit = Fit { weights, moments, score_median, smoothed, novelty, second_opinion, windows: validation.windows(), still: scale.still, ranges };
+    let Scale { still, unjudged, .. } = scale;
+    let fit = Fit { weights, moments, score_median, smoothed, novelty, second_opinion, windows: validation.windows(), still, unjudged, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 
@@ -216,12 +269,13 @@ struct Scale {
     mean: DVector<f64>,
     inv_std: DVector<f64>,
     still: Vec<usize>,
+    unjudged: Vec<usize>,
 }
 
 impl Scale {
-    fn of(values: &DMatrix<f64>) -> Self {
+    fn of(values: &DMatrix<f64>, seldom: &[Learned]) -> Self {
         let points = values.ncols();
-        let mut scale = Self { mean: DVector::zeros(points), inv_std: DVector::zeros(points), still: Vec::new() };
+        let mut scale = Self { mean: DVector::zeros(points), inv_std: DVector::zeros(points), still: Vec::new(), unjudged: Vec::new() };
         for (point, column) in values.column_iter().enumerate() {
             let mean = column.mean();
             let spread = column.variance().sqrt();
@@ -233,6 +287,17 @@ impl Scale {
             }
             let unit = if mean == 0.0 { 1.0 } else { STILL_FRACTION * mean.abs() };
             scale.inv_std[point] = 1.0 / if moves { spread } else { unit };
+        }
+        for &Learned { point, mean, spread, .. } in seldom {
+            match spread {
+                None => {
+                    (scale.mean[point], scale.inv_std[point]) = (mean, 0.0);
+                    scale.still.retain(|still| *still != point);
+                    scale.unjudged.push(point);
+                }
+                Some(spread) if !scale.still.contains(&point) => (scale.mean[point], scale.inv_std[point]) = (mean, 1.0 / spread),
+                Some(_) => {}
+            }
         }
         scale
     }
@@ -273,7 +338,7 @@ pub(super) mod tests {
         for row in 0..rows {
             let second = 50.0 + 3.0 * first + 3.0 * noise.next();
             first = 0.9 * first + noise.next();
-            collected.push(&[1000.0 + first, second], row > 0);
+            collected.push_fresh(&[1000.0 + first, second], row > 0);
         }
         collected
     }
@@ -299,7 +364,7 @@ pub(super) mod tests {
     fn windows_do_not_cross_gaps() {
         let mut collected = Collected::new(1);
         for row in 0..12 {
-            collected.push(&[f64::from(row)], row != 0 && row != 5);
+            collected.push_fresh(&[f64::from(row)], row != 0 && row != 5);
         }
         assert_eq!(collected.scorable(LAGS), [3, 4, 8, 9, 10, 11]);
     }
@@ -307,12 +372,12 @@ pub(super) mod tests {
     #[test]
     fn the_last_rows_of_a_stretch_can_be_forgotten() {
         let mut collected = Collected::new(1);
-        (0..12).for_each(|row| collected.push(&[f64::from(row)], row != 0 && row != 5));
+        (0..12).for_each(|row| collected.push_fresh(&[f64::from(row)], row != 0 && row != 5));
         collected.drop_last(3);
         assert_eq!((collected.len(), collected.scorable(LAGS)), (9, vec![3, 4, 8]));
         collected.drop_last(7);
         assert_eq!((collected.len(), collected.scorable(LAGS)), (5, vec![3, 4]));
-        collected.push(&[0.0], false);
+        collected.push_fresh(&[0.0], false);
         collected.drop_last(0);
         assert_eq!((collected.len(), &collected.starts[..]), (6, &[0, 5][..]));
         collected.drop_last(usize::MAX);
@@ -320,12 +385,28 @@ pub(super) mod tests {
         assert_eq!((collected.len(), collected.starts.len()), (0, 0));
     }
 
+    /// A bit per value, across the bytes and after rows were forgotten.
+    #[test]
+    fn it_is_known_which_values_were_held() {
+        let mut collected = Collected::new(3);
+        let fresh = |row: usize| [true, row.is_multiple_of(4), row.is_multiple_of(2)];
+        let is_known = |collected: &Collected, row| (0..3).map(|point| collected.is_fresh(row, point)).eq(fresh(row));
+        for row in 0..20 {
+            collected.push(&[0.0; 3], &fresh(row), row > 0);
+        }
+        assert!((0..20).all(|row| is_known(&collected, row)));
+        collected.drop_last(9);
+        (11..30).for_each(|row| collected.push(&[0.0; 3], &fresh(row), true));
+        assert!((0..30).all(|row| is_known(&collected, row)));
+        assert_eq!(collected.seldom().iter().map(|learned| learned.point).collect::<Vec<_>>(), [1]);
+    }
+
     #[test]
     fn a_still_point_is_named_and_harms_nothing() {
         let mut noise = Noise(3);
         let mut collected = Collected::new(3);
         for row in 0..300 {
-            collected.push(&[noise.next(), 32.0, 0.0], row > 0);
+            collected.push_fresh(&[noise.next(), 32.0, 0.0], row > 0);
         }
         let fit = fit(&collected, LAGS).unwrap();
         assert_eq!(fit.still, [1, 2]);
@@ -339,7 +420,7 @@ pub(super) mod tests {
         let mut collected = Collected::new(3);
         for row in 0..200 {
             let value = noise.next();
-            collected.push(&[value, value, -2.0 * value], row > 0);
+            collected.push_fresh(&[value, value, -2.0 * value], row > 0);
         }
         assert!(fit(&collected, LAGS).unwrap().weights.is_finite());
     }
@@ -350,7 +431,7 @@ pub(super) mod tests {
         let mut noise = Noise(6);
         let mut collected = Collected::new(8);
         for row in 0..100 {
-            collected.push(&std::array::from_fn::<f64, 8, _>(|_| noise.next()), row > 0);
+            collected.push_fresh(&std::array::from_fn::<f64, 8, _>(|_| noise.next()), row > 0);
         }
         let fit = fit(&collected, LAGS).unwrap();
         // 24 weights for each of eight points from 97 windows: rows of the fit look calmer than others ever will.
@@ -362,7 +443,7 @@ pub(super) mod tests {
         let case = |rows: usize, value: &dyn Fn(usize) -> f64, continues: &dyn Fn(usize) -> bool| {
             let mut collected = Collected::new(2);
             for row in 0..rows {
-                collected.push(&[value(row), -value(row)], row > 0 && continues(row));
+                collected.push_fresh(&[value(row), -value(row)], row > 0 && continues(row));
             }
             fit(&collected, LAGS).unwrap_err()
         };

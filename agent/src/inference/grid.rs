@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub ts: Timestamp,
     /// One per scored point; `None` where it is missing.
     pub values: Vec<Option<f64>>,
+    /// Whether the value is of a reading in this slot, one per scored point.
+    pub fresh: Vec<bool>,
     /// Indices of points whose value is an older one, held in place of one that was bad.
     pub held_over: Vec<usize>,
     /// Worst quality among the values; bad where there is none.
@@ -178,7 +180,9 @@ impl Grid {
         self.closed = true;
         let ts = Timestamp(slot.saturating_mul(self.grid_us));
         let oldest = ts.0.saturating_sub(self.stale_us);
-        let mut row = Row { ts, values: Vec::with_capacity(self.points.len()), held_over: Vec::new(), quality: Quality::Good, range: None };
+        let fresh = self.points.iter().map(|point| point.fresh).collect();
+        let values = Vec::with_capacity(self.points.len());
+        let mut row = Row { ts, values, fresh, held_over: Vec::new(), quality: Quality::Good, range: None };
         for (index, point) in self.points.iter().enumerate() {
             let held = point.held.filter(|held| held.ts.0 >= oldest);
             row.values.push(held.map(|held| held.value));
@@ -246,7 +250,8 @@ mod tests {
                 12..=14 => assert_eq!(row.unwrap().values[0], Some(1.0), "slot {} holds", second - 1),
                 _ => {
                     let values = vec![None, Some(0.0)];
-                    let expected = Row { ts: Timestamp(14 * SECOND), values, held_over: Vec::new(), quality: Quality::Good, range: row_range(2) };
+                    let (ts, fresh) = (Timestamp(14 * SECOND), vec![false, true]);
+                    let expected = Row { ts, values, fresh, held_over: Vec::new(), quality: Quality::Good, range: row_range(2) };
                     assert_eq!(row.unwrap(), expected);
                 }
             }

@@ -1,6 +1,8 @@
 //! The score over time: two channels with smoothing, and hysteresis.
 use serde::{Deserialize, Serialize};
 
+use super::seldom::Levels;
+
 /// The limit of every score: the channels are scaled so that each is 1 at its own.
 pub(super) const LIMIT: f64 = 1.0;
 
@@ -49,11 +51,12 @@ pub(super) fn power_mean(whitened: &[f64]) -> f64 {
     (whitened.iter().map(fourth).sum::<f64>() / whitened.len() as f64).sqrt().sqrt()
 }
 
-/// The smoothed scores of both channels and the smoothed parts of their points.
+/// The smoothed scores of both channels, the smoothed parts of their points, and the levels of those that are heard seldom.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Smoothed {
     fast: Course,
     slow: Course,
+    pub(super) levels: Levels,
 }
 
 /// Exponentially weighted mean of a channel's score and of each point's squared whitened residual. Starts at the first value.

@@ -11,6 +11,7 @@ use super::{
     baseline::{ChannelWeights, Weights},
     limit::{Channel, FAST, SLOW},
     regression::{Sums, whitening},
+    seldom::Apart,
     validation::row_major,
 };
 
@@ -19,7 +20,7 @@ use super::{
 pub(super) struct Moments {
     /// Windows behind them.
     pub(super) windows: usize,
-    /// Sums over windows, of each place in a window: `lags + 1` rows of n z-scores, the oldest row first.
+    /// Sums over windows, of each place in a window: `lags + 1` rows of z-scores, of all points but the seldom ones, the oldest row first.
     pub(super) sums: Vec<f64>,
     /// Sums of products of two places, the upper triangle row by row.
     pub(super) products: Vec<f64>,
@@ -44,32 +45,39 @@ pub(super) fn suffices(left: usize, points: usize) -> bool {
 /// The weights for the points with the indices `left`, in ascending order. `None` where they cannot be computed.
 pub(super) fn fit(of: &Weights, moments: &Moments, left: &[usize]) -> Option<Weights> {
     let part = |values: &[f64]| left.iter().map(|&point| values.get(point).copied()).collect::<Option<Vec<f64>>>();
-    let sums = sums_of(moments, of.points, left)?;
+    // The moments are of the others alone.
+    let regressed = Apart::new(of.points, &of.seldom).regressed;
+    let places: Vec<usize> = left.iter().filter_map(|point| regressed.iter().position(|regressed| regressed == point)).collect();
+    let seldom: Vec<usize> = (0..left.len()).filter(|&place| of.seldom.contains(&left[place])).collect();
+    let apart = Apart::new(left.len(), &seldom);
+    let sums = sums_of(moments, regressed.len(), &places)?;
     Some(Weights {
         points: left.len(),
+        seldom,
         mean: part(&of.mean)?,
         inv_std: part(&of.inv_std)?,
-        fast: channel(&sums, FAST, moments.fast, of.points)?,
-        slow: channel(&sums, SLOW, moments.slow, of.points)?,
+        fast: channel(&sums, &apart, FAST, moments.fast, regressed.len())?,
+        slow: channel(&sums, &apart, SLOW, moments.slow, regressed.len())?,
     })
 }
 
-fn channel(sums: &Sums, channel: Channel, chosen: Chosen, points: usize) -> Option<ChannelWeights> {
+fn channel(sums: &Sums, apart: &Apart, channel: Channel, chosen: Chosen, points: usize) -> Option<ChannelWeights> {
     let persistence = if channel.follows { sums.persistence() } else { vec![0.0; sums.points()] };
     let regression = sums.fit(&persistence, chosen.ridge)?;
     let spread = (points as f64 / sums.points() as f64).sqrt();
     let limit = chosen.median + (chosen.limit - chosen.median).max(0.0) * spread;
-    let whitening = whitening(sums.residual_covariance(&regression))? / limit;
+    let whitening = apart.whitening(whitening(sums.residual_covariance(&regression))? / limit);
+    let regression = apart.regression(regression);
     let finite = whitening.iter().all(|value| value.is_finite());
     let bias = regression.bias.iter().copied().collect();
     finite.then(|| ChannelWeights { regression: row_major(&regression.weights), bias, whitening: row_major(&whitening) })
 }
 
-/// The sums for windows of `left` alone.
+/// The sums for windows of `left` alone, of the `points` that have moments.
 fn sums_of(moments: &Moments, points: usize, left: &[usize]) -> Option<Sums> {
     let places = moments.sums.len();
     let rows = places.checked_div(points)?;
-    if rows < 2 || moments.products.len() != places * (places + 1) / 2 || left.iter().any(|&point| point >= points) {
+    if rows < 2 || left.is_empty() || moments.products.len() != places * (places + 1) / 2 || left.iter().any(|&point| point >= points) {
         return None;
     }
     let kept: Vec<usize> = (0..rows).flat_map(|row| left.iter().map(move |point| row * points + point)).collect();
@@ -139,7 +147,7 @@ mod tests {
     fn fitted(rows: &[[f64; 5]], points: &[usize]) -> baseline::Fit {
         let mut collected = Collected::new(points.len());
         for (index, row) in rows.iter().enumerate() {
-            collected.push(&points.iter().map(|&point| row[point]).collect::<Vec<_>>(), index > 0);
+            collected.push_fresh(&points.iter().map(|&point| row[point]).collect::<Vec<_>>(), index > 0);
         }
         baseline::fit(&collected, LAGS).unwrap()
     }
@@ -161,7 +169,7 @@ mod tests {
             let mut sums = Sums::new(left.len(), LAGS);
             sums.add(&z, &(LAGS..rows.len()).collect::<Vec<_>>());
             for (of, reduced, chosen) in [(FAST, &reduced.fast, whole.moments.fast), (SLOW, &reduced.slow, whole.moments.slow)] {
-                let direct = channel(&sums, of, chosen, 5).unwrap();
+                let direct = channel(&sums, &Apart::new(left.len(), &[]), of, chosen, 5).unwrap();
                 let furthest_weight = furthest(&reduced.regression, &direct.regression);
                 assert!(furthest_weight < 1e-9, "{left:?}: {furthest_weight}");
                 let largest = direct.whitening.iter().copied().fold(0.0, f64::max);
@@ -176,6 +184,36 @@ mod tests {
                 assert!((0.7..1.2).contains(&ratio), "{left:?}: {ratio}");
             }
         }
+    }
+
+    /// A seldom point has no part in the moments, wherever it stands, and none in the weights of the others.
+    #[test]
+    fn weights_of_the_others_do_not_know_a_seldom_point() {
+        let (rows, mut noise) = (rows(&mut Noise(13), 1_500), Noise(14));
+        let mut collected = Collected::new(6);
+        let mut level = 0.0;
+        for (index, row) in rows.iter().enumerate() {
+            let is_fresh = index % 10 == 0;
+            level = if is_fresh { noise.next() } else { level };
+            let values = [row[0], row[1], level, row[2], row[3], row[4]];
+            collected.push(&values, &[true, true, is_fresh, true, true, true], index > 0);
+        }
+        let (with, without) = (baseline::fit(&collected, LAGS).unwrap(), fitted(&rows, &[0, 1, 2, 3, 4]));
+        assert_eq!((&with.weights.seldom[..], &with.moments), (&[2][..], &without.moments));
+        for (left, others) in [(&[0, 1, 3, 4, 5][..], &[0, 1, 2, 3, 4][..]), (&[1, 3, 4, 5], &[1, 2, 3, 4])] {
+            let (with, without) = (fit(&with.weights, &with.moments, left).unwrap(), fit(&without.weights, &without.moments, others).unwrap());
+            assert_eq!(with, without);
+        }
+        let reduced = fit(&with.weights, &with.moments, &[1, 2, 3, 4, 5]).unwrap();
+        let others = fit(&without.weights, &without.moments, &[1, 2, 3, 4]).unwrap();
+        assert_eq!((&reduced.seldom[..], reduced.mean[1]), (&[1][..], with.weights.mean[2]));
+        // One after another of the others: its place among the five, and among the four.
+        for (place, of_others) in [(0, 0), (2, 1), (3, 2), (4, 3)] {
+            assert_eq!(reduced.fast.bias[place], others.fast.bias[of_others]);
+            assert_eq!(reduced.slow.regression[(2 * 5 + place) * 5 + place], others.slow.regression[(2 * 4 + of_others) * 4 + of_others]);
+            assert_eq!((reduced.fast.regression[(2 * 5 + 1) * 5 + place], reduced.fast.regression[(2 * 5 + place) * 5 + 1]), (0.0, 0.0));
+        }
+        assert_eq!(fit(&with.weights, &with.moments, &[2]), None, "nothing tells of the moment");
     }
 
     /// On rows that nobody has seen: quiet while the machine is healthy, over the limit when it is not.

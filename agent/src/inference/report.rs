@@ -197,8 +197,11 @@ pub(super) fn of_regime(event: Event, regime: Option<Name>) -> Event {
 }
 
 fn remarks(fit: &Fit, scored: &[Name]) -> Option<String> {
-    let still: Vec<&str> = fit.still.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect();
-    (!still.is_empty()).then(|| format!("without any change of {}", still.join(", ")))
+    let names = |points: &[usize]| points.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect::<Vec<&str>>().join(", ");
+    let still = (!fit.still.is_empty()).then(|| format!("without any change of {}", names(&fit.still)));
+    let unjudged = (!fit.unjudged.is_empty()).then(|| format!("too few values of {} to judge it", names(&fit.unjudged)));
+    let remarks: Vec<String> = still.into_iter().chain(unjudged).collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
 /// An accepted commissioning: what was fitted, from which rows, by whose word.
@@ -261,11 +264,14 @@ pub(super) fn is_reduced(baseline: &Baseline) -> bool {
 }
 
 fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> String {
-    let Weights { mean, inv_std, fast, slow, .. } = weights;
+    let Weights { seldom, mean, inv_std, fast, slow, .. } = weights;
     let mut json = json!({
         "mean": mean, "inv_std": inv_std, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,
         "slow_regression": slow.regression, "slow_bias": slow.bias, "slow_whitening": slow.whitening,
     });
+    if !seldom.is_empty() {
+        json["seldom"] = json!(seldom);
+    }
     second_opinion.into_iter().for_each(|second| second.add_to(&mut json));
     json.to_string()
 }

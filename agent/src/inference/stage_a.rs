@@ -120,7 +120,7 @@ mod tests {
         }
         let mut collected = Collected::new(points);
         for (row, values) in values.iter().enumerate() {
-            collected.push(values, row > 0);
+            collected.push_fresh(values, row > 0);
         }
         let fit = fit(&collected, 3).unwrap();
 
@@ -150,7 +150,7 @@ mod tests {
         let mut stage = stage_a();
         stage.plan_for(1).unwrap();
         let channel = ChannelWeights { regression: vec![0.0; 3], bias: vec![0.0], whitening: vec![1.0] };
-        let weights = Weights { points: 1, mean: vec![0.0], inv_std: vec![1.0], fast: channel.clone(), slow: channel };
+        let weights = Weights { points: 1, seldom: Vec::new(), mean: vec![0.0], inv_std: vec![1.0], fast: channel.clone(), slow: channel };
         let prepared = stage.prepare(&weights).unwrap();
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(_))));
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0], &prepared), Err(ModelError::Shape { actual: 3, expected: 4 })));

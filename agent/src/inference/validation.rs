@@ -6,6 +6,7 @@ use super::{
     limit::{Channel, Residual, power_mean},
     reduced::{Chosen, Moments},
     regression::{Regression, Sums, whitening},
+    seldom::Apart,
 };
 
 /// Penalties to choose from.
@@ -45,8 +46,8 @@ impl<'a> Validation<'a> {
     }
 
     /// A channel's weights, fitted on all windows under the penalty that predicts unseen ones best, and its scores of unseen ones over its limit.
-    /// `None` where the numbers are not finite.
-    pub(super) fn channel(&self, channel: Channel) -> Option<(Fitted, Vec<f64>)> {
+    /// Where the points `stood_still`, beside others that did not, any move of theirs counts. `None` where the numbers are not finite.
+    pub(super) fn channel(&self, channel: Channel, stood_still: bool) -> Option<(Fitted, Vec<f64>)> {
         let persistence = if channel.follows { self.all.persistence() } else { vec![0.0; self.z.ncols()] };
         let mut best: Option<Choice> = None;
         for ridge in RIDGES {
@@ -66,7 +67,8 @@ impl<'a> Validation<'a> {
             }
         }
         scores.drain(..SETTLING.min(scores.len()));
-        let limit = channel.factor * scores.iter().copied().fold(0.0, f64::max);
+        let largest = scores.iter().copied().fold(0.0, f64::max);
+        let limit = if stood_still { 1.0 } else { channel.factor * largest };
         if !(limit.is_finite() && limit > 0.0) {
             return None;
         }
@@ -100,7 +102,7 @@ struct Choice {
     fits: Vec<(Regression, Sums)>,
 }
 
-/// A fitted channel.
+/// A fitted channel; its whitening is over its limit.
 pub(super) struct Fitted {
     regression: Regression,
     whitening: DMatrix<f64>,
@@ -108,6 +110,11 @@ pub(super) struct Fitted {
 }
 
 impl Fitted {
+    /// The same with the points that it was not fitted for.
+    pub(super) fn beside(self, apart: &Apart) -> Self {
+        Self { regression: apart.regression(self.regression), whitening: apart.whitening(self.whitening), ..self }
+    }
+
     /// As the graph scores a window.
     pub(super) fn score(&self, z: &DMatrix<f64>, row: usize) -> Residual {
         score(&self.regression, &self.whitening, z, row)

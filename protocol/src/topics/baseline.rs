@@ -39,7 +39,7 @@ pub struct Baseline {
     pub score_median: f64,
     /// Points in the order of the weights, a JSON array of texts.
     pub points_json: Name,
-    /// The graph's weight inputs by name, a JSON object of arrays.
+    /// The graph's weight inputs by name, a JSON object of arrays; in `seldom` the indices of points whose level stands for their value.
     pub weights_json: Name,
     /// Smallest and largest value per point, a JSON object of pairs.
     pub range_json: Name,

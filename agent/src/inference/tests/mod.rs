@@ -8,6 +8,7 @@ mod diagnosis;
 mod instrument;
 mod operating;
 mod row;
+mod seldom;
 mod silence;
 mod snapshot;
 

@@ -43,7 +43,7 @@ struct Arguments {
     /// All randomness of plants and machines follows from it
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// This scenario alone; `worn`, which has a fault, runs only so
+    /// This scenario alone; `worn` and `unbalanced`, which have a fault, run only so
     #[arg(long, value_name = "NAME", value_parser = scenario_named)]
     scenario: Option<Scenario>,
     /// Machines at a time; one per core unless set
@@ -55,7 +55,7 @@ struct Arguments {
 }
 
 fn scenario_named(name: &str) -> Result<Scenario, String> {
-    let mut all = Scenario::EACH.into_iter().chain([Scenario::Worn]);
+    let mut all = Scenario::EACH.into_iter().chain(Scenario::FAULTS);
     let known: Vec<&str> = all.clone().map(Scenario::name).collect();
     all.find(|scenario| scenario.name() == name).ok_or_else(|| format!("there are: {}", known.join(", ")))
 }

@@ -36,12 +36,17 @@ pub enum Scenario {
     /// A fault, to see that the others are quiet for a reason: from half of the run on, within a day, the impeller wears to 10 % less head and twice the
     /// velocity.
     Worn,
+    /// A fault that vibration alone shows: from half of the run on, within a day, twice the velocity.
+    Unbalanced,
 }
 
 impl Scenario {
     /// All scenarios of a healthy machine.
     pub const EACH: [Self; 9] =
         [Self::Steady, Self::Load, Self::Speed, Self::Starts, Self::Product, Self::Ambient, Self::Remounted, Self::WearIn, Self::All];
+
+    /// Those with a fault.
+    pub const FAULTS: [Self; 2] = [Self::Worn, Self::Unbalanced];
 
     /// Name for tables and arguments.
     pub fn name(self) -> &'static str {
@@ -56,11 +61,12 @@ impl Scenario {
             Self::WearIn => "wear-in",
             Self::All => "all",
             Self::Worn => "worn",
+            Self::Unbalanced => "unbalanced",
         }
     }
 
     fn has(self, change: Self) -> bool {
-        self == change || (self == Self::All && change != Self::Worn)
+        self == change || (self == Self::All && !Self::FAULTS.contains(&change))
     }
 }
 
@@ -131,14 +137,15 @@ impl Schedule {
         // A change of product takes some ten minutes until the pipes are full of it.
         let product = if self.scenario.has(Scenario::Product) { ((at_s - 0.5 * self.length_s) / 600.0).clamp(0.0, 1.0) } else { 0.0 };
         let worn_in = if self.scenario.has(Scenario::WearIn) { 0.2 * (at_s / (10.0 * DAY_S)).min(1.0) } else { 0.0 };
-        let worn_out = if self.scenario.has(Scenario::Worn) { ((at_s - 0.5 * self.length_s) / DAY_S).clamp(0.0, 1.0) } else { 0.0 };
+        let fault = |of: Scenario| if self.scenario.has(of) { ((at_s - 0.5 * self.length_s) / DAY_S).clamp(0.0, 1.0) } else { 0.0 };
+        let (worn_out, unbalanced) = (fault(Scenario::Worn), fault(Scenario::Unbalanced));
         Duty {
             opening: (self.demand(at_s) + self.opening.step(&mut self.noise)).clamp(0.1, 1.0),
             speed_rpm: if is_running { self.speed(at_s) } else { 0.0 },
             density: 1.0 + 0.08 * product,
             lost_head: 0.03 * product + 0.1 * worn_out,
             ambient_c: self.ambient(at_s),
-            wear: 1.0 - worn_in + worn_out,
+            wear: 1.0 - worn_in + worn_out + unbalanced,
             gain: if self.remounted_s().is_some_and(|from_s| at_s >= from_s) { 1.1 } else { 1.0 },
         }
     }
