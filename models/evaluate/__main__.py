@@ -26,6 +26,15 @@ of SKAB and the Tennessee Eastman process: about 200 combinations were looked at
 and the surroundings of the chosen one are flat (F1 of SKAB 0.824 to 0.834, Tennessee Eastman 0.959 to 0.966 over seven neighbours). Rows that chose them
 are rows that are judged here: files that were held back decide what the figures are worth. How `anomaly` and the rules for bearings were chosen stands with
 their figures."""
+STILL_WRONG = """\
+Points that report in fewer than half as many rows as the others (features of blocks) do not occur in these sets. They are judged by their level alone
+(`agent/src/inference/seldom.rs`). Its six spreads, and the correction for the mean, were chosen on drawn numbers after a first setting (five, without it) gave
+12 advices in 35 simulated machine-days, one of them right. With a day of 144 values one such point passes its limit within a month on 0 of 300 machines where the values are independent, on 2 % where they follow one another for three hours, on 5 % where half of their variance does.
+The limit then lies 2, 8 and 6 standard deviations of the values away (median; 3, 29 and 16 on one machine of ten): a velocity with 3 % of spread may have to
+rise by a quarter, on one of ten machines to nearly twice, until a week of commissioning says more.
+
+Still wrong: what such a point owes to the load within a regime widens its limit, since nothing of the other points explains it; a spread that grows around the
+same level is hardly seen; and a point heard in half of the rows or more, but not in each, is still partly predicted by the value that is held."""
 
 
 def main():
@@ -43,6 +52,8 @@ def main():
     report.write(*INTRODUCTION.splitlines(), "", f"{version}, {platform.machine()}.")
     for name in wanted:
         SETS[name].run(hark, arguments.data / name, report)
+    report.heading("What is not judged here")
+    report.write(*STILL_WRONG.splitlines())
     if not arguments.only:
         (MODELS / "RESULTS.md").write_text("\n".join(report.lines) + "\n")
 
