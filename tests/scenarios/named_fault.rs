@@ -59,12 +59,12 @@ fn an_alarm_names_the_fault_and_brings_the_blocks_behind_it() -> Result<()> {
     ensure!(listed.contains("fault of a bearing's outer ring at `de-h`") && listed.contains("Spalling"), "{listed}");
 
     // All the blocks that were kept, each whole.
-    let blocks = wait_for("the blocks behind the alarm", SOON, || Ok(whole_blocks(&records(SNAPSHOTS)?, &alarm["alarm_id"])?))?;
+    let blocks = wait_for("the blocks behind the alarm", SOON, || whole_blocks(&records(SNAPSHOTS)?, &alarm["alarm_id"]))?;
     ensure!(blocks >= 2, "{blocks} blocks");
     let said = agent.command(&["event", "snapshot", "fan", "de-h", "--actor", "M. Weber"])?;
     ensure!(said.starts_with("fan: snapshot granted"), "{said}");
     let granted = wait_for("the answer", SOON, || Ok(records(EVENTS)?.into_iter().find(|event| event["what"] == "snapshot_request")))?;
-    let asked = wait_for("the block that was asked for", SOON, || Ok(whole_blocks(&records(SNAPSHOTS)?, &granted["command_id"])?))?;
+    let asked = wait_for("the block that was asked for", SOON, || whole_blocks(&records(SNAPSHOTS)?, &granted["command_id"]))?;
     ensure!(asked == 1 && granted["actor"] == "M. Weber", "{asked} blocks for {granted:#}");
     let unknown = agent.output(&["event", "snapshot", "fan", "nde-h"])?;
     ensure!(unknown.status.code() == Some(1) && String::from_utf8_lossy(&unknown.stderr).contains("no such waveform"), "{unknown:?}");
