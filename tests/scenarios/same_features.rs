@@ -1,6 +1,5 @@
 //! One meaning for each feature: what a node computes without an operating system (filters, decimation, single precision) is what the gateway makes of the
 //! same samples by spectra. In one process, without a broker.
-#![expect(clippy::print_stdout, reason = "the differences, for --nocapture")]
 use anyhow::{Context, Result, ensure};
 use hark::{
     config::Bearing,
