@@ -14,6 +14,7 @@ pub mod causes;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod feedback;
 pub mod forward;
 pub mod hold;
 pub mod inference;

@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     commands::EXIT_STORE_HUNG,
     config::{Config, SerialFormat},
+    feedback::Feedback,
     forward::{self, Forward},
     hold::Hold,
     inference::{
@@ -122,6 +123,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?),
         None => None,
     };
+    let feedback = |kafka| Feedback::open(&config, kafka, appender.clone(), status.feedback().clone(), clock.clone());
+    let feedback = config.kafka.clone().map(feedback).transpose()?;
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
     let policy = CommitPolicy { max_delay: config.buffer.commit_max_delay, max_bytes: config.buffer.commit_bytes, ..CommitPolicy::default() };
@@ -161,6 +164,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
     tasks.spawn(snapshots.run(stop.clone()));
     annunciate(&mut tasks, &config, &status, &stop);
+    if let Some(feedback) = feedback {
+        tasks.spawn(feedback.run(stop.clone()));
+    }
     let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
     match Local::open(&config, voices) {
         Ok(local) => serve_local(&mut tasks, local, &stop),

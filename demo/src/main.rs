@@ -43,6 +43,10 @@ fn main() -> ExitCode {
     if words.next_if(|word| word == agent::ROLE).is_some() {
         return agent::main(words);
     }
+    // The agent starts a part of itself from this program.
+    if words.peek().is_some_and(|word| word == hark::feedback::ROLE) {
+        return hark::main();
+    }
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(Some(ended)) => report(&arguments, &ended),

@@ -1,4 +1,5 @@
-//! The audit's consumer: the second and last file that names the Kafka client. It reads what is committed, belongs to no group and commits nothing.
+//! The consumer, of the audit and of the reader of commands: the second and last place that names the Kafka client. It reads what is committed, belongs to
+//! no group and commits nothing.
 use std::time::Duration;
 
 use rdkafka::{
@@ -71,6 +72,21 @@ pub struct Record<'a> {
     message: &'a BorrowedMessage<'a>,
 }
 
+/// Who reads, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// `host:port`, comma separated.
+    pub brokers: &'a str,
+    /// How brokers name the client in their logs.
+    pub client: &'a str,
+    /// Group to ask for what was committed under it: it is never joined.
+    pub group: &'a str,
+    /// Most that is fetched ahead.
+    pub ahead_kbytes: u32,
+    /// So long a broker holds its answer back while it has nothing new.
+    pub waits: Duration,
+}
+
 /// The consumer.
 pub struct Source {
     consumer: BaseConsumer<Quiet>,
@@ -85,19 +101,20 @@ impl Source {
     ///
     /// # Errors
     /// [`KafkaFailure::Client`]
-    pub fn open(brokers: &str, group: &str, clock: Clock) -> Result<Self, KafkaFailure> {
+    pub fn open(reader: Reader<'_>, clock: Clock) -> Result<Self, KafkaFailure> {
+        let Reader { brokers, .. } = reader;
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", brokers)
-            .set("client.id", "hark.audit")
-            // Only to ask for what was committed under it: it is never joined.
-            .set("group.id", group)
+            .set("client.id", reader.client)
+            .set("group.id", reader.group)
             .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            .set("queued.max.messages.kbytes", "16384")
-            .set("fetch.wait.max.ms", "100")
+            .set("queued.max.messages.kbytes", reader.ahead_kbytes.to_string())
+            .set("fetch.wait.max.ms", reader.waits.as_millis().to_string())
             .set_log_level(RDKafkaLogLevel::Warning);
         let consumer = client.create_with_context(Quiet).map_err(|source| KafkaFailure::Client { brokers: brokers.to_owned(), source })?;
         Ok(Self { consumer, clock })
@@ -183,12 +200,7 @@ impl Source {
 
     /// As [`Self::read`], until `visit` has enough (true).
     fn each(&self, topic: &str, partitions: &mut [Partition], mut visit: impl FnMut(i32, Option<Record<'_>>) -> bool) -> Result<(), KafkaFailure> {
-        let assign = |source| KafkaFailure::Ask { what: format!("what `{topic}` holds"), source };
-        let mut assignment = TopicPartitionList::new();
-        for partition in partitions.iter() {
-            assignment.add_partition_offset(topic, partition.number, Offset::Offset(partition.next)).map_err(assign)?;
-        }
-        self.consumer.assign(&assignment).map_err(assign)?;
+        self.assign(topic, partitions)?;
         let mut unfinished: Vec<i32> = partitions.iter().map(|partition| partition.number).collect();
         let (mut heard_at, mut last) = (self.clock.monotonic(), String::new());
         while !unfinished.is_empty() {
@@ -218,8 +230,56 @@ impl Source {
                 return Err(KafkaFailure::Silent { topic: topic.to_owned(), last });
             }
         }
-        self.consumer.unassign().map_err(assign)
+        self.consumer.unassign().map_err(|source| unread(topic, source))
     }
+
+    /// Shows `visit` the committed records of the partitions from where each is to be read on, and those that come later, for as long as it takes; none
+    /// where a partition has no more for now. Ends when `visit` has enough (true).
+    ///
+    /// # Errors
+    /// [`KafkaFailure`] where waiting alone does not help. A broker that is away is waited for.
+    pub fn follow(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+        mut visit: impl FnMut(Option<(i32, Record<'_>)>) -> bool,
+    ) -> Result<(), KafkaFailure> {
+        use RDKafkaErrorCode as Code;
+        self.assign(topic, partitions)?;
+        loop {
+            let enough = match self.consumer.poll(POLL) {
+                Some(Ok(message)) => visit(Some((message.partition(), Record { message: &message }))),
+                Some(Err(KafkaError::PartitionEOF(_))) => visit(None),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Err(KafkaFailure::NoTopic { topic: topic.to_owned() }),
+                    Some(Code::TopicAuthorizationFailed) => return Err(unread(topic, error)),
+                    _ => false,
+                },
+                None => false,
+            };
+            if enough {
+                return Ok(());
+            }
+        }
+    }
+
+    fn assign(&self, topic: &str, partitions: &[Partition]) -> Result<(), KafkaFailure> {
+        let mut assignment = TopicPartitionList::new();
+        for partition in partitions {
+            let added = assignment.add_partition_offset(topic, partition.number, Offset::Offset(partition.next));
+            added.map_err(|source| unread(topic, source))?;
+        }
+        self.consumer.assign(&assignment).map_err(|source| unread(topic, source))
+    }
+
+    /// Id of the cluster, known once a broker has answered.
+    pub fn cluster(&self) -> Option<String> {
+        self.consumer.client().fetch_cluster_id(ANSWERS_WITHIN)
+    }
+}
+
+fn unread(topic: &str, source: KafkaError) -> KafkaFailure {
+    KafkaFailure::Ask { what: format!("what `{topic}` holds"), source }
 }
 
 impl Record<'_> {
@@ -231,6 +291,11 @@ impl Record<'_> {
     /// Value.
     pub fn value(&self) -> Option<&[u8]> {
         self.message.payload()
+    }
+
+    /// Place in its partition.
+    pub fn offset(&self) -> i64 {
+        self.message.offset()
     }
 
     /// Headers.

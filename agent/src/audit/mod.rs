@@ -12,7 +12,7 @@
 mod bitmap;
 mod findings;
 mod gaps;
-mod kafka;
+pub(crate) mod kafka;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -30,7 +30,7 @@ pub use self::{
     ledger::Tally,
 };
 use self::{
-    kafka::{Partition, Record, Source},
+    kafka::{Partition, Reader, Record, Source},
     ledger::{Expired, Ledger, Seen},
     record::{Place, Sort, Telling},
 };
@@ -49,6 +49,10 @@ const TOPICS: [(Topic, Sort); 5] =
 
 /// Transactions carry the cursors with the records: a marker may reach their partitions later, but not by this much.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
+/// Fetched ahead while others are looked at.
+const AHEAD_KBYTES: u32 = 16 << 10;
+/// A broker says soon that there is no more.
+const WAITS: Duration = Duration::from_millis(100);
 
 /// What is audited.
 #[derive(Clone, Debug)]
@@ -93,7 +97,9 @@ pub struct Audited {
 /// # Errors
 /// [`KafkaFailure`] if Kafka does not answer: then nothing can be told.
 pub fn run(question: &Question, clock: &Clock, progress: &mut dyn FnMut(u64, u64)) -> Result<Audited, KafkaFailure> {
-    let source = Source::open(&question.brokers, &cursor_group(&question.gateway), clock.clone())?;
+    let group = cursor_group(&question.gateway);
+    let reader = Reader { brokers: &question.brokers, client: "hark.audit", group: &group, ahead_kbytes: AHEAD_KBYTES, waits: WAITS };
+    let source = Source::open(reader, clock.clone())?;
     let mut audit =
         Audit { question, ledger: Ledger::new(&question.gateway), topics: Vec::new(), read: 0, own: 0, unreadable: 0, expired: Vec::new() };
     let cursors = audit.take_cursors(&source)?;

@@ -15,7 +15,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::stop::Stop;
+use crate::{feedback, stop::Stop};
 
 /// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration, 3 the store hung, 130 interrupted before the end.
 pub const EXIT_CONFIG: u8 = 2;
@@ -54,6 +54,9 @@ pub enum Command {
     Buffer(buffer::BufferArgs),
     /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
     Audit(audit::AuditArgs),
+    /// Read the commands of people from Kafka, for the agent that starts this.
+    #[command(name = feedback::ROLE, hide = true)]
+    FeedbackReader,
 }
 
 /// Where the configuration is; shared by the subcommands.
@@ -80,6 +83,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Commission(args) => machine::commission::main(args),
         Command::Buffer(args) => buffer::main(&args),
         Command::Audit(args) => audit::main(&args),
+        Command::FeedbackReader => feedback::reader::main(),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::{record::Body, source::snapshot};
 const SHELVE_MOST_US: i64 = 7 * 86_400 * 1_000_000;
 /// What may be said of an alarm.
 const LABELS: [&str; 4] = ["true_alarm", "false_alarm", "not_a_fault", "fixed"];
-/// Commands whose ids are remembered. A sender repeats a command within minutes, people give a few a day.
-const REMEMBERED: usize = 1_024;
+/// Commands whose ids are remembered: a year of what people give at ten a day, which is as long as their topic keeps them.
+const REMEMBERED: usize = 4_096;
 
 /// The commands applied last, by id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,13 @@
 //! What goes over the local socket. Positions are text, `ordinal/seq`, as everywhere where people read them.
-use hark_protocol::topics::{self, FeedbackAction, LaneName, Name};
+use hark_protocol::topics::{self, Event, EventKind, FeedbackAction, LaneName, Name};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::BufferReport;
 use crate::buffer::Position;
+
+/// Longest name, id or comment.
+pub const TEXT_MAX_BYTES: usize = 4_096;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +82,38 @@ impl CommandRequest {
             point: None,
         }
     }
+
+    /// Whether a text is longer than [`TEXT_MAX_BYTES`].
+    pub fn has_text_beyond_limit(&self) -> bool {
+        let Self { asset: _, command: _, alarm_id, actor, command_id, comment, until, label, failure_mode, point } = self;
+        let texts = [alarm_id, actor, command_id, comment, until, label, failure_mode, point];
+        texts.into_iter().flatten().any(|text| text.len() > TEXT_MAX_BYTES)
+    }
+
+    /// The record of the inputs lane, about the asset; `source` says which way the command came.
+    pub fn into_event(self, source: &str) -> Event {
+        let detail = json!({
+            "until": self.until,
+            "label": self.label,
+            "failure_mode": self.failure_mode,
+            "point": self.point,
+        });
+        Event {
+            text: self.comment.map(Into::into),
+            actor: self.actor.map(Into::into),
+            source: Some(source.into()),
+            command: Some(word(self.command).into()),
+            command_id: self.command_id.map(Into::into),
+            alarm_id: self.alarm_id.map(Into::into),
+            detail_json: Some(detail.to_string().into()),
+            ..Event::new(EventKind::Command)
+        }
+    }
+}
+
+/// The word of an action in records.
+pub(super) fn word(action: FeedbackAction) -> String {
+    serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The configuration of an asset, whole.

@@ -9,7 +9,6 @@ use std::{
 };
 
 use hark_protocol::topics::{self, Event, EventKind, LaneName, Name, TsSource};
-use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -20,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     BufferReport, CONNECTION_TIME, Known, LINE_MAX_BYTES, acked, export,
-    message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Machine, Problem, Request, Stored},
+    message::{Answer, ChangeRequest, CommandRequest, ExportRequest, Machine, Problem, Request, Stored, TEXT_MAX_BYTES, word},
     socket_path,
 };
 use crate::{
@@ -43,8 +42,6 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(30);
 const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Longest name, id or comment.
-const TEXT_MAX_BYTES: usize = 4_096;
 
 /// The socket, and all that an answer is made of.
 pub struct Local {
@@ -185,30 +182,16 @@ impl Local {
     }
 
     async fn command(&self, request: CommandRequest, uid: u32) -> Result<Answer, Problem> {
-        let word = word(&request.command);
-        let attempted = format!("{word} on {}", request.asset);
+        let attempted = format!("{} on {}", word(request.command), request.asset);
         let asset = self.known_asset(&request.asset, &attempted)?;
-        let texts = [&request.alarm_id, &request.actor, &request.command_id, &request.comment, &request.until, &request.label];
-        check_lengths(texts.into_iter().chain([&request.failure_mode, &request.point]), &attempted)?;
-        let command_id = request.command_id.unwrap_or_else(|| Uuid::new_v4().to_string());
-        let detail = json!({
-            "until": request.until,
-            "label": request.label,
-            "failure_mode": request.failure_mode,
-            "point": request.point,
-        });
-        let event = Event {
-            text: request.comment.map(Into::into),
-            actor: Some(request.actor.unwrap_or_else(|| format!("uid:{uid}")).into()),
-            source: Some("local".into()),
-            command: Some(word.into()),
-            command_id: Some(command_id.as_str().into()),
-            alarm_id: request.alarm_id.map(Into::into),
-            detail_json: Some(detail.to_string().into()),
-            ..Event::new(EventKind::Command)
-        };
-        let stored = self.store(asset, event, &attempted, "ask again with the same command_id: a command is applied once").await?;
-        info!(asset = %request.asset, command_id, position = ?stored.position, "command taken");
+        if request.has_text_beyond_limit() {
+            return Err(too_long(&attempted));
+        }
+        let command_id = request.command_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let actor = request.actor.clone().unwrap_or_else(|| format!("uid:{uid}"));
+        let event = CommandRequest { actor: Some(actor), command_id: Some(command_id.clone()), ..request }.into_event("local");
+        let stored = self.store(asset.clone(), event, &attempted, "ask again with the same command_id: a command is applied once").await?;
+        info!(%asset, command_id, position = ?stored.position, "command taken");
         let outcome = self.outcome(&command_id).await;
         let result = outcome.map(|outcome| if outcome.is_ok() { "success" } else { "refused" }.to_owned());
         let text = outcome.and_then(Result::err).map(str::to_owned);
@@ -223,7 +206,9 @@ impl Local {
     async fn change(&self, request: ChangeRequest, uid: u32) -> Result<Answer, Problem> {
         let attempted = format!("change the configuration of {}", request.asset);
         let asset = self.known_asset(&request.asset, &attempted)?;
-        check_lengths([&request.actor, &request.comment], &attempted)?;
+        if [&request.actor, &request.comment].into_iter().flatten().any(|text| text.len() > TEXT_MAX_BYTES) {
+            return Err(too_long(&attempted));
+        }
         let faulty = |faults| Problem {
             faults,
             ..Problem::new(&*attempted, "the configuration has faults", "correct them and ask again; the asset goes on as it was")
@@ -332,14 +317,6 @@ fn unread(attempted: &str, error: &dyn std::error::Error) -> Problem {
     Problem::new(attempted, causes::chain(error), "look at the disk; the log of the agent says more")
 }
 
-/// The word of an action in records.
-fn word(action: &hark_protocol::topics::FeedbackAction) -> String {
-    serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn check_lengths<'a>(texts: impl IntoIterator<Item = &'a Option<String>>, attempted: &str) -> Result<(), Problem> {
-    if texts.into_iter().flatten().any(|text| text.len() > TEXT_MAX_BYTES) {
-        return Err(Problem::new(attempted, format!("a text has more than {TEXT_MAX_BYTES} bytes"), "write less"));
-    }
-    Ok(())
+fn too_long(attempted: &str) -> Problem {
+    Problem::new(attempted, format!("a text has more than {TEXT_MAX_BYTES} bytes"), "write less")
 }

@@ -165,6 +165,7 @@ impl Scrape {
         let (records, numbers) = (status.conservation(), status.forward_numbers());
         let inference = lock(&status.inference).clone();
         let assets = status.assets();
+        let feedback = status.feedback();
         vec![
             counted("forward_delivered", "Records acknowledged by Kafka", records.delivered),
             counted("forward_transactions", "Transactions committed", numbers.transactions),
@@ -190,6 +191,14 @@ impl Scrape {
                 kind: MetricType::Counter,
                 values: status.snapshots().named().into_iter().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).collect(),
             },
+            Family {
+                name: "feedback",
+                help: "Records of the topic of commands, by what became of them",
+                kind: MetricType::Counter,
+                values: feedback.outcomes().into_iter().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).collect(),
+            },
+            counted("feedback_reader_starts", "Processes started to read commands from Kafka", feedback.starts()),
+            single("feedback_reading", "1 while commands are read from Kafka", MetricType::Gauge, u64::from(feedback.is_reading())),
             Family {
                 name: "asset_above_limit",
                 help: "1 while the score is over its limit",

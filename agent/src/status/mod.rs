@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::{
     buffer::{BufferCounters, Gap, Log, Position},
     clock::Clock,
-    config,
+    config, feedback,
     source::{counters::SourceCounters, snapshot::SnapshotCounters},
 };
 
@@ -137,6 +137,7 @@ pub struct Status {
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
     inference: Mutex<InferenceNumbers>,
     snapshots: Arc<SnapshotCounters>,
+    feedback: Arc<feedback::Counters>,
 }
 
 impl Status {
@@ -162,12 +163,18 @@ impl Status {
             baselines: Mutex::default(),
             inference: Mutex::default(),
             snapshots: Arc::default(),
+            feedback: Arc::default(),
         }
     }
 
     /// Why plain text may leave this box, by destination.
     pub fn plaintext_accepted(&self) -> Option<&Name> {
         self.plaintext_accepted.as_ref()
+    }
+
+    /// Where commands from Kafka are counted.
+    pub fn feedback(&self) -> &Arc<feedback::Counters> {
+        &self.feedback
     }
 
     /// The disk does not take what is appended at the moment.

@@ -19,8 +19,8 @@ use hark_tests::support::{Kafka, machine};
 use self::{case::Case, run::Bench};
 
 fn main() -> ExitCode {
-    // As `Agent::start` calls it.
-    if std::env::args().nth(1).as_deref() == Some("run") {
+    // As `Agent::start` calls it, and as the agent then calls itself.
+    if std::env::args().nth(1).is_some_and(|argument| ["run", hark::feedback::ROLE].contains(&&*argument)) {
         return hark::main();
     }
     match measure() {
