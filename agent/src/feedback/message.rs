@@ -18,7 +18,7 @@ pub(super) struct Order {
 
 /// A word of the reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Line {
     /// Reading begins there.
     Began {

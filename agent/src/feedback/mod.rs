@@ -125,8 +125,11 @@ impl Feedback {
         loop {
             line.clear();
             let read = (&mut lines).take(LINE_MAX_BYTES as u64 + 1).read_until(b'\n', &mut line).await.map_err(ReadError::Line)?;
-            // A line that is cut off was not finished by a reader that has ended.
-            let Ok(line) = serde_json::from_slice(&line[..read]) else { break };
+            // One that is cut off was not finished by a reader that has ended.
+            if line[..read].last() != Some(&b'\n') && read <= LINE_MAX_BYTES {
+                break;
+            }
+            let line = serde_json::from_slice(&line).map_err(ReadError::Garbled)?;
             said_why = matches!(line, Line::Problem { .. });
             self.take(line).await?;
         }
@@ -256,4 +259,6 @@ enum ReadError {
     Start(#[source] std::io::Error),
     #[error("failed to read what the reader of commands says")]
     Line(#[source] std::io::Error),
+    #[error("the reader of commands does not speak as it should")]
+    Garbled(#[source] serde_json::Error),
 }

@@ -2,7 +2,7 @@
 //!
 //! It is told what to read on its standard input and ends when that ends, thus with the agent, however that comes to its end.
 use std::{
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, Write},
     process::ExitCode,
     thread,
     time::Duration,
@@ -110,6 +110,18 @@ mod tests {
         assert_eq!(text(b"{}").as_deref(), Some("{}"));
         assert_eq!((text(&[0xff]), text(&vec![b'x'; VALUE_MAX_BYTES + 1])), (None, None));
         assert!(text(&vec![b'x'; VALUE_MAX_BYTES]).is_some());
+    }
+
+    #[test]
+    fn each_line_is_understood() {
+        let mut partitions = [crate::audit::kafka::Partition { number: 3, low: 5, high: 9, next: 5 }];
+        let place = Place::default().found(Some("cluster".into()), &mut partitions);
+        let record = Line::Record { partition: 3, offset: 5, value: text(b"{}\n"), bytes: 3 };
+        for line in [Line::Began { place }, record, Line::End, Line::Problem { problem: "none".into() }] {
+            let bytes = serde_json::to_vec(&line).unwrap();
+            assert_eq!(serde_json::from_slice::<Line>(&bytes).unwrap(), line);
+            assert!(!bytes.contains(&b'\n'));
+        }
     }
 
     #[test]

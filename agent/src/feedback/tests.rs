@@ -64,7 +64,7 @@ impl Gateway {
 }
 
 fn began(next: i64) -> Line {
-    line(json!({"say": "began", "place": {"cluster": "c", "next": {"0": next}}}))
+    line(json!({"began": {"place": {"cluster": "c", "next": {"0": next}}}}))
 }
 
 fn record(offset: i64, id: &str, asset: &str) -> Line {
@@ -73,11 +73,11 @@ fn record(offset: i64, id: &str, asset: &str) -> Line {
         value[key] = text.into();
     }
     let value = value.to_string();
-    line(json!({"say": "record", "partition": 0, "offset": offset, "bytes": value.len(), "value": value}))
+    line(json!({"record": {"partition": 0, "offset": offset, "bytes": value.len(), "value": value}}))
 }
 
 fn line(value: Value) -> Line {
-    serde_json::from_value(value).unwrap()
+    serde_json::from_str(&value.to_string()).unwrap()
 }
 
 /// A command is durable before the place behind it is, and a place that was stored is where a next reader begins.
@@ -88,7 +88,7 @@ async fn a_command_is_a_record_and_then_the_place_moves() {
     gateway.config.gateway.id = "gw-hall3-01".into();
     let mut feedback = gateway.feedback();
     let asset = gateway.config.assets.keys().next().unwrap().clone();
-    for line in [began(5), record(5, "c-1", &asset), record(6, "c-2", "nowhere"), line(json!({"say": "end"}))] {
+    for line in [began(5), record(5, "c-1", &asset), record(6, "c-2", "nowhere"), line(json!("end"))] {
         feedback.take(line).await.unwrap();
     }
     let inputs = gateway.events(LaneName::Inputs);
@@ -111,7 +111,7 @@ async fn the_place_of_what_is_for_others_is_stored_now_and_then() {
     let gateway = Gateway::start(dir.path());
     let mut feedback = gateway.feedback();
     assert_ne!(&*gateway.config.gateway.id, "gw-hall3-01");
-    for line in [began(0), record(0, "c-1", "pump"), line(json!({"say": "end"})), record(1, "c-2", "pump"), line(json!({"say": "end"}))] {
+    for line in [began(0), record(0, "c-1", "pump"), line(json!("end")), record(1, "c-2", "pump"), line(json!("end"))] {
         feedback.take(line).await.unwrap();
     }
     assert_eq!((feedback.place.place().to_string(), gateway.feedback().place.place().to_string()), ("0@2".into(), "0@1".into()));
@@ -125,7 +125,7 @@ async fn what_the_reader_could_not_do_is_remembered_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(dir.path());
     let mut feedback = gateway.feedback();
-    feedback.take(line(json!({"say": "problem", "problem": "no topic"}))).await.unwrap();
+    feedback.take(line(json!({"problem": {"problem": "no topic"}}))).await.unwrap();
     assert_eq!((feedback.problem.as_deref(), gateway.counters.is_reading()), (Some("no topic"), false));
     feedback.take(began(0)).await.unwrap();
     assert_eq!((feedback.problem.as_deref(), gateway.counters.is_reading()), (None, true));
