@@ -57,7 +57,7 @@ fn a_command_over_kafka_is_applied_once() -> Result<()> {
     // A sender that repeats itself, and an agent that is killed, before and after it has read the topic again from its beginning.
     let reader = reader_of(&agent)?;
     agent.kill()?;
-    wait_until("the reader to end with its agent", SOON, || !runs(reader))?;
+    wait_until("the reader to end with its agent", Duration::from_secs(10), || !runs(reader))?;
     site.send(&[command("c-1", "acknowledge", json!({}))])?;
     start_ready(&mut agent)?;
     site.send(&[command("c-2", "shelve", json!({"until": in_hours(8)}))])?;
