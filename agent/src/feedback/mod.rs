@@ -4,9 +4,9 @@
 //! Kafka ─► reader (a process of its own) ─lines─► decision ─► commit loop ─► inputs lane ─► inference, which applies each id once
 //! ```
 //! The consumer of librdkafka 2.12.1 may crash while a broker restarts (its issue 5280), so it runs in a child process ([`reader`]), which is started
-//! again whenever it ends and ends when the agent does. What a record asks for is decided here ([`decision`], pure).
+//! again whenever it ends and ends when the agent does. What a record asks for is decided here (`decision`, pure).
 //!
-//! How far the topic was read ([`place`]) is stored only after a command is durable in the log, so after a crash the last ones are read and stored again.
+//! How far the topic was read (`place`) is stored only after a command is durable in the log, so after a crash the last ones are read and stored again.
 //! That doubles nothing: inference remembers the ids of commands that it has applied, in its checkpoint and by replay from there.
 mod counters;
 mod decision;
