@@ -43,7 +43,7 @@ fn healthy() -> Signal {
 
 fn outer_race(amplitude_g: f64, slip: f64) -> Signal {
     let frequency_hz = f64::from(BEARING_6205.orders().bpfo) * SHAFT_HZ;
-    Signal { impacts: Some(Impacts { amplitude_g, frequency_hz, slip }), ..healthy() }
+    Signal { impacts: Some(Impacts::at(frequency_hz, amplitude_g, slip)), ..healthy() }
 }
 
 fn near(measured: &Features, name: &str, expected: f64, tolerance: f64) {

@@ -2,7 +2,7 @@
 use super::noise::Noise;
 use crate::firmware::BearingOrders;
 
-/// Resonance of bearing and housing that an impact rings, Hz.
+/// Resonance of bearing and housing that an impact rings, Hz, where nothing else is said.
 const RESONANCE_HZ: f64 = 3_200.0;
 /// Its damping ratio.
 const DAMPING: f64 = 0.05;
@@ -48,9 +48,18 @@ pub struct Impacts {
     pub frequency_hz: f64,
     /// Standard deviation of an interval as a share of it; it accumulates.
     pub slip: f64,
+    /// What rings, Hz.
+    pub resonance_hz: f64,
+    /// How often the fault passes the load zone, Hz, and how much weaker an impact is outside of it, 0 to 1.
+    pub load: (f64, f64),
 }
 
 impl Impacts {
+    /// Of a fault that stays in the load zone, as one of an outer ring does.
+    pub fn at(frequency_hz: f64, amplitude_g: f64, slip: f64) -> Self {
+        Self { amplitude_g, frequency_hz, slip, resonance_hz: RESONANCE_HZ, load: (0.0, 0.0) }
+    }
+
     /// Adds x(t) = sum of A h(t - T_i), h(t) = exp(-z w t) sin(w sqrt(1 - z^2) t), to a block (D'Elia and Cocconcelli).
     pub fn add_to(&self, samples_g: &mut [f64], rate_hz: f64, noise: &mut Noise) {
         if self.amplitude_g <= 0.0 || self.frequency_hz <= 0.0 {
@@ -59,20 +68,23 @@ impl Impacts {
         let end_s = samples_g.len() as f64 / rate_hz;
         // Impacts before the block still ring in it, and the first one comes at any time.
         let mut at_s = -RING_S - noise.uniform() / self.frequency_hz;
+        let (rate_of_load_hz, depth) = self.load;
+        let phase = if depth > 0.0 { noise.uniform() } else { 0.0 };
         while at_s < end_s {
-            self.ring(samples_g, rate_hz, at_s);
+            let outside = 0.5 - 0.5 * libm::cos(core::f64::consts::TAU * (rate_of_load_hz * at_s + phase));
+            self.ring(samples_g, rate_hz, at_s, self.amplitude_g * (1.0 - depth * outside));
             at_s += (1.0 + self.slip * noise.gauss()).max(0.1) / self.frequency_hz;
         }
     }
 
     /// One impact; the oscillation is carried on by rotation instead of a sine per sample.
-    fn ring(&self, samples_g: &mut [f64], rate_hz: f64, at_s: f64) {
-        let omega = core::f64::consts::TAU * RESONANCE_HZ;
+    fn ring(&self, samples_g: &mut [f64], rate_hz: f64, at_s: f64, amplitude_g: f64) {
+        let omega = core::f64::consts::TAU * self.resonance_hz;
         let (decay, turn) = (DAMPING * omega, omega * libm::sqrt(1.0 - DAMPING * DAMPING));
         let first = libm::ceil(at_s.max(0.0) * rate_hz);
         let since_s = first / rate_hz - at_s;
         let (mut sin, mut cos) = libm::sincos(turn * since_s);
-        let mut amplitude = self.amplitude_g * libm::exp(-decay * since_s);
+        let mut amplitude = amplitude_g * libm::exp(-decay * since_s);
         let (step_sin, step_cos) = libm::sincos(turn / rate_hz);
         let fade = libm::exp(-decay / rate_hz);
         for sample in samples_g.iter_mut().skip(first as usize).take((RING_S * rate_hz) as usize) {

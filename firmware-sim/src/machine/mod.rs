@@ -169,10 +169,9 @@ impl Machine {
         // Above the resonance of the support velocity follows speed; load adds a little at all orders.
         let scale = speed * (0.85 + 0.2 * self.load);
         let shaft_hz = self.speed_rpm / 60.0;
-        let impacts = (self.config.fault == Fault::OuterRace && damage > 0.0).then(|| Impacts {
-            amplitude_g: FAILED_IMPACT_G * damage * speed,
-            frequency_hz: f64::from(self.config.bearing.orders().bpfo) * shaft_hz,
-            slip: 0.01 + 0.01 * damage,
+        let impacts = (self.config.fault == Fault::OuterRace && damage > 0.0).then(|| {
+            let frequency_hz = f64::from(self.config.bearing.orders().bpfo) * shaft_hz;
+            Impacts::at(frequency_hz, FAILED_IMPACT_G * damage * speed, 0.01 + 0.01 * damage)
         });
         Signal {
             shaft_hz,

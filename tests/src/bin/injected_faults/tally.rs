@@ -1,0 +1,74 @@
+//! What was said of many cases, by what was true.
+use std::{collections::BTreeMap, ops::Range};
+
+use anyhow::Result;
+
+/// A kind of case, with the word that is right for it.
+pub trait Kind: Copy {
+    /// For the table.
+    fn name(self) -> &'static str;
+
+    /// What the agent must say; `None`: nothing.
+    fn expected(self) -> Option<&'static str>;
+}
+
+/// Right answers and others.
+#[derive(Debug, Default)]
+pub struct Tally {
+    faulty: u64,
+    right: u64,
+    /// Answers on what is in order.
+    false_words: u64,
+}
+
+impl Tally {
+    /// Runs each kind with each seed, and prints a line for each kind. `run` gives the first name that the agent gives.
+    ///
+    /// # Errors
+    /// What `run` says.
+    pub fn of<K: Kind>(title: &str, kinds: &[K], seeds: Range<u64>, verbose: bool, run: impl Fn(K, u64) -> Result<Option<String>>) -> Result<Self> {
+        println!("{title:<14} right of all   otherwise");
+        let mut tally = Self::default();
+        for &kind in kinds {
+            let mut said: BTreeMap<String, u64> = BTreeMap::new();
+            for seed in seeds.clone() {
+                let word = run(kind, seed)?;
+                if verbose && word.as_deref() != kind.expected() {
+                    println!("  {} with seed {seed}: {word:?}", kind.name());
+                }
+                *said.entry(word.unwrap_or_else(|| "nothing".to_owned())).or_default() += 1;
+            }
+            tally.add(kind, said);
+        }
+        println!(
+            "{:<14} {} of {} faults, {:.1} %; {} healthy ones called faulty",
+            "in all",
+            tally.right,
+            tally.faulty,
+            tally.share(),
+            tally.false_words
+        );
+        Ok(tally)
+    }
+
+    fn add<K: Kind>(&mut self, kind: K, mut said: BTreeMap<String, u64>) {
+        let all: u64 = said.values().sum();
+        let right = said.remove(kind.expected().unwrap_or("nothing")).unwrap_or(0);
+        let others: Vec<String> = said.iter().map(|(word, count)| format!("{word} {count}")).collect();
+        println!("{:<14} {right:>5} of {all:<5} {}", kind.name(), others.join(", "));
+        if kind.expected().is_some() {
+            (self.faulty, self.right) = (self.faulty + all, self.right + right);
+        } else {
+            self.false_words += all - right;
+        }
+    }
+
+    fn share(&self) -> f64 {
+        100.0 * self.right as f64 / self.faulty.max(1) as f64
+    }
+
+    /// At least `least` % are right, and nothing healthy is called faulty.
+    pub fn is_kept(&self, least: f64) -> bool {
+        self.share() >= least && self.false_words == 0
+    }
+}
