@@ -3,22 +3,11 @@
 //!
 //! `cargo build --release --workspace --features hark-tests/real-brokers --bin injected_faults`, then `target/release/injected_faults [--seeds N]`
 #![expect(clippy::print_stdout, reason = "the tables are what the program is for")]
-mod agent;
-mod instruments;
-mod machines;
-mod tally;
-
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-
-use self::{instruments::Trouble, machines::Injected, tally::Tally};
-
-/// Of all faults of machines so many must be named correctly, %.
-const NAMED_LEAST: f64 = 85.0;
-/// Of all faults of instruments so many must have their class, %.
-const CLASSED_LEAST: f64 = 95.0;
+use hark_tests::injected::{self, CLASSED_LEAST, NAMED_LEAST};
 
 /// Draws machines and instruments with faults and without, and counts what the agent says of each.
 ///
@@ -40,9 +29,10 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let seeds = arguments.seed..arguments.seed + arguments.seeds;
-    let machines = Tally::of("machines", &Injected::ALL, seeds.clone(), arguments.verbose, machines::run)?;
-    println!();
-    let instruments = Tally::of("instruments", &Trouble::ALL, seeds, arguments.verbose, instruments::run)?;
+    let machines = injected::machines(seeds.clone(), arguments.verbose)?;
+    println!("{machines}\n");
+    let instruments = injected::instruments(seeds, arguments.verbose)?;
+    println!("{instruments}");
     let kept = machines.is_kept(NAMED_LEAST) && instruments.is_kept(CLASSED_LEAST);
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,10 +1,10 @@
 //! What was said of many cases, by what was true.
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use anyhow::Result;
 
 /// A kind of case, with the word that is right for it.
-pub trait Kind: Copy {
+pub(super) trait Kind: Copy {
     /// For the table.
     fn name(self) -> &'static str;
 
@@ -12,9 +12,10 @@ pub trait Kind: Copy {
     fn expected(self) -> Option<&'static str>;
 }
 
-/// Right answers and others.
+/// Right answers and others; shown as a table.
 #[derive(Debug, Default)]
 pub struct Tally {
+    lines: Vec<String>,
     faulty: u64,
     right: u64,
     /// Answers on what is in order.
@@ -22,32 +23,29 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs each kind with each seed, and prints a line for each kind. `run` gives the first name that the agent gives.
+    /// Runs each kind with each seed. `run` gives the first name that the agent gives; `verbose`: those that are not right are in the table, too.
     ///
     /// # Errors
     /// What `run` says.
-    pub fn of<K: Kind>(title: &str, kinds: &[K], seeds: Range<u64>, verbose: bool, run: impl Fn(K, u64) -> Result<Option<String>>) -> Result<Self> {
-        println!("{title:<14} right of all   otherwise");
-        let mut tally = Self::default();
+    pub(super) fn of<K: Kind>(
+        title: &str,
+        kinds: &[K],
+        seeds: Range<u64>,
+        verbose: bool,
+        run: impl Fn(K, u64) -> Result<Option<String>>,
+    ) -> Result<Self> {
+        let mut tally = Self { lines: vec![format!("{title:<14} right of all   otherwise")], ..Self::default() };
         for &kind in kinds {
             let mut said: BTreeMap<String, u64> = BTreeMap::new();
             for seed in seeds.clone() {
                 let word = run(kind, seed)?;
                 if verbose && word.as_deref() != kind.expected() {
-                    println!("  {} with seed {seed}: {word:?}", kind.name());
+                    tally.lines.push(format!("  {} with seed {seed}: {word:?}", kind.name()));
                 }
                 *said.entry(word.unwrap_or_else(|| "nothing".to_owned())).or_default() += 1;
             }
             tally.add(kind, said);
         }
-        println!(
-            "{:<14} {} of {} faults, {:.1} %; {} healthy ones called faulty",
-            "in all",
-            tally.right,
-            tally.faulty,
-            tally.share(),
-            tally.false_words
-        );
         Ok(tally)
     }
 
@@ -55,7 +53,7 @@ impl Tally {
         let all: u64 = said.values().sum();
         let right = said.remove(kind.expected().unwrap_or("nothing")).unwrap_or(0);
         let others: Vec<String> = said.iter().map(|(word, count)| format!("{word} {count}")).collect();
-        println!("{:<14} {right:>5} of {all:<5} {}", kind.name(), others.join(", "));
+        self.lines.push(format!("{:<14} {right:>5} of {all:<5} {}", kind.name(), others.join(", ")).trim_end().to_owned());
         if kind.expected().is_some() {
             (self.faulty, self.right) = (self.faulty + all, self.right + right);
         } else {
@@ -70,5 +68,13 @@ impl Tally {
     /// At least `least` % are right, and nothing healthy is called faulty.
     pub fn is_kept(&self, least: f64) -> bool {
         self.share() >= least && self.false_words == 0
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        let Self { right, faulty, false_words, .. } = self;
+        write!(f, "{:<14} {right} of {faulty} faults, {:.1} %; {false_words} healthy ones called faulty", "in all", self.share())
     }
 }

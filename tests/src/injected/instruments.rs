@@ -4,7 +4,7 @@ use hark::{record::Body, source::decode::Value};
 use hark_firmware_sim::machine::Noise;
 use hark_protocol::topics::EventKind;
 
-use crate::{agent::Agent, tally::Kind};
+use super::{agent::Agent, tally::Kind};
 
 const LENGTH_S: u32 = 1_800;
 /// Checks as a pump's file would have them; delays of the instrument are those that it ships with.
@@ -28,7 +28,7 @@ range = [-1.0, 16.0]
 
 /// What is wrong with the temperature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub(super) enum Trouble {
     /// Nothing.
     Healthy,
     /// The same value for ever.
@@ -49,7 +49,8 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 8] = [Self::Healthy, Self::Stuck, Self::Silent, Self::NoValue, Self::OutOfRange, Self::Clipped, Self::Spikes, Self::Ahead];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Healthy, Self::Stuck, Self::Silent, Self::NoValue, Self::OutOfRange, Self::Clipped, Self::Spikes, Self::Ahead];
 }
 
 impl Kind for Trouble {
@@ -81,7 +82,7 @@ impl Kind for Trouble {
 ///
 /// # Errors
 /// Where the configuration is refused.
-pub fn run(trouble: Trouble, seed: u64) -> Result<Option<String>> {
+pub(super) fn run(trouble: Trouble, seed: u64) -> Result<Option<String>> {
     let mut noise = Noise::new(seed, 200 + trouble as u64);
     let mut agent = Agent::new(ASSET)?;
     let from_s = 300 + (600.0 * noise.uniform()) as u32;

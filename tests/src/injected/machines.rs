@@ -10,7 +10,7 @@ use hark_firmware_sim::{
 };
 use hark_protocol::topics::AlarmState;
 
-use crate::{agent::Agent, tally::Kind};
+use super::{agent::Agent, tally::Kind};
 
 /// A block every ten minutes, six of them: an hour.
 const BLOCKS: usize = 6;
@@ -21,7 +21,7 @@ const ZONE_C_MM_S: f64 = 2.8;
 
 /// What is wrong with a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Injected {
+pub(super) enum Injected {
     /// Nothing.
     Healthy,
     Outer,
@@ -33,7 +33,7 @@ pub enum Injected {
 
 impl Injected {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Healthy, Self::Outer, Self::Inner, Self::Ball, Self::Unbalance, Self::Misalignment];
+    pub(super) const ALL: [Self; 6] = [Self::Healthy, Self::Outer, Self::Inner, Self::Ball, Self::Unbalance, Self::Misalignment];
 }
 
 impl Kind for Injected {
@@ -57,7 +57,7 @@ impl Kind for Injected {
 ///
 /// # Errors
 /// Where the configuration is refused.
-pub fn run(injected: Injected, seed: u64) -> Result<Option<String>> {
+pub(super) fn run(injected: Injected, seed: u64) -> Result<Option<String>> {
     let mut noise = Noise::new(seed, 100 + injected as u64);
     let drawn = Drawn::new(injected, &mut noise);
     let mut agent = Agent::new(&drawn.asset_file())?;

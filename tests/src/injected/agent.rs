@@ -20,7 +20,7 @@ use hark_protocol::topics::{Clock as ClockState, LaneName, Name, Origin, Quality
 const START_US: i64 = 1_750_000_000_000_000;
 
 /// One machine's way.
-pub struct Agent {
+pub(super) struct Agent {
     asset: Name,
     intake: Intake,
     counters: SourceCounters,
@@ -35,7 +35,7 @@ impl Agent {
     ///
     /// # Errors
     /// Where the file or the model is refused.
-    pub fn new(asset: &str) -> Result<Self> {
+    pub(super) fn new(asset: &str) -> Result<Self> {
         let asset = config::check_asset_text("asset", asset).context("the asset is refused")?;
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
         let (id, assets) = (asset.id.clone(), BTreeMap::from([(asset.id.clone(), asset)]));
@@ -46,7 +46,7 @@ impl Agent {
     }
 
     /// A value that comes `at_s` seconds after the start, whose source says that it was measured `ahead_s` later. Gives what follows.
-    pub fn take(&mut self, point: &str, value: Value, (at_s, ahead_s): (f64, f64)) -> Vec<Body> {
+    pub(super) fn take(&mut self, point: &str, value: Value, (at_s, ahead_s): (f64, f64)) -> Vec<Body> {
         let ts = |at_s: f64| Timestamp(START_US + (at_s * 1e6) as i64);
         let now = Now { ts: ts(at_s), log_ms: (at_s * 1e3) as u64, boot: "boot".into(), state: ClockState::Synced };
         let time = Some(Ok(ts(at_s + ahead_s)));
