@@ -47,7 +47,7 @@ use crate::{
     stop::Stop,
 };
 
-/// Appends that wait for the commit loop; their bytes are bounded by the sources' windows.
+/// Appends that wait for the commit loop; their bytes are bounded by the sources' windows, and one raw block.
 const APPENDS: usize = 1_024;
 /// Between two tries to open the buffer on a disk that refuses.
 const DISK_RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -206,16 +206,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
 /// Opens the log, on a disk that is full, broken or read-only as soon as that has changed. `None` if a stop was asked for meanwhile.
 async fn open_log(config: &Config, stop: &CancellationToken) -> Result<Option<(Log, Writer)>, RunError> {
-    let settings = log_settings(&config.buffer.dir, config.buffer.quota_bytes)?;
     let (dir, stopping, runtime) = (config.buffer.dir.clone(), stop.clone(), Handle::current());
     let mut backoff = Backoff::new(DISK_RETRY_FIRST, DISK_RETRY_MOST);
-    let wait = move |error: &BufferError| {
+    let mut wait = move |error: &BufferError| {
         let wait = backoff.next_wait();
         error!(error = %causes::chain(error), dir = %dir.display(), again_in_s = wait.as_secs_f64().round(), "the buffer cannot be opened: make room, or repair the disk; nothing that was stored is lost, senders are held back");
         runtime.block_on(tokio::time::timeout(wait, stopping.cancelled())).is_err()
     };
-    let dir = config.buffer.dir.clone();
-    match tokio::task::spawn_blocking(move || Log::open_at_last(&dir, settings, wait)).await {
+    let (dir, quota_bytes) = (config.buffer.dir.clone(), config.buffer.quota_bytes);
+    let open = move || {
+        // What the stages begin with, too: what was learned of a machine is not given up for a disk that is away for a moment.
+        let settings = loop {
+            match checkpoint::readable_in(&dir).and_then(|()| log_settings(&dir, quota_bytes)) {
+                Ok(settings) => break settings,
+                Err(error) if error.is_of_disk() && wait(&error) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        Log::open_at_last(&dir, settings, wait)
+    };
+    match tokio::task::spawn_blocking(open).await {
         Ok(Err(error)) if error.is_of_disk() && stop.is_cancelled() => Ok(None),
         Ok(opened) => Ok(Some(opened?)),
         Err(_) => Err(RunError::Panicked("buffer")),

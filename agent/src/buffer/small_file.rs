@@ -62,6 +62,20 @@ impl SmallFile {
         }
     }
 
+    /// The same for a file that says nothing that cannot be had otherwise: where the disk does not give it, it counts as never stored.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for bad sectors.
+    pub fn open_hint(dir: &Path, name: &str) -> Result<(Self, Option<Vec<u8>>), BufferError> {
+        match Self::open(dir, name) {
+            Err(error) if error.is_of_medium() => {
+                tracing::warn!(error = %causes::chain(&error), "a small file that cannot be read counts as never stored");
+                Ok((Self { dir: dir.to_owned(), name: name.to_owned(), max_bytes: SMALL_FILE_MAX_BYTES, generation: 0 }, None))
+            }
+            opened => opened,
+        }
+    }
+
     /// Replaces the content; when this returns it survives a power cut.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ struct Stored {
 impl PlaceFile {
     /// What is stored in `dir` of `topic`; its beginning, if nothing is, or of another one.
     pub(super) fn open(dir: &Path, topic: &str) -> Result<Self, BufferError> {
-        let (file, content) = SmallFile::open(dir, FILE)?;
+        let (file, content) = SmallFile::open_hint(dir, FILE)?;
         let stored: Option<Stored> = content.and_then(|content| serde_json::from_slice(&content).ok());
         let place = stored.filter(|stored| stored.topic == topic).map(|stored| stored.place).unwrap_or_default();
         Ok(Self { file, topic: topic.to_owned(), stored: place.clone(), place })

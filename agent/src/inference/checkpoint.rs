@@ -127,6 +127,14 @@ pub fn position_in(dir: &Path) -> Option<Position> {
     postcard::take_from_bytes(&content?).ok().map(|(position, _)| position)
 }
 
+/// Whether the disk gives the checkpoint, if there is one; what is damaged in it counts as given.
+///
+/// # Errors
+/// [`BufferError`] with what the disk says.
+pub fn readable_in(dir: &Path) -> Result<(), BufferError> {
+    open(dir).map(drop)
+}
+
 fn open(dir: &Path) -> Result<(SmallFile, Option<Vec<u8>>), BufferError> {
     SmallFile::open_up_to(dir, "checkpoint", MAX_BYTES)
 }

@@ -85,7 +85,7 @@ impl Configured {
     /// # Errors
     /// [`BufferError`] if the disk cannot be read.
     pub fn open(config: &Config, bundle: Name, clock: Clock) -> Result<Self, BufferError> {
-        let (file, content) = SmallFile::open(&config.buffer.dir, FILE)?;
+        let (file, content) = SmallFile::open_hint(&config.buffer.dir, FILE)?;
         let recorded = content.as_deref().and_then(decode).unwrap_or_default();
         Ok(Self { stored: Mutex::new((file, recorded)), assets: config.assets.clone(), bundle, origin: config.gateway.origin, clock })
     }

@@ -14,11 +14,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hark_protocol::topics::{AlarmState, LaneName, Name, Snapshot};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{registry::Registry, ring::Kept};
 use crate::{
-    buffer::commit::{Append, Appender},
+    buffer::commit::{AppendError, Appender},
     clock::Clock,
     record::{Body, Entry},
 };
@@ -142,8 +142,12 @@ impl Snapshots {
             }
             let entries = chunks(&block, &point, &wanted.cause_id);
             info!(asset = %wanted.asset, %point, cause = %wanted.cause_id, chunks = entries.len(), "a raw block is stored");
-            self.appender.append(Append { lane: LaneName::Inputs, entries, marks: Vec::new(), urgent: false, done: None }).await.ok()?;
-            self.counters.sent.fetch_add(1, Ordering::Relaxed);
+            // One block at a time: what waits for the commit loop is not counted in any window of a source.
+            match self.appender.append_durably(LaneName::Inputs, entries, false).await {
+                Ok(_) => drop(self.counters.sent.fetch_add(1, Ordering::Relaxed)),
+                Err(AppendError::Stopped) => return None,
+                Err(refused @ AppendError::Refused(_)) => warn!(asset = %wanted.asset, %point, %refused, "a raw block cannot be stored"),
+            }
         }
         Some(())
     }
