@@ -172,14 +172,13 @@ fn what_cannot_be_read_beside_the_records_costs_nothing() -> Result<()> {
         live_without(&mut plant, std::slice::from_ref(file), "1+")?;
     }
     // What is only a hint, or was written once, with all that there is of it.
-    let both = |name: &str| [0, 1].map(|slot| plant.data().join(format!("{name}.{slot}")));
+    let data = plant.data();
+    let both = |name: &str| [0, 1].map(|slot| data.join(format!("{name}.{slot}")));
     for hint in [both("configured"), both("feedback")] {
         if hint.iter().any(|file| file.exists()) {
             live_without(&mut plant, &hint, "1+")?;
         }
     }
-    // What was learned is waited for.
-    live_without(&mut plant, &both("checkpoint"), "1..8")?;
     for (name, when) in [("header", "1+"), ("conf", "1+"), ("db", "1..40")] {
         let newest = partitions(&plant)?.pop().context("no partition")?;
         live_without(&mut plant, &[newest.with_file_name(name)], when)?;
