@@ -123,7 +123,8 @@ impl Snapshots {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while let Some(Some(wanted)) = stop.run_until_cancelled(self.receiver.recv()).await {
-            if self.send(&wanted).await.is_none() {
+            // What was handed over when a stop comes is stored all the same.
+            if stop.run_until_cancelled(self.send(&wanted)).await.flatten().is_none() {
                 return;
             }
         }
