@@ -43,7 +43,7 @@ fn a_fault_that_stays_named_is_an_alarm_and_one_answer_is_none() {
 fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
     for (strengths, cause) in [
         (Some((0.0, 0.0)), Some("not determined: the rules for vibration name no fault")),
-        (Some((0.0, 1.5)), Some("unbalance at `de-h`")),
+        (Some((0.0, 1.0)), Some("unbalance at `de-h`")),
         (Some((2.0, 1.5)), Some("fault of a bearing's outer ring at `de-h`; unbalance at `de-h`")),
         (None, None),
     ] {
