@@ -24,6 +24,7 @@ use super::{
     seldom,
     severity::Severity,
     stage_a::StageA,
+    still::Stillness,
     stretch::Stretch,
     window::{UsableRow, Window},
 };
@@ -101,6 +102,8 @@ pub(super) struct AssetState {
     pub(super) grid_us: i64,
     /// One per scored point.
     pub(super) cleaners: Vec<Cleaner>,
+    /// How the scored points move.
+    pub(super) stillness: Stillness,
     /// Those of the points that tell the operating state and are not scored.
     pub(super) state_cleaners: BTreeMap<Name, Cleaner>,
     /// One per instrument, as [`instrument::of_points`] names them.
@@ -152,6 +155,7 @@ impl AssetState {
         Self {
             state_cleaners: unscored_state_points(asset, &scored).map(|point| (point, Cleaner::default())).collect(),
             cleaners: vec![Cleaner::default(); scored.len()],
+            stillness: Stillness::new(scored.len()),
             instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
             window: Window::new(lags + 1, grid_us),
@@ -371,6 +375,7 @@ impl AssetState {
     /// Begins commissioning anew: the machine was changed.
     pub(super) fn recommission(&mut self) {
         self.stage = self.first_stage();
+        self.stillness = Stillness::new(self.scored.len());
         self.forget_regimes();
         self.stretch = Stretch::default();
         self.window.clear();
@@ -392,6 +397,7 @@ impl AssetState {
     /// What points and instruments showed so far is not continued; the status of instruments stays.
     pub(super) fn restart_cleaning(&mut self) {
         self.cleaners.iter_mut().chain(self.state_cleaners.values_mut()).for_each(Cleaner::restart);
+        self.stillness.restart();
         self.instruments.iter_mut().for_each(Instrument::restart);
     }
 

@@ -6,7 +6,7 @@
 //! | check | value | reason |
 //! |---|---|---|
 //! | moves faster than `max_rate` | bad; the next one decides: back again, it was a spike; still there, a step, taken as uncertain | `rate_of_change` |
-//! | stays within `stuck_within` for `stuck_after` | bad until it moves | `stuck` |
+//! | stays within `stuck_within` for `stuck_after`; without them, stands still as it never did ([`super::still`]) | bad until it moves | `stuck` |
 //! | stands at an end of its range that `clips` names | uncertain | `clipping` |
 //! | no reading for longer than the stale limit | missing; what comes next continues nothing | `stale` |
 //!
@@ -104,6 +104,12 @@ impl Cleaner {
     pub(super) fn ahead(&mut self, now: Timestamp) {
         self.heard = self.heard.max(Some(now));
         self.fault = Some(Fault { reason: QualityReason::Clock, quality: Quality::Uncertain });
+    }
+
+    /// The newest reading is of a value that should not stand still and does.
+    pub(super) fn stuck(&mut self) -> Judged {
+        self.fault = Some(Fault { reason: QualityReason::Stuck, quality: Quality::Bad });
+        bad(QualityReason::Stuck)
     }
 
     /// The gateway's clock stepped: a time that cannot be trusted is no fault of the instrument.

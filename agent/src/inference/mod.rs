@@ -46,6 +46,7 @@ mod seldom;
 mod severity;
 pub mod stage;
 mod stage_a;
+mod still;
 mod stretch;
 mod validation;
 mod view;
@@ -82,7 +83,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 11;
+const SNAPSHOT_FORM: u32 = 12;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.

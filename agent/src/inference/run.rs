@@ -4,7 +4,9 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, QualityReason, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{
+    Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
+};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
@@ -100,11 +102,9 @@ impl AssetRun {
             self.restart_for_clock();
             self.state.last_reading = Some(ts);
         }
-        let pace = self.pace();
-        let cleaner = &mut self.state.cleaners[point];
-        let judged = cleaner.judge(ts, given, &self.config.points[self.scored[point]], pace);
+        let judged = self.clean(point, given, ts);
         if emit.stamp.clock == Clock::Stepped {
-            cleaner.excuse_clock();
+            self.state.cleaners[point].excuse_clock();
         }
         shared.counters.cleaned += u64::from(given.value.is_some() && judged.quality > given.quality);
         shared.counters.bad += u64::from(judged.value.is_none());
@@ -131,6 +131,16 @@ impl AssetRun {
             self.observe(ts, shared, emit);
             self.end_silences(ts, shared, emit);
         }
+    }
+
+    /// What a reading of a scored point that came as `given` is worth.
+    fn clean(&mut self, point: usize, given: clean::Judged, ts: Timestamp) -> clean::Judged {
+        let (pace, settings) = (self.pace(), &self.config.points[self.scored[point]]);
+        let cleaner = &mut self.state.cleaners[point];
+        let judged = cleaner.judge(ts, given, settings, pace);
+        let is_learned = self.state.verdict.as_ref().is_some_and(|verdict| verdict.reason == Some(ScoreReason::Commissioning));
+        let is_stuck = judged.value.is_some_and(|value| self.state.stillness.take(point, value, is_learned));
+        if is_stuck && settings.checks.stuck.is_none() { cleaner.stuck() } else { judged }
     }
 
     /// Time passes without readings: the open row is closed, and past the stale limit there is a verdict that says so, at once and then at the pace

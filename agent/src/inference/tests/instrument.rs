@@ -89,6 +89,17 @@ fn a_stuck_sensor_has_failed_and_its_value_is_no_value() {
     assert!(alarms(&out).is_empty(), "an instrument is no machine");
 }
 
+/// Nobody set `stuck_after`.
+#[test]
+fn a_sensor_that_stands_still_as_it_never_did_has_failed() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine_with(0..SICK.end + 60, |_, reading| value(reading, 1.0));
+    let told = told(&feed(&mut engine, 1, &entries));
+    // Thirty equal values, seen as its row closes, failed 5 s later; back 10 s after it moves.
+    let expected = [(SICK.start + 35, "failure", "stuck"), (SICK.end + 10, "normal", "")];
+    assert_eq!(told, expected.map(|(row, status, reason)| (row, "b".to_owned(), status.to_owned(), reason.to_owned())));
+}
+
 #[test]
 fn a_silent_sensor_has_failed_and_the_machine_is_not_healthy() {
     let out = check(|_, _| None, (8, "failure", "stale"), Some(10));
