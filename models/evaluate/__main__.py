@@ -9,14 +9,15 @@ import sys
 import bearings
 import cwru
 import nab
+import simulator
 import skab
 import tep
 from replay import MODELS, Hark
 from report import Report
 
-SETS = {"skab": skab, "tep": tep, "nab": nab, "cwru": cwru, "bearings": bearings}
+SETS = {"skab": skab, "tep": tep, "nab": nab, "cwru": cwru, "bearings": bearings, "simulator": simulator}
 #: Made by the evaluation itself.
-SIMULATED = ("bearings",)
+SIMULATED = ("bearings", "simulator")
 INTRODUCTION = """\
 # What the program achieves
 
@@ -40,22 +41,27 @@ same level is hardly seen; and a point heard in half of the rows or more, but no
 def main():
     arguments = argparse.ArgumentParser(prog="python3 models/evaluate", description=__doc__)
     arguments.add_argument("--data", type=pathlib.Path, required=True, help="folder with skab/, tep/, nab/ and cwru/")
-    arguments.add_argument("--hark", type=pathlib.Path, default=MODELS.parent / "target/debug/hark", help="the program [target/debug/hark]")
+    arguments.add_argument("--hark", type=pathlib.Path, default=MODELS.parent / "target/release/hark", help="the program, with those of the simulator beside it [target/release/hark]")
+    arguments.add_argument("--machine-days", type=float, default=900.0, help="days of healthy simulated machines [900, half an hour on two cores]")
     arguments.add_argument("--only", choices=SETS, help="one set alone; prints and writes nothing")
     arguments = arguments.parse_args()
     wanted = [arguments.only] if arguments.only else list(SETS)
-    missing = [name for name in wanted if name not in SIMULATED and not (arguments.data / name).is_dir()]
-    if missing or not arguments.hark.is_file():
-        sys.exit(f"missing: {', '.join(map(str, [*(arguments.data / name for name in missing), *([] if arguments.hark.is_file() else [arguments.hark])]))}")
-    hark, report = Hark(arguments.hark), Report()
+    missing = [path for name in wanted if name not in SIMULATED and not (path := arguments.data / name).is_dir()]
+    missing += [arguments.hark] if not arguments.hark.is_file() else []
+    missing += simulator.missing(arguments.hark) if "simulator" in wanted else []
+    if missing:
+        sys.exit(f"missing: {', '.join(map(str, missing))}; programs are built by `{simulator.BUILD}`")
+    hark, report = Hark(arguments.hark, arguments.machine_days), Report()
     version = subprocess.run([hark.program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     report.write(*INTRODUCTION.splitlines(), "", f"{version}, {platform.machine()}.")
+    introduction = len(report.lines)
     for name in wanted:
         SETS[name].run(hark, arguments.data / name, report)
     report.heading("What is not judged here")
     report.write(*STILL_WRONG.splitlines())
+    lines = report.lines[:introduction] + report.summary() + report.lines[introduction:]
     if not arguments.only:
-        (MODELS / "RESULTS.md").write_text("\n".join(report.lines) + "\n")
+        (MODELS / "RESULTS.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ MODELS = pathlib.Path(__file__).resolve().parent.parent
 class Hark:
     """The program, and how it is called."""
 
-    def __init__(self, program):
+    def __init__(self, program, machine_days):
         self.program = pathlib.Path(program).resolve()
+        #: Days of healthy simulated machines.
+        self.machine_days = machine_days
 
     def replay(self, text, columns, *, grid="1s", commission_rows=None, commission=None, period=None):
         """Answers, one dict per row of `text` (separated values with a header), with a scored point `pN` for the Nth of `columns`.

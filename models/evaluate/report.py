@@ -4,6 +4,8 @@
 class Report:
     def __init__(self):
         self.lines = []
+        #: Rows of the table of what was asked for and reached.
+        self.reached = []
 
     def heading(self, text, level=2):
         self.write("", f"{'#' * level} {text}", "")
@@ -22,3 +24,19 @@ class Report:
         for line in lines:
             self.lines.append(line)
             print(line, flush=True)
+
+    def asked(self, what, reached, floor, aim=None, *, most=False):
+        """Sets `reached` against `floor` and `aim`: the least that is wanted, with `most` the largest that is allowed."""
+        reached, keeps = float(reached), lambda limit: reached <= limit if most else reached >= limit
+        verdict = "missed" if not keeps(floor) else "floor" if aim is None or not keeps(aim) else "aim"
+        sign = "≤" if most else "≥"
+        self.reached.append([what, f"{sign} {floor:g}", "" if aim is None else f"{sign} {aim:g}", f"{reached:.4g}", verdict])
+
+    def summary(self):
+        """The table of what was asked for, as lines."""
+        of_it = Report()
+        of_it.heading("Asked for and reached")
+        of_it.table(["what", "floor", "aim", "reached", "kept"])
+        for row in self.reached:
+            of_it.row(row)
+        return of_it.lines

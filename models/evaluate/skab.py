@@ -28,12 +28,23 @@ def run(hark, data, report):
         file["answers"] = hark.replay(file["text"], file["columns"], commission_rows=COMMISSIONING_ROWS)[COMMISSIONING_ROWS:]
     report.heading(f"SKAB, {len(files)} files, commissioned on {COMMISSIONING_ROWS} rows each, scored on `above`")
     report.table(["files", "F1", "FAR %", "MAR %", "FAR % before the fault", "files with one", "median delay s", "changepoints, NAB standard"])
-    report.row(["all", *measures(files, [answers_above(file) for file in files])])
+    figures = measures(files, [answers_above(file) for file in files])
+    report.row(["all", *figures])
+    asked(figures, report)
     report.row([f"without {ODD}", *measures(*zip_without(files, ODD))])
     report.row(["always on", *measures(files, [[True] * len(file["truth"]) for file in files])])
     report.row(["never on", *measures(files, [[False] * len(file["truth"]) for file in files])])
     contributions(files, report)
     robustness(hark, files, report)
+
+
+def asked(figures, report):
+    f1, far, _, _, false_files, delay, points = figures
+    report.asked("SKAB, F1", f1, 0.80, 0.84)
+    report.asked("SKAB, FAR %", far, 28, 15, most=True)
+    report.asked("SKAB, files with a false alarm before the fault", false_files, 5, most=True)
+    report.asked("SKAB, median delay s", delay, 20, most=True)
+    report.asked("SKAB, changepoints, NAB standard", points, 26)
 
 
 def load(path):
@@ -90,22 +101,44 @@ def contributions(files, report):
                 first.append(sum(row["contrib_1_point"] in ids for row in rows) / len(rows))
                 three.append(sum(any(row[f"contrib_{n}_point"] in ids for n in (1, 2, 3)) for row in rows) / len(rows))
         if first:
-            report.row([kind, len(first), f"{100 * statistics.mean(first):.1f}", f"{100 * statistics.mean(three):.1f}"])
+            percent = [f"{100 * statistics.mean(shares):.1f}" for shares in (first, three)]
+            report.row([kind, len(first), *percent])
+            report.asked(f"SKAB, {kind}: first %", percent[0], 60, 80)
+            report.asked(f"SKAB, {kind}: among the first three %", percent[1], 90)
 
 
 def robustness(hark, files, report):
     """The same files with every twentieth row gone, and with each sensor in turn never there, without values from row 400 on, or stuck from there on."""
     report.heading("Robustness, SKAB: F1 and FAR %", level=3)
     report.table(["what is wrong", "F1", "FAR %"])
-    report.row(["nothing", *scored([(file["truth"], answers_above(file)) for file in files])])
-    report.row(["5 % of the rows missing", *scored([thinned(hark, file) for file in files])])
+    whole = scored([(file["truth"], answers_above(file)) for file in files])
+    report.row(["nothing", *whole])
+    thin = scored([thinned(hark, file) for file in files])
+    report.row(["5 % of the rows missing", *thin])
+    robust("5 % of the rows missing", whole, [thin], report)
     report.text("F1, FAR % with each sensor in turn never there, without a value from row 400 on (the others answer), or stuck from there on:\n")
-    report.table(["sensor", "never there", "no value from row 400 on", "stuck from row 400 on"])
+    kinds = {"never there": [], "no value from row 400 on": [], "stuck from row 400 on": []}
+    report.table(["sensor", *kinds])
     for sensor in files[0]["columns"]:
         never = [changed(hark, file, file["text"], [name for name in file["columns"] if name != sensor]) for file in files]
         empty = [changed(hark, file, held(file["text"], sensor, lambda _: ""), file["columns"]) for file in files]
         stuck = [changed(hark, file, held(file["text"], sensor, lambda value: value), file["columns"]) for file in files]
-        report.row([sensor, *(", ".join(scored(case)) for case in (never, empty, stuck))])
+        cases = [scored(case) for case in (never, empty, stuck)]
+        report.row([sensor, *(", ".join(case) for case in cases)])
+        for kind, case in zip(kinds.values(), cases):
+            kind.append(case)
+    for kind, cases in kinds.items():
+        robust(f"one sensor {kind}", whole, cases, report)
+
+
+def robust(what, whole, cases, report):
+    """How far F1 falls and the false-alarm rate rises: in the worst case, and in the mean where there are several."""
+    falls = [float(whole[0]) - float(f1) for f1, _ in cases]
+    rises = [float(far) - float(whole[1]) for _, far in cases]
+    for name, of in {"worst": max, "mean": statistics.mean}.items() if len(cases) > 1 else [("worst", max)]:
+        of_many = f", {name} of {len(cases)}" if len(cases) > 1 else ""
+        report.asked(f"SKAB, {what}: F1 falls by{of_many}", of(falls), 0.05, most=True)
+        report.asked(f"SKAB, {what}: FAR rises by points{of_many}", of(rises), 5, most=True)
 
 
 def scored(cases):

@@ -1,0 +1,65 @@
+"""What recordings cannot tell: false alarms over months of healthy machines, drawn faults by their names, and what it costs. By the programs of `tests/`,
+which drive the agent's own decoding, rules and inference in simulated time."""
+
+import json
+import re
+import subprocess
+
+#: Of each range all machines and instruments have their own seeds, none of which chose a setting.
+FIRST_SEEDS = (1, 1001, 2001)
+SEEDS = 100
+BUILD = "cargo build --release --workspace --features hark-tests/real-brokers --bin hark --bin machine_days --bin injected_faults --bin inference_cost"
+
+
+def run(hark, data, report):
+    """Writes the sections of the simulator."""
+    healthy(hark, report)
+    faults(hark, report)
+    cost(hark, report)
+
+
+def missing(program):
+    """Programs beside `program` that are not built."""
+    return [path for name in ("machine_days", "injected_faults", "inference_cost") if not (path := program.resolve().parent / name).is_file()]
+
+
+def output(hark, name, *arguments, may_fail=False):
+    done = subprocess.run([hark.program.parent / name, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0 and not may_fail:
+        raise RuntimeError(f"{name} ended with {done.returncode}")
+    return done.stdout
+
+
+def healthy(hark, report):
+    tallies = [json.loads(line) for line in output(hark, "machine_days", "--days", hark.machine_days, "--json").splitlines()]
+    report.heading(f"Simulated healthy machines, {hark.machine_days:g} days, scored on alarms of priority low and above")
+    report.table(["scenario", "machines", "days after commissioning", "alarms", "advice", "alarms a month ≤ (95 %)", "above % of rows"])
+    for of in tallies:
+        cells = [of["machine_days"], of["alarms"]["upper_95"], of["above_percent"]]
+        days, upper, above = (f"{cell:.{digits}f}" for cell, digits in zip(cells, (1, 2, 2)))
+        report.row([of["scenario"], of["machines"], days, of["alarms"]["count"], of["advice"]["count"], upper, above])
+    total = tallies[-1]
+    report.text("Advice is what a bare score leads to; it asks for no response. The bound is that of Poisson, one-sided.")
+    report.asked("healthy machines, alarms a month, upper 95 % bound", total["alarms"]["upper_95"], 0.1, most=True)
+    report.asked("healthy machines, alarms in the first 24 h", total["alarms"]["in_first_24_h"], 1, 0, most=True)
+
+
+def faults(hark, report):
+    report.heading(f"Simulated faults, {SEEDS} seeds from each of {', '.join(map(str, FIRST_SEEDS))}")
+    shares = []
+    for first in FIRST_SEEDS:
+        text = output(hark, "injected_faults", "--seeds", SEEDS, "--seed", first, may_fail=True)
+        report.write("```", *text.strip().splitlines(), "```")
+        shares.append([float(share) for share in re.findall(r"faults, ([\d.]+) %", text)])
+    for what, floor, of_range in zip(("faults of machines named %", "faults of instruments in their NE 107 class %"), (85, 95), zip(*shares)):
+        report.asked(f"{what}, worst of {len(shares)} ranges", min(of_range), floor, 95)
+
+
+def cost(hark, report):
+    text = output(hark, "inference_cost")
+    report.heading("Cost")
+    report.write("```", *text.strip().splitlines(), "```")
+    row, machines, *channels = (re.findall(pattern, text) for pattern in (r"p99 ([\d.]+) µs", r"row a second: ([\d.]+) %", r"overlap: ([\d.]+) %.*?, ([\d.]+) %"))
+    report.asked("Stage A for 8 points, p99 µs", row[0], 50, 25, most=True)
+    report.asked("100 machines at 1 Hz, % of a core", machines[0], 2, 1, most=True)
+    report.asked("300 vibration channels at 10 kHz, % of a core", sum(map(float, channels[0][0])), 10, 5, most=True)
