@@ -77,6 +77,11 @@ impl Tally {
         self.looks_in_alarm += others.looks_in_alarm;
     }
 
+    /// Alarms of priority low and above.
+    pub fn alarms(&self) -> u64 {
+        self.count(false, false)
+    }
+
     fn count(&self, is_advice: bool, first_day_only: bool) -> u64 {
         let counts = |raised: &&Raised| raised.is_advice == is_advice && (raised.in_first_day || !first_day_only);
         self.raised.iter().filter(counts).count() as u64
