@@ -27,7 +27,7 @@ fn the_plant_hears_of_alarms_without_kafka() -> Result<()> {
         .with_context(|| agent.log_tail())?;
 
     let listed = agent.command(&["alarm", "list"])?;
-    ensure!(listed.contains("`temperature` above its high limit") && listed.contains("value     91.5 Cel, limit 80 Cel"), "{listed}");
+    ensure!(listed.contains("`temperature` above its high limit") && listed.contains("value     91.5 °C, limit 80 °C"), "{listed}");
     ensure!(agent.command(&["alarm", "ack", "fan", "--actor", "M. Weber"])?.starts_with("fan: acknowledged"));
     wait_told(&broker, TOLD, "the acknowledgement", |told| told["alarms"][0]["state"] == "active_acknowledged")?;
     let again = agent.output(&["alarm", "ack", "fan"])?;
@@ -52,30 +52,78 @@ fn the_plant_hears_of_alarms_without_kafka() -> Result<()> {
     wait_told(&broker, "hark/alarms/gw-told", "the farewell", |told| told["online"] == false)
 }
 
+/// More alarms than a person can deal with: the command goes on for the most urgent one and says that others wait; all of them are told on the broker. An
+/// instrument that is worked on is out of all that.
+#[test]
+fn a_flood_of_alarms_leaves_the_horn_to_the_most_urgent() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let broker = Mosquitto::start(&dir.path().join("mosquitto"), Settings::Plant)?;
+    let (horn, heard) = (dir.path().join("horn"), dir.path().join("heard"));
+    program(&horn, &format!("read word\nprintf '%s %s %s\\n' \"$HARK_ASSET\" \"$HARK_ALARM_STATE\" \"$HARK_HELD_BACK\" >> {}\n", heard.display()))?;
+    let point = |n: usize| format!("[[point]]\nid = \"t{n}\"\nunit = \"Cel\"\nscored = false\nlimits = {{ high = 80.0, high_high = 120.0 }}\n");
+    let machine = |id: &str| {
+        let points: String = (1..=3).map(point).collect();
+        (id.to_owned(), format!("id = \"{id}\"\n[alarm]\non_delay = \"0s\"\noff_delay = \"0s\"\n{points}"))
+    };
+    let mut agent = configured(dir.path(), broker.port(), &horn, &["boiler", "m1", "m2", "m3", "m4", "m5"].map(machine))?;
+    start_ready(&mut agent)?;
+    ensure!(agent.command(&["alarm", "out-of-service", "boiler", "--instrument", "t1"])?.starts_with("boiler: instrument `t1` out of service"));
+    for n in 1..=5 {
+        for t in 1..=3 {
+            publish(&broker, &format!("plant/m{n}/t{t}"), [HOT.to_owned()])?;
+        }
+    }
+    let lines = || fs::read_to_string(&heard).unwrap_or_default();
+    let listed = || agent.command(&["alarm", "list"]).unwrap_or_default();
+    wait_until("the flood", SOON, || listed().starts_with("ALARM FLOOD: 15 new alarms since ")).with_context(listed)?;
+    let told = || lines().lines().filter(|line| line.starts_with('m')).count();
+    let before = told();
+    ensure!(listed().ends_with("boiler: instrument `t1` is out of service, its values do not count\n"), "{}", listed());
+    publish(&broker, "plant/boiler/t1", ["{\"value\":130}".to_owned()])?;
+    publish(&broker, "plant/boiler/t2", ["{\"value\":130}".to_owned()])?;
+    wait_until("the horn", SOON, || lines().contains("boiler active_unacknowledged ")).with_context(|| format!("{}\n{}", lines(), listed()))?;
+    let held_back = lines().lines().find_map(|line| line.strip_prefix("boiler active_unacknowledged ")?.parse::<usize>().ok());
+    // One may have been on its way.
+    ensure!(held_back.is_some_and(|held_back| held_back > 0) && told() <= before + 1, "{before}\n{}", lines());
+    for n in 1..=5 {
+        wait_told(&broker, &format!("hark/alarms/gw-told/m{n}"), "each machine", |told| told["count"] == 3)?;
+    }
+    wait_told(&broker, "hark/alarms/gw-told/boiler", "the boiler", |told| told["count"] == 2 && told["alarms"][0]["point"] == "t2")?;
+    agent.stop()
+}
+
 /// Writes asset, state and what comes on its input to a file that appears at once.
 fn horn(dir: &Path) -> Result<std::path::PathBuf> {
     let (horn, heard) = (dir.join("horn"), dir.join("heard"));
     let heard = heard.display();
-    fs::write(
+    program(
         &horn,
-        format!(
-            "#!/bin/sh\n[ -e {heard} ] && exit 0\nprintf '%s %s %s' \"$HARK_ASSET\" \"$HARK_ALARM_STATE\" \"$(cat)\" > {heard}.new\nmv {heard}.new {heard}\n"
+        &format!(
+            "[ -e {heard} ] && exit 0\nprintf '%s %s %s' \"$HARK_ASSET\" \"$HARK_ALARM_STATE\" \"$(cat)\" > {heard}.new\nmv {heard}.new {heard}\n"
         ),
     )?;
-    fs::set_permissions(&horn, fs::Permissions::from_mode(0o755))?;
     Ok(horn)
 }
 
+fn program(path: &Path, script: &str) -> Result<()> {
+    fs::write(path, format!("#!/bin/sh\n{script}"))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
 fn agent(dir: &Path, port: u16, horn: &Path) -> Result<Agent> {
+    let asset = "id = \"fan\"\nname = \"Exhaust fan\"\n[alarm]\non_delay = \"0s\"\noff_delay = \"0s\"\n\
+                 [[point]]\nid = \"temperature\"\nunit = \"Cel\"\nscored = false\nlimits = { high = 80.0 }\n";
+    configured(dir, port, horn, &[("fan".to_owned(), asset.to_owned())])
+}
+
+fn configured(dir: &Path, port: u16, horn: &Path, assets: &[(String, String)]) -> Result<Agent> {
     let tables = format!(
         "[kafka]\nbrokers = \"127.0.0.1:1\"\n[annunciation]\nbroker = \"plant\"\ncommand = [\"{}\"]\ncommand_every = \"1s\"\n\
          [[mqtt]]\nname = \"plant\"\nhost = \"127.0.0.1\"\nport = {port}\nsession_expiry = \"1h\"\n\
          [[mqtt.topic]]\ntemplate = \"plant/{{asset}}/{{point}}\"\npayload = {{ value = \"/value\" }}\n",
         horn.display()
     );
-    let asset = "id = \"fan\"\nname = \"Exhaust fan\"\n[alarm]\non_delay = \"0s\"\noff_delay = \"0s\"\n\
-                 [[point]]\nid = \"temperature\"\nunit = \"Cel\"\nscored = false\nlimits = { high = 80.0 }\n";
-    Agent::configure(PROGRAM, &dir.join("agent"), "gw-told", &tables, &[("fan".into(), asset.to_owned())])
+    Agent::configure(PROGRAM, &dir.join("agent"), "gw-told", &tables, assets)
 }
 
 /// Waits until the message retained on `topic` is as wanted.

@@ -1,39 +1,53 @@
 //! A program that is run when alarms of an asset change, as for a horn, a lamp, a text message.
 //!
 //! It runs as the agent's own user, with nothing of its environment but `PATH` and what tells of the alarm; the [`Summary`] comes on its standard input as
-//! one line of JSON. At most one runs at a time and one per `command_every`; of an asset that changes meanwhile the newest state is told.
-use std::{collections::BTreeMap, io, process::Stdio, sync::Arc, time::Duration};
+//! one line of JSON. At most one runs at a time and one per `command_every`; of an asset that changes meanwhile the newest state is told. In an alarm
+//! flood it is run for alarms of high priority alone, and told of the flood and of how many machines are held back, whose turn comes when it is over.
+use std::{io, process::Stdio, sync::Arc, time::Duration};
 
-use hark_protocol::topics::{AlarmState, Name};
+use hark_protocol::topics::Name;
+use serde::Serialize;
 use tokio::{io::AsyncWriteExt, process::Command, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{News, Panel, Summary};
-use crate::{config::AlarmCommand, status::Status};
+use super::{
+    News, Panel, Summary,
+    queue::{Next, Queue},
+};
+use crate::{config::AlarmCommand, inference::AlarmFlood, status::Status};
 
 /// A program that takes longer is ended.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
+/// What comes on its standard input.
+#[derive(Debug, Serialize)]
+struct Word<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flood: Option<&'a AlarmFlood>,
+    /// Machines that are not told of before the flood is over.
+    held_back: usize,
+}
+
 /// Runs the program until `stop`.
 pub async fn run(command: AlarmCommand, gateway: Name, status: Arc<Status>, stop: CancellationToken) {
     let mut changes = status.alarm_changes();
-    let mut panel = Panel::new(gateway, status);
-    let mut waiting: BTreeMap<Name, Box<Summary>> = BTreeMap::new();
-    // Of what is normal when first seen nobody need hear.
-    let mut heard: BTreeMap<Name, AlarmState> = BTreeMap::new();
+    let mut panel = Panel::new(gateway, status.clone());
+    let mut queue = Queue::default();
     loop {
         for news in panel.news() {
-            let News::Changed(summary) = news else { continue };
-            let before = heard.insert(summary.asset.clone(), summary.alarm_state);
-            if before.is_some() || summary.alarm_state != AlarmState::Normal {
-                waiting.insert(summary.asset.clone(), summary);
+            if let News::Changed(summary) = news {
+                queue.add(summary);
             }
         }
-        if let Some((_, summary)) = waiting.pop_first() {
+        let flood = status.alarm_flood();
+        if let Some(Next { summary, held_back }) = queue.next(flood.is_some()) {
+            let word = Word { summary: &summary, flood: flood.as_ref(), held_back };
             tokio::select! {
                 () = stop.cancelled() => return,
-                ended = run_once(&command, &summary) => tell(&command, &summary, ended),
+                ended = run_once(&command, &word) => tell(&command, &word, ended),
             }
             if tokio::time::timeout(command.every, stop.cancelled()).await.is_ok() {
                 return;
@@ -52,17 +66,18 @@ async fn wait(changes: &mut watch::Receiver<u64>, stop: &CancellationToken) -> O
     }
 }
 
-async fn run_once(command: &AlarmCommand, summary: &Summary) -> io::Result<Option<i32>> {
-    let state = serde_json::to_value(summary.alarm_state)?;
-    let mut line = serde_json::to_vec(summary)?;
+async fn run_once(command: &AlarmCommand, word: &Word<'_>) -> io::Result<Option<i32>> {
+    let state = serde_json::to_value(word.summary.alarm_state)?;
+    let mut line = serde_json::to_vec(word)?;
     line.push(b'\n');
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut child = Command::new(&command.program)
         .args(&command.arguments)
         .env_clear()
         .env("PATH", path)
-        .env("HARK_ASSET", &*summary.asset)
+        .env("HARK_ASSET", &*word.summary.asset)
         .env("HARK_ALARM_STATE", state.as_str().unwrap_or_default())
+        .env("HARK_HELD_BACK", word.held_back.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -82,10 +97,10 @@ async fn run_once(command: &AlarmCommand, summary: &Summary) -> io::Result<Optio
     }
 }
 
-fn tell(command: &AlarmCommand, summary: &Summary, ended: io::Result<Option<i32>>) {
-    let program = command.program.display();
+fn tell(command: &AlarmCommand, word: &Word<'_>, ended: io::Result<Option<i32>>) {
+    let (program, Word { summary, held_back, .. }) = (command.program.display(), word);
     match ended {
-        Ok(Some(0)) => info!(asset = %summary.asset, state = ?summary.alarm_state, %program, "alarm command run"),
+        Ok(Some(0)) => info!(asset = %summary.asset, state = ?summary.alarm_state, held_back, %program, "alarm command run"),
         Ok(code) => warn!(asset = %summary.asset, %program, code, "the alarm command says that it failed"),
         Err(problem) => warn!(asset = %summary.asset, %program, %problem, "the alarm command could not be run"),
     }

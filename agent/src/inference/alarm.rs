@@ -1,8 +1,16 @@
-//! One alarm, from its condition to a state after ISA-18.2: on-delay, off-delay, acknowledgement, latch, all in event time.
+//! One alarm, from its condition to a state after ISA-18.2: on-delay, off-delay, acknowledgement, latch, chattering, all in event time.
+use std::collections::VecDeque;
+
 use hark_protocol::topics::{AlarmState, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+
+/// An alarm that is raised so often within [`CHATTERS_WITHIN_US`] chatters: it goes to and fro between alarm and normal (ISA-18.2-2016, 3.1, "chattering
+/// alarm", gives no number; three in a minute is that of Hollifield and Habibi, Alarm Management Handbook).
+const CHATTERS: usize = 3;
+/// A minute.
+const CHATTERS_WITHIN_US: i64 = 60_000_000;
 
 /// How long a condition must stand or be gone, microseconds, and what follows then.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +19,14 @@ pub(super) struct Delays {
     pub(super) off_us: i64,
     /// What has returned waits for a person, also where one has seen it before.
     pub(super) latch: bool,
+}
+
+impl Delays {
+    /// Time that the delays themselves hold an alarm back is no rest: with 15 s and 60 s none could ever be raised three times in a minute.
+    fn chatters_within_us(self) -> i64 {
+        let held_back_us = self.on_us.saturating_add(self.off_us);
+        CHATTERS_WITHIN_US.saturating_add(held_back_us.saturating_mul(CHATTERS as i64 - 1))
+    }
 }
 
 /// The alarm of one condition.
@@ -24,20 +40,36 @@ pub(super) struct AlarmTimer {
     rising: Option<Timestamp>,
     /// It is gone since then, not long enough yet.
     falling: Option<Timestamp>,
+    /// People were told of the present occurrence, or of one before it that none of them has acknowledged.
+    told: bool,
+    /// When they were told of the last [`CHATTERS`] occurrences, the oldest first.
+    raised: VecDeque<Timestamp>,
+    /// The present occurrence is one of so many within this time, microseconds.
+    chatter_us: Option<i64>,
     /// What the condition was judged by last.
     pub(super) evidence: Option<Evidence>,
 }
 
 impl Default for AlarmTimer {
     fn default() -> Self {
-        Self { state: AlarmState::Normal, alarm_id: None, since: Timestamp(0), rising: None, falling: None, evidence: None }
+        Self {
+            state: AlarmState::Normal,
+            alarm_id: None,
+            since: Timestamp(0),
+            rising: None,
+            falling: None,
+            told: false,
+            raised: VecDeque::new(),
+            chatter_us: None,
+            evidence: None,
+        }
     }
 }
 
 impl AlarmTimer {
     /// Takes whether the condition `holds` at event time `ts`. The alarm comes after it held for the on-delay and goes after it was gone for the
-    /// off-delay. `new_id` names a new occurrence.
-    pub(super) fn update(&mut self, holds: bool, ts: Timestamp, delays: Delays, new_id: impl FnOnce() -> Name) {
+    /// off-delay. `new_id` names a new occurrence. True where one began; [`Self::tell`] follows if people hear of it.
+    pub(super) fn update(&mut self, holds: bool, ts: Timestamp, delays: Delays, new_id: impl FnOnce() -> Name) -> bool {
         if self.is_active() {
             self.rising = None;
             // `min`: after a clock was set back, the delay begins anew instead of waiting for the old time.
@@ -46,14 +78,31 @@ impl AlarmTimer {
                 let seen = self.state == AlarmState::ActiveAcknowledged && !delays.latch;
                 self.go_to(if seen { AlarmState::Normal } else { AlarmState::ReturnedUnacknowledged });
             }
-            return;
+            return false;
         }
         self.falling = None;
         self.rising = if holds { Some(self.rising.unwrap_or(ts).min(ts)) } else { None };
-        let Some(since) = self.rising.filter(|since| ts.0.saturating_sub(since.0) >= delays.on_us) else { return };
-        (self.rising, self.since, self.alarm_id) = (None, since, Some(new_id()));
+        let Some(since) = self.rising.filter(|since| ts.0.saturating_sub(since.0) >= delays.on_us) else { return false };
+        (self.rising, self.since, self.alarm_id, self.chatter_us) = (None, since, Some(new_id()), None);
+        self.told &= self.state == AlarmState::ReturnedUnacknowledged;
         // What an earlier occurrence left unacknowledged is history of another alarm id.
         self.go_to(AlarmState::ActiveUnacknowledged);
+        true
+    }
+
+    /// People are told at `ts` of the occurrence that has just begun.
+    pub(super) fn tell(&mut self, ts: Timestamp, delays: Delays) {
+        self.told = true;
+        if self.raised.back().is_some_and(|last| ts < *last) {
+            // The clock was set back.
+            self.raised.clear();
+        }
+        if self.raised.len() == CHATTERS {
+            self.raised.pop_front();
+        }
+        self.raised.push_back(ts);
+        let span_us = self.raised.front().filter(|_| self.raised.len() == CHATTERS).map(|first| ts.0.saturating_sub(first.0));
+        self.chatter_us = span_us.filter(|span_us| *span_us <= delays.chatters_within_us());
     }
 
     /// A person has seen the alarm.
@@ -72,6 +121,19 @@ impl AlarmTimer {
             AlarmState::ReturnedUnacknowledged => self.go_to(AlarmState::Normal),
             _ => {}
         }
+        self.told = true;
+    }
+
+    /// The condition applies again. What it was judged by meanwhile, or before, says nothing of now: its delays begin anew. An alarm that people were told
+    /// of, and that waits for one of them, is gone and goes on waiting.
+    pub(super) fn apply_again(&mut self, latch: bool) {
+        self.restart_delays();
+        let waits = match self.state {
+            AlarmState::ActiveUnacknowledged | AlarmState::ReturnedUnacknowledged => self.told,
+            AlarmState::ActiveAcknowledged => latch,
+            _ => false,
+        };
+        self.go_to(if waits { AlarmState::ReturnedUnacknowledged } else { AlarmState::Normal });
     }
 
     /// The condition is no longer watched: what is active or waits for a person ends.
@@ -93,6 +155,16 @@ impl AlarmTimer {
     /// The condition held when it was judged last.
     pub(super) fn holds(&self) -> bool {
         self.rising.is_some() || (self.is_active() && self.falling.is_none())
+    }
+
+    /// People were told of it.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// The time within which this occurrence and those before it were raised, microseconds, where it chatters; and how many.
+    pub(super) fn chatter(&self) -> Option<(usize, i64)> {
+        self.chatter_us.map(|span_us| (CHATTERS, span_us))
     }
 
     /// State now, whether it is silenced or not.
@@ -199,6 +271,69 @@ mod tests {
         timer.restart_delays();
         assert_eq!(run(&mut timer, 1_000_000, "####"), [(1_000_003, Normal, ActiveUnacknowledged)]);
         timer.end();
+        assert_eq!(timer.state(), Normal);
+    }
+
+    /// Raised at `seconds`, each time acknowledged and gone a moment later; says of each whether it chatters, and within how many seconds.
+    fn chatter(delays: Delays, seconds: &[i64]) -> Vec<Option<i64>> {
+        let mut timer = AlarmTimer::default();
+        let mut raise = |second: &i64| {
+            let (ts, gone) = (Timestamp(second * 1_000_000), Timestamp(second * 1_000_000 + 1));
+            assert!(timer.update(true, ts, Delays { on_us: 0, ..delays }, || "a".into()));
+            timer.tell(ts, delays);
+            timer.update(false, gone, Delays { off_us: 0, ..delays }, || "a".into());
+            timer.chatter().map(|(times, span_us)| (times == 3).then_some(span_us / 1_000_000).unwrap())
+        };
+        seconds.iter().map(&mut raise).collect()
+    }
+
+    #[test]
+    fn an_alarm_raised_three_times_in_a_minute_chatters() {
+        let at_once = Delays { on_us: 0, off_us: 0, latch: false };
+        assert_eq!(chatter(at_once, &[0, 30, 60, 91, 122, 123]), [None, None, Some(60), None, None, Some(32)]);
+        assert_eq!(chatter(at_once, &[100, 10, 20]), [None, None, None], "the clock was set back");
+        // Its delays hold it back: 75 s are the least between two.
+        let delayed = Delays { on_us: 15_000_000, off_us: 60_000_000, latch: false };
+        assert_eq!(chatter(delayed, &[0, 75, 150, 286, 300]), [None, None, Some(150), None, None]);
+        assert_eq!(chatter(delayed, &[0, 105, 210]), [None, None, Some(210)]);
+    }
+
+    #[test]
+    fn what_applies_again_is_judged_anew_and_waits_for_a_person_only_if_one_was_told() {
+        let after = |told: bool, acknowledged: bool, latch: bool| {
+            let mut timer = AlarmTimer::default();
+            assert!((0..4).any(|second| timer.update(true, Timestamp(second * 1_000_000), DELAYS, || "a".into())));
+            if told {
+                timer.tell(Timestamp(3_000_000), DELAYS);
+            }
+            if acknowledged {
+                timer.acknowledge();
+            }
+            timer.apply_again(latch);
+            // It holds on, and that is new.
+            let before = timer.state();
+            assert_eq!(run(&mut timer, 10, "####"), [(13, before, ActiveUnacknowledged)]);
+            before
+        };
+        assert_eq!(after(false, false, true), Normal, "nobody heard of it");
+        assert_eq!(after(true, false, false), ReturnedUnacknowledged);
+        assert_eq!((after(true, true, false), after(true, true, true)), (Normal, ReturnedUnacknowledged));
+    }
+
+    /// What people were told of and have not seen is not forgotten over an occurrence that they were not told of.
+    #[test]
+    fn a_debt_outlives_a_silent_occurrence() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "####");
+        timer.tell(Timestamp(3_000_000), DELAYS);
+        run(&mut timer, 4, "...####");
+        assert!(timer.is_told());
+        timer.apply_again(false);
+        assert_eq!(timer.state(), ReturnedUnacknowledged);
+        timer.acknowledge();
+        run(&mut timer, 20, "####");
+        assert!(!timer.is_told());
+        timer.apply_again(false);
         assert_eq!(timer.state(), Normal);
     }
 }

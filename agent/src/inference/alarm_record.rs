@@ -93,17 +93,20 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
-        evidence_json: Some(beside(state, asset, of_score).to_string().into()),
+        evidence_json: Some(beside(shown, state, asset, of_score).to_string().into()),
     }
 }
 
-/// What stood beside it: the operating state, and whether another model of the machine sees it too.
-fn beside(state: &AssetState, asset: &config::Asset, of_score: Option<&OfScore>) -> Value {
+/// What stood beside it: the operating state, whether another model of the machine sees it too, and whether it chatters.
+fn beside(shown: &Shown, state: &AssetState, asset: &config::Asset, of_score: Option<&OfScore>) -> Value {
     // A limit is judged reading by reading, whatever regime the last row was of.
     let regime = of_score.map_or_else(|| state.verdict.as_ref()?.regime, |score| score.regime);
     let mut beside = json!({ "state": state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told) });
     if let Some(regime) = regime.map(Regime::name) {
         beside["regime"] = json!(*regime);
+    }
+    if let Some((times, within_us)) = shown.chatter {
+        beside["chattering"] = json!({ "times": times, "within_s": within_us as f64 / 1e6 });
     }
     if let Some(opinion) = of_score.and_then(|score| score.opinion) {
         beside["t2"] = json!(opinion.t2);

@@ -1,8 +1,10 @@
-//! The alarms of one asset: what is watched, what a person has silenced, and the case that collects what belongs together.
+//! The alarms of one asset: what is watched, what is silenced (ISA-18.2-2016, states F, G and H), and the case that collects what belongs together.
 //!
-//! A condition goes on being judged while its alarm is shelved or the asset is out of service; only what is shown changes. When the silence ends, by
-//! itself or by a person, what still holds is shown again as unacknowledged.
-use std::collections::BTreeMap;
+//! A condition goes on being judged while its alarm is silenced; only what is shown changes. When a shelving ends, or the asset returns to service, what
+//! still holds is shown again as unacknowledged. That needs the condition to apply: where the limits of a point do not, since the machine does not run
+//! (suppressed by design) or the instrument is worked on (out of service), its alarm belongs to no case, counts as none of the machine's, and is judged
+//! anew once they apply again.
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use hark_protocol::topics::{AlarmState, Name, Priority, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,11 @@ pub(super) enum Condition {
 }
 
 impl Condition {
+    /// The point whose limit it is.
+    fn point(&self) -> Option<&Name> {
+        if let Self::Limit(point, _) = self { Some(point) } else { None }
+    }
+
     /// A score alone says that something is unusual and not what, hence advice; a limit was set by someone who knows what to do about it.
     pub(super) fn priority(&self) -> Priority {
         match self {
@@ -33,13 +40,15 @@ impl Condition {
     }
 }
 
-/// What a person has decided not to hear of.
+/// What is not to be heard of, by the decision of a person or by design.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Silence {
     /// For a time, which always ends.
     Shelved { until: Timestamp },
-    /// The asset is being worked on; without an end it is returned by a person.
+    /// The asset, or the instrument, is being worked on; without an end it is returned by a person.
     OutOfService { until: Option<Timestamp> },
+    /// It does not apply in the present operating state, as configured.
+    Suppressed,
 }
 
 impl Silence {
@@ -47,6 +56,7 @@ impl Silence {
         match self {
             Self::Shelved { .. } => AlarmState::Shelved,
             Self::OutOfService { .. } => AlarmState::OutOfService,
+            Self::Suppressed => AlarmState::Suppressed,
         }
     }
 
@@ -54,6 +64,7 @@ impl Silence {
         match self {
             Self::Shelved { until } => Some(until),
             Self::OutOfService { until } => until,
+            Self::Suppressed => None,
         }
     }
 }
@@ -69,7 +80,15 @@ pub(super) struct Shown {
     pub(super) case_id: Option<Name>,
     pub(super) since: Timestamp,
     pub(super) until: Option<Timestamp>,
+    /// How often it was raised within how many microseconds, where it chatters.
+    pub(super) chatter: Option<(usize, i64)>,
     pub(super) evidence: Option<Evidence>,
+}
+
+impl Shown {
+    fn is_silenced(&self) -> bool {
+        matches!(self.state, AlarmState::Shelved | AlarmState::OutOfService | AlarmState::Suppressed)
+    }
 }
 
 /// All alarms of an asset.
@@ -78,6 +97,8 @@ pub(super) struct Alarms {
     timers: BTreeMap<Condition, AlarmTimer>,
     /// Silence of single conditions.
     shelved: BTreeMap<Condition, Silence>,
+    /// Silence of the limits of single points, which do not apply meanwhile.
+    inapplicable: BTreeMap<Name, Silence>,
     /// Silence of all of them.
     silenced: Option<Silence>,
     /// Opened by the first alarm, closed when none is left: its id is that of the first.
@@ -98,11 +119,14 @@ impl Alarms {
         if !holds && !self.timers.contains_key(condition) {
             return None;
         }
-        let before = self.shown_state(condition);
+        let (before, applies) = (self.shown_state(condition), self.applies(condition));
+        let is_heard = self.silence_of(condition).is_none();
         let timer = self.timers.entry(condition.clone()).or_default();
         timer.evidence = Some(evidence);
-        timer.update(holds, ts, delays, new_id);
-        if timer.is_active() && self.case.is_none() {
+        if timer.update(holds, ts, delays, new_id) && is_heard {
+            timer.tell(ts, delays);
+        }
+        if timer.is_active() && applies && self.case.is_none() {
             self.case = timer.alarm_id().cloned();
         }
         let changed = self.changed(condition, before);
@@ -159,6 +183,22 @@ impl Alarms {
         Ok(self.end_where(&meant, |silence| silence.state() == kind, alarm_id.is_none()))
     }
 
+    /// From now on the limits of these points, and of no others, do not apply, and their alarms are silenced so. Those of other points apply again, and are
+    /// judged anew; with `latch` an alarm that was seen waits for a person once more.
+    pub(super) fn set_inapplicable(&mut self, points: BTreeMap<Name, Silence>, latch: bool) -> Vec<Shown> {
+        if self.inapplicable == points {
+            return Vec::new();
+        }
+        self.change(&self.meant(None), |alarms| {
+            let before = std::mem::replace(&mut alarms.inapplicable, points);
+            for (condition, timer) in &mut alarms.timers {
+                if condition.point().is_some_and(|point| before.contains_key(point) && !alarms.inapplicable.contains_key(point)) {
+                    timer.apply_again(latch);
+                }
+            }
+        })
+    }
+
     /// Ends what was silenced until `now` at most.
     pub(super) fn pass(&mut self, now: Timestamp) -> Vec<Shown> {
         let over = |silence: Silence| silence.until().is_some_and(|until| until <= now);
@@ -202,16 +242,17 @@ impl Alarms {
         self.timers.get(condition).is_some_and(AlarmTimer::is_active)
     }
 
-    /// A condition holds, whether it is silenced or not.
+    /// A condition holds, whether a person has silenced it or not; one that does not apply does not.
     pub(super) fn is_active(&self) -> bool {
-        self.timers.values().any(AlarmTimer::is_active)
+        self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition))
     }
 
-    /// What is shown, the most urgent first, then the oldest; also what is silenced while it holds.
+    /// What is shown, the most urgent first, then the oldest; behind it what is silenced while it holds.
     pub(super) fn shown(&self) -> Vec<Shown> {
         let mut shown: Vec<Shown> = self.timers.iter().filter_map(|(condition, timer)| self.shown_of(condition, timer)).collect();
         shown.retain(|alarm| alarm.state != AlarmState::Normal);
-        shown.sort_by(|a, b| b.condition.priority().cmp(&a.condition.priority()).then(a.since.cmp(&b.since)).then(a.condition.cmp(&b.condition)));
+        let order = |shown: &Shown| (shown.is_silenced(), Reverse(shown.condition.priority()), shown.since, shown.condition.clone());
+        shown.sort_by_cached_key(order);
         shown
     }
 
@@ -272,6 +313,7 @@ impl Alarms {
             case_id: self.case.clone(),
             since: timer.since(),
             until: self.silence_of(condition).and_then(Silence::until),
+            chatter: timer.chatter(),
             evidence: timer.evidence.clone(),
         })
     }
@@ -284,11 +326,19 @@ impl Alarms {
     }
 
     fn silence_of(&self, condition: &Condition) -> Option<Silence> {
-        self.silenced.or_else(|| self.shelved.get(condition).copied())
+        let of_condition = || self.shelved.get(condition).copied();
+        self.silenced.or_else(of_condition).or_else(|| self.inapplicable.get(condition.point()?).copied())
     }
 
+    fn applies(&self, condition: &Condition) -> bool {
+        !condition.point().is_some_and(|point| self.inapplicable.contains_key(point))
+    }
+
+    /// What was told before it ceased to apply belongs to its case still.
     fn close_case(&mut self) {
-        if self.timers.values().all(|timer| timer.state() == AlarmState::Normal) {
+        let is_over =
+            |(condition, timer): (&Condition, &AlarmTimer)| timer.state() == AlarmState::Normal || !(self.applies(condition) || timer.is_told());
+        if self.timers.iter().all(is_over) {
             self.case = None;
         }
     }
@@ -306,7 +356,7 @@ pub(super) fn is_beyond(limits: &Limits, level: Level, value: f64, was: bool) ->
 
 #[cfg(test)]
 mod tests {
-    use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved};
+    use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved, Suppressed};
     use hark_protocol::topics::Quality;
 
     use super::*;
@@ -390,6 +440,73 @@ mod tests {
         judge(&mut alarms, &high(), true, 3);
         assert_eq!(judge(&mut alarms, &high(), false, 4), Some((ActiveUnacknowledged, ReturnedUnacknowledged)));
         assert_eq!(states(&alarms.end_all()), [(ReturnedUnacknowledged, Normal)]);
+    }
+
+    fn suppress(alarms: &mut Alarms, is_suppressed: bool) -> Vec<(AlarmState, AlarmState)> {
+        let points = if is_suppressed { BTreeMap::from([("temperature".into(), Silence::Suppressed)]) } else { BTreeMap::new() };
+        states(&alarms.set_inapplicable(points, false))
+    }
+
+    #[test]
+    fn what_does_not_apply_is_shown_as_suppressed_and_is_no_alarm_of_the_machine() {
+        let mut alarms = Alarms::default();
+        assert_eq!(suppress(&mut alarms, true), []);
+        assert_eq!(judge(&mut alarms, &high(), true, 1), Some((Normal, Suppressed)));
+        assert_eq!((alarms.state(), alarms.is_active(), alarms.case_id()), (Suppressed, false, None));
+        assert_eq!(alarms.acknowledge(None), []);
+        // An alarm that somebody should look at stands before it, however urgent that would be.
+        assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 2), Some((Normal, ActiveUnacknowledged)), "it is of no point");
+        assert_eq!(alarms.shown().iter().map(|shown| shown.state).collect::<Vec<_>>(), [ActiveUnacknowledged, Suppressed]);
+        assert_eq!((alarms.state(), alarms.case_id().is_some()), (ActiveUnacknowledged, true));
+        judge(&mut alarms, &Condition::Anomaly, false, 3);
+        alarms.acknowledge(None);
+        assert_eq!(alarms.case_id(), None, "it is of no case");
+        // Nobody heard of it: it is over, and what holds on is another one.
+        assert_eq!(suppress(&mut alarms, false), [(Suppressed, Normal)]);
+        assert_eq!(judge(&mut alarms, &high(), true, 4), Some((Normal, ActiveUnacknowledged)));
+        assert_eq!((alarms.is_active(), alarms.case_id().is_some()), (true, true));
+    }
+
+    #[test]
+    fn an_alarm_that_nobody_has_seen_waits_for_a_person_after_its_suppression() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let case = alarms.case_id().cloned();
+        assert_eq!(suppress(&mut alarms, true), [(ActiveUnacknowledged, Suppressed)]);
+        assert_eq!((alarms.is_active(), alarms.case_id() == case.as_ref()), (false, true));
+        assert_eq!(suppress(&mut alarms, false), [(Suppressed, ReturnedUnacknowledged)]);
+        assert_eq!(alarms.case_id(), case.as_ref());
+        assert_eq!((states(&alarms.acknowledge(None)), alarms.case_id()), (vec![(ReturnedUnacknowledged, Normal)], None));
+    }
+
+    #[test]
+    fn of_two_silences_the_one_of_a_person_is_told_and_the_other_outlasts_it() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let id = alarms.shown()[0].alarm_id.clone();
+        alarms.silence(Some(&id), Silence::Shelved { until: at(10) }).unwrap();
+        assert_eq!(suppress(&mut alarms, true), []);
+        assert_eq!(states(&alarms.pass(at(10))), [(Shelved, Suppressed)]);
+        let in_hand = BTreeMap::from([("temperature".into(), Silence::OutOfService { until: Some(at(20)) })]);
+        assert_eq!(states(&alarms.set_inapplicable(in_hand, false)), [(Suppressed, OutOfService)]);
+        assert_eq!((alarms.shown()[0].until, alarms.pass(at(20))), (Some(at(20)), Vec::new()), "who took it out ends it");
+        assert_eq!(suppress(&mut alarms, false), [(OutOfService, ReturnedUnacknowledged)]);
+    }
+
+    /// What is silenced may chatter as it likes.
+    #[test]
+    fn only_what_people_hear_chatters() {
+        let mut alarms = Alarms::default();
+        let raise = |alarms: &mut Alarms, second: i64| {
+            judge(alarms, &high(), true, second);
+            let chatter = alarms.shown()[0].chatter;
+            judge(alarms, &high(), false, second + 1);
+            chatter
+        };
+        suppress(&mut alarms, true);
+        assert_eq!([0, 2, 4].map(|second| raise(&mut alarms, second)), [None; 3]);
+        suppress(&mut alarms, false);
+        assert_eq!([6, 8, 10].map(|second| raise(&mut alarms, second)), [None, None, Some((3, 4_000_000))]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::{
     regimes::Regimes,
     second_opinion::{Opinion, SecondOpinion},
     seldom,
+    service::Service,
     severity::Severity,
     stage_a::StageA,
     still::Stillness,
@@ -108,6 +109,7 @@ pub(super) struct AssetState {
     pub(super) state_cleaners: BTreeMap<Name, Cleaner>,
     /// One per instrument, as [`instrument::of_points`] names them.
     pub(super) instruments: Vec<Instrument>,
+    pub(super) service: Service,
     pub(super) grid: Grid,
     pub(super) window: Window,
     /// `None` where it is not configured.
@@ -157,6 +159,7 @@ impl AssetState {
             cleaners: vec![Cleaner::default(); scored.len()],
             stillness: Stillness::new(scored.len()),
             instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
+            service: Service::default(),
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
             window: Window::new(lags + 1, grid_us),
             operating: asset.operating.clone().map(|settings| Operating::new(settings, micros(asset.stale_after))),
@@ -184,14 +187,14 @@ impl AssetState {
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
     /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, .. } = before;
+        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, service, .. } = before;
         let known = instrument::of_points(&scored);
         for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
             if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {
                 *state = *before;
             }
         }
-        (self.alarms, self.last_reading, self.heard, self.ticked, self.silent) = (alarms, last_reading, heard, ticked, silent);
+        (self.alarms, self.service, self.last_reading, self.heard, self.ticked, self.silent) = (alarms, service, last_reading, heard, ticked, silent);
     }
 
     /// True where this state was made for the points, order, grid and regimes of `asset` as configured now, and for a model of `lags`.

@@ -58,6 +58,8 @@ impl Engine {
         for alarm in run.end_unwatched() {
             run.emit_alarm(&alarm, &Told::default(), &mut self.shared, emit);
         }
+        run.forget_unknown_instruments();
+        run.silence_inapplicable(&Told::default(), &mut self.shared, emit);
         if anew && !run.state.scored.is_empty() {
             emit.push_about(Some(id.clone()), LaneName::Events, Body::Event(started(actor).into()));
         }

@@ -43,6 +43,9 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// A reading that is not to be used.
+    pub(super) const NOTHING: Self = Self { value: None, quality: Quality::Bad, reason: Some(QualityReason::Source) };
+
     /// What the source says of `reading`.
     pub(super) fn of(reading: &Reading) -> Self {
         Self { value: reading.value.filter(|value| value.is_finite()), quality: reading.quality, reason: reading.reason }

@@ -46,6 +46,8 @@ impl Commands {
 struct Detail {
     until: Option<String>,
     label: Option<String>,
+    /// A waveform, for a snapshot; an instrument, for its service.
+    point: Option<Name>,
 }
 
 impl Detail {
@@ -63,11 +65,17 @@ impl AssetRun {
     /// Does what a person asks for; otherwise says why not.
     pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
         let (id, detail) = (event.alarm_id.as_ref(), Detail::of(event));
+        let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
         let alarms = &mut self.state.alarms;
         let changed = match event.command.as_deref() {
             Some("acknowledge") => some_of(alarms.acknowledge(id), "there is no such alarm to acknowledge")?,
             Some("shelve") => alarms.silence(id, Silence::Shelved { until: shelved_until(&detail, emit.stamp.ts)? })?,
             Some("unshelve") => alarms.end_silence(id, AlarmState::Shelved)?,
+            Some("out_of_service") if detail.point.is_some() => {
+                let until = later(detail.until()?, emit.stamp.ts)?;
+                return self.take_out(detail.point.unwrap_or_default(), until, &told, shared, emit);
+            }
+            Some("return_to_service") if detail.point.is_some() => return self.put_back(&detail.point.unwrap_or_default(), &told, shared, emit),
             // Who works on a machine works on all of it.
             Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
             Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
@@ -77,7 +85,6 @@ impl AssetRun {
             Some(snapshot::COMMAND) => return self.grant_snapshot(event),
             _ => return Err("this version does not know the command"),
         };
-        let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
         changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct EngineCounters {
     pub predictions: u64,
     /// Alarm changes given.
     pub alarm_changes: u64,
+    /// Alarm floods that began.
+    pub alarm_floods: u64,
     /// Times that an asset was found silent for longer than its stale limit.
     pub silences: u64,
     /// Changes of an operating state.
@@ -60,7 +62,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 26] {
+    pub fn named(&self) -> [(&'static str, u64); 27] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -79,6 +81,7 @@ impl EngineCounters {
             ("model_failures", self.model_failures),
             ("predictions", self.predictions),
             ("alarm_changes", self.alarm_changes),
+            ("alarm_floods", self.alarm_floods),
             ("silences", self.silences),
             ("state_changes", self.state_changes),
             ("regimes_unseen", self.regimes_unseen),

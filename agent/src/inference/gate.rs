@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{
     Emit, Shared,
+    alarm_record::Told,
     asset::Commissioned,
     baseline::Refusal,
     clean::Judged,
@@ -40,6 +41,7 @@ impl AssetRun {
         let Some(change) = self.state.operating.as_mut().and_then(|operating| operating.pass(ts)) else { return };
         shared.counters.state_changes += 1;
         emit.push(LaneName::Events, Body::Event(changed(change).into()));
+        self.silence_inapplicable(&Told::default(), shared, emit);
     }
 
     /// Whether `row` is to be learned or scored, as one of the regime that the asset is in by then; otherwise its verdict says why not.

@@ -103,7 +103,7 @@ pub(super) fn of_points(points: &[Name]) -> Vec<(Name, Vec<usize>)> {
 }
 
 /// The instrument behind a point: a feature's point is named after the channel it is computed from.
-fn of_point(point: &str) -> &str {
+pub(super) fn of_point(point: &str) -> &str {
     FEATURES.iter().find_map(|feature| point.strip_suffix(feature)?.strip_suffix('.')).filter(|channel| !channel.is_empty()).unwrap_or(point)
 }
 

@@ -27,6 +27,7 @@ pub mod configured;
 mod counters;
 mod diagnosis;
 mod evidence;
+mod flood;
 mod gate;
 mod grid;
 mod health;
@@ -43,6 +44,7 @@ mod report;
 mod run;
 mod second_opinion;
 mod seldom;
+mod service;
 mod severity;
 pub mod stage;
 mod stage_a;
@@ -58,12 +60,13 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{self, Baseline, Event, EventKind, LaneName, Name, Timestamp};
+use hark_protocol::topics::{self, Baseline, Event, EventKind, LaneName, Name, QualityReason, Timestamp, TsSource};
 use serde::{Deserialize, Serialize};
 
 use self::{
     asset::AssetState,
     command::Commands,
+    flood::Flood,
     report::{InputRange, ModelNames},
     run::AssetRun,
     stage_a::StageA,
@@ -72,6 +75,7 @@ pub use self::{
     bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
     bundles::Bundles,
     counters::EngineCounters,
+    flood::AlarmFlood,
     model::ModelError,
     view::AssetView,
 };
@@ -126,6 +130,8 @@ struct Shared {
     counters: EngineCounters,
     incarnations: BTreeMap<u32, Name>,
     baselines: Baselines,
+    /// Of all machines: they have one person's attention.
+    flood: Flood,
 }
 
 /// Baselines by asset, the newest last.
@@ -139,6 +145,7 @@ struct EngineStateRef<'a> {
     commands: &'a Commands,
     incarnations: &'a BTreeMap<u32, Name>,
     baselines: &'a Baselines,
+    flood: &'a Flood,
 }
 
 /// The same as it is read.
@@ -149,6 +156,7 @@ struct EngineState {
     commands: Commands,
     incarnations: BTreeMap<u32, Name>,
     baselines: Baselines,
+    flood: Flood,
 }
 
 impl Engine {
@@ -206,14 +214,15 @@ impl Engine {
             engine.assets.insert(id, run);
         }
         engine.commands = stored.commands;
-        (engine.shared.incarnations, engine.shared.baselines) = (stored.incarnations, stored.baselines);
+        (engine.shared.incarnations, engine.shared.baselines, engine.shared.flood) = (stored.incarnations, stored.baselines, stored.flood);
         Ok(engine)
     }
 
     fn with_bundle(bundles: Bundles, bundle: Bundle) -> Result<Self, InferenceError> {
         let model = ModelNames::of(&bundle);
         let stage_a = StageA::new(bundle).map_err(|source| refused_bundle(&model, source))?;
-        let shared = Shared { stage_a, model, counters: EngineCounters::default(), incarnations: BTreeMap::new(), baselines: Baselines::new() };
+        let (counters, baselines, flood) = (EngineCounters::default(), Baselines::new(), Flood::default());
+        let shared = Shared { stage_a, model, counters, incarnations: BTreeMap::new(), baselines, flood };
         Ok(Self { assets: BTreeMap::new(), bundles, commands: Commands::default(), outcomes: Vec::new(), shared })
     }
 
@@ -234,6 +243,7 @@ impl Engine {
             commands: &self.commands,
             incarnations: &self.shared.incarnations,
             baselines: &self.shared.baselines,
+            flood: &self.shared.flood,
         };
         postcard::to_allocvec(&(SNAPSHOT_FORM, state)).expect("plain data into growing memory cannot fail")
     }
@@ -242,6 +252,11 @@ impl Engine {
     pub fn process(&mut self, position: Position, incarnation: &str, entry: &Entry, out: &mut Vec<(LaneName, Entry)>) {
         self.shared.remember(position.ordinal, incarnation);
         let mut emit = Emit { cause: Cause { ordinal: position.ordinal, seq: position.seq, n: 0 }, stamp: &entry.stamp, out };
+        if !is_ahead(entry)
+            && let Some(ended) = self.shared.flood.pass(entry.stamp.ts)
+        {
+            emit.push_about(None, LaneName::Events, Body::Event(ended.into()));
+        }
         match &entry.body {
             Body::Reading(reading) => {
                 if let Some((run, shared)) = self.run_of(entry) {
@@ -290,6 +305,7 @@ impl Engine {
         if event.offset_ms.is_some_and(|offset| offset.abs() < CLOCK_STEP_MS) {
             return;
         }
+        self.shared.flood.restart();
         let offset_us = event.offset_ms.map_or(0, |offset| (offset * 1e3) as i64);
         let concerned: usize = self.assets.values_mut().map(|run| usize::from(run.clock_corrected(offset_us))).sum();
         self.shared.counters.clock_corrections += u64::from(concerned > 0);
@@ -359,6 +375,11 @@ impl Engine {
         self.assets.iter().flat_map(of).collect()
     }
 
+    /// More new alarms than a person can deal with, as long as that lasts.
+    pub fn alarm_flood(&self) -> Option<AlarmFlood> {
+        self.shared.flood.shown()
+    }
+
     /// Bodies of `hark.assets.v1` by id. `now` serves only for the seconds of silence.
     pub fn asset_records(&self, now: Timestamp) -> Vec<(Name, topics::Asset)> {
         self.assets.iter().map(|(id, run)| (id.clone(), report::asset(&run.state, &run.config, &self.shared.model, now))).collect()
@@ -408,6 +429,12 @@ impl Emit<'_> {
         self.out.push((lane, Entry { stamp, cause: Some(self.cause), body }));
         self.cause.n += 1;
     }
+}
+
+/// A time of the sensor's that runs ahead of the gateway's.
+fn is_ahead(entry: &Entry) -> bool {
+    let is_doubted = matches!(&entry.body, Body::Reading(reading) if reading.reason == Some(QualityReason::Clock));
+    is_doubted && entry.stamp.ts_source == TsSource::Sensor
 }
 
 fn refused_bundle(model: &ModelNames, source: BundleError) -> InferenceError {

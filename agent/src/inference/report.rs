@@ -1,4 +1,6 @@
 //! What inference says: predictions, alarms, commissioning events and the bodies of the compacted topics, from the state of an asset.
+use std::collections::BTreeMap;
+
 use hark_protocol::topics::{
     Asset, Baseline, Event, EventKind, InstrumentStatus, Name, OperatingState, Prediction, Quality, QualityReason, ScoreReason, Timestamp, Zone,
 };
@@ -8,8 +10,7 @@ use super::{
     asset::{AssetState, Verdict, micros},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
-    health,
-    instrument::{self, Instrument},
+    health, instrument,
     limit::LIMIT,
     operating::{Operating, Regime},
     second_opinion::SecondOpinion,
@@ -276,14 +277,26 @@ fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> St
     json.to_string()
 }
 
+/// Status of each instrument: those of scored points, and what people work on.
+pub(super) fn instruments(state: &AssetState) -> BTreeMap<Name, InstrumentStatus> {
+    let ids = instrument::of_points(&state.scored);
+    let found = ids.iter().zip(&state.instruments).map(|((id, _), instrument)| (id.clone(), instrument.status()));
+    // Whatever it shows meanwhile comes from the work.
+    found.chain(state.service.instruments().map(|id| (id.clone(), InstrumentStatus::CheckFunction))).collect()
+}
+
 /// The event of an instrument whose status changed, with the point that shows why.
 pub(super) fn instrument(id: &Name, change: &instrument::Change, point: Option<&Name>) -> Event {
-    let why = change.reason.map_or("nothing is wrong any more", fault_words);
+    let why = match (change.reason, change.from) {
+        (Some(reason), _) => fault_words(reason),
+        (None, InstrumentStatus::CheckFunction) => "it is back in service",
+        (None, _) => "nothing is wrong any more",
+    };
     let text = match change.to {
         InstrumentStatus::Normal => format!("instrument `{id}` is in order again: {why}"),
         InstrumentStatus::Failure => format!("instrument `{id}` has failed: {why}"),
         InstrumentStatus::OffSpec => format!("instrument `{id}` works outside its specification: {why}"),
-        InstrumentStatus::CheckFunction => format!("instrument `{id}` is being tested: {why}"),
+        InstrumentStatus::CheckFunction => format!("instrument `{id}` is out of service: its values do not count until it returns"),
         InstrumentStatus::MaintenanceRequired => format!("instrument `{id}` needs maintenance: {why}"),
     };
     let detail = json!({ "status": change.to, "previous": change.from, "reason": change.reason, "point": point.map(|point| &**point) });
@@ -318,9 +331,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
 /// The body of `hark.assets.v1` at `now`.
 pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelNames, now: Timestamp) -> Asset {
     let (health, health_reason) = health_of(state, asset);
-    let ids = instrument::of_points(&state.scored);
-    let status = |(id, _): &(Name, _), instrument: &Instrument| (id.to_string(), json!(instrument.status()));
-    let instruments: Map<String, Value> = ids.iter().zip(&state.instruments).map(|(id, instrument)| status(id, instrument)).collect();
+    let instruments = instruments(state);
     let points: Vec<Value> = asset.points.iter().map(|point| json!({ "point": *point.id, "unit": *point.unit, "scored": point.scored })).collect();
     let scoring = state.scoring();
     Asset {
@@ -339,8 +350,8 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         alarm_state: state.alarms.state(),
         alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),
         case_id: state.alarms.case_id().cloned(),
-        instrument_status: state.instruments.iter().map(Instrument::status).max().unwrap_or(InstrumentStatus::Normal),
-        instruments_json: Value::Object(instruments).to_string().into(),
+        instrument_status: instruments.values().copied().max().unwrap_or(InstrumentStatus::Normal),
+        instruments_json: json!(instruments).to_string().into(),
         quality: state.verdict.as_ref().map_or(Quality::Bad, |verdict| verdict.quality),
         silent_s: state.last_reading.map(|last| (now.0.saturating_sub(last.0).max(0)) as f64 / 1e6),
         points_json: Value::Array(points).to_string().into(),

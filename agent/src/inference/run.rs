@@ -4,9 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{
-    Alarm, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
-};
+use hark_protocol::topics::{Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, ScoreReason, Timestamp, TsSource};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
@@ -19,7 +17,7 @@ use super::{
     grid::{Row, Sample},
     instrument::{self, Delays, status_of},
     ready::Ready,
-    report,
+    report, service,
     stage_a::StageA,
     stretch::Judged,
 };
@@ -39,7 +37,9 @@ pub(super) struct AssetRun {
     /// Indices of the scored points in the configuration.
     scored: Vec<usize>,
     /// Ids of the instruments, with the indices of their points among the scored ones.
-    instruments: Vec<(Name, Vec<usize>)>,
+    pub(super) instruments: Vec<(Name, Vec<usize>)>,
+    /// Of each point, the instrument that it comes from.
+    pub(super) instrument_of: BTreeMap<Name, Name>,
     /// Indices in the configuration of the points that hold the strength of a fault.
     strengths: BTreeSet<usize>,
     pub(super) state: AssetState,
@@ -50,7 +50,10 @@ impl AssetRun {
     /// An asset of which nothing is known yet.
     pub(super) fn new(config: config::Asset, lags: usize) -> Self {
         let state = AssetState::new(&config, lags);
-        Self::with_state(config, state)
+        let mut run = Self::with_state(config, state);
+        // It has no alarm yet that this would change.
+        run.state.alarms.set_inapplicable(run.inapplicable(), run.config.alarm.latch);
+        run
     }
 
     /// An asset that goes on from `state`, which fits its configuration; [`Self::prepare`] follows.
@@ -67,7 +70,8 @@ impl AssetRun {
         if let (Some(operating), Some(settings)) = (&mut state.operating, &config.operating) {
             operating.configure(settings, micros(config.stale_after));
         }
-        Self { state, points, scored, instruments, strengths, config, ready: Ready::default() }
+        let instrument_of = service::instruments_of(&config);
+        Self { state, points, scored, instruments, instrument_of, strengths, config, ready: Ready::default() }
     }
 
     /// Makes the weights ready for the bundle in use.
@@ -91,7 +95,7 @@ impl AssetRun {
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
-        let given = clean::Judged::of(reading);
+        let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
             let judged = self.unscored_reading(reading, given, shared, emit);
             return self.watch_limits(index, judged, position, shared, emit);
@@ -171,6 +175,9 @@ impl AssetRun {
         let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
         let (pace, delays) = (self.pace(), Delays { on_us: micros(on_delay), off_us: micros(off_delay) });
         for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
+            if self.state.service.is_out(id) {
+                continue;
+            }
             let faults = points.iter().filter_map(|&point| Some((self.state.cleaners[point].fault(now, pace)?, point)));
             // Of equally bad points the first is named.
             let worse = |worst: (Fault, usize), other: (Fault, usize)| if status_of(other.0) > status_of(worst.0) { other } else { worst };
@@ -262,9 +269,8 @@ impl AssetRun {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
             let condition = Condition::Limit(point.id.clone(), level);
-            let counts = !limits.only_running || self.is_running();
             if let Some(beyond) = is_beyond(limits, level, value, self.state.alarms.holds(&condition)) {
-                self.watch(&condition, (beyond && counts, evidence.clone()), emit.stamp.ts, shared, emit);
+                self.watch(&condition, (beyond, evidence.clone()), emit.stamp.ts, shared, emit);
             }
         }
     }
@@ -275,11 +281,6 @@ impl AssetRun {
         if self.is_running() {
             self.state.severity.take(&point.id, class.zone(value), ts);
         }
-    }
-
-    /// It runs as it should, or nothing tells its state.
-    fn is_running(&self) -> bool {
-        self.state.operating.as_ref().is_none_or(|operating| operating.told() == OperatingState::Running)
     }
 
     fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
@@ -295,6 +296,7 @@ impl AssetRun {
 
     /// What was silenced until now is shown again.
     fn end_silences(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        self.end_service(now, shared, emit);
         for alarm in self.state.alarms.pass(now) {
             self.emit_alarm(&alarm, &Told::default(), shared, emit);
         }
@@ -303,6 +305,11 @@ impl AssetRun {
     pub(super) fn emit_alarm(&mut self, shown: &Shown, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
         shared.counters.alarm_changes += 1;
         emit.push(LaneName::Alarms, Body::Alarm(Box::new(self.alarm_record(shown, told, shared))));
+        let is_new = shown.state == AlarmState::ActiveUnacknowledged;
+        if let Some(flood) = is_new.then(|| shared.flood.count(&self.config.id)).flatten() {
+            shared.counters.alarm_floods += 1;
+            emit.push_about(None, LaneName::Events, Body::Event(flood.into()));
+        }
     }
 
     /// Limits that are not configured any more raise no alarm, and none of theirs stays for ever.

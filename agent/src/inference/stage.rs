@@ -268,6 +268,8 @@ impl Inference {
         let status = &self.links.status;
         status.set_baselines(self.engine.baselines().map(|(asset, baseline)| (asset.clone(), baseline.clone())).collect());
         status.set_assets(self.engine.asset_records(self.links.clock.now().ts));
+        // First: who hears of an alarm must know by then that it is one of a flood.
+        status.set_alarm_flood(self.engine.alarm_flood());
         status.set_alarms(self.engine.alarms());
         status.add_outcomes(self.engine.take_outcomes());
         status.set_inference(InferenceNumbers { counters: self.engine.counters().named().to_vec() });

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::BufferReport;
-use crate::buffer::Position;
+use crate::{buffer::Position, inference::AlarmFlood};
 
 /// Longest name, id or comment.
 pub const TEXT_MAX_BYTES: usize = 4_096;
@@ -61,7 +61,7 @@ pub struct CommandRequest {
     /// ISO 14224 failure mode found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_mode: Option<String>,
-    /// Point, for a snapshot.
+    /// Point, for a snapshot; instrument, to take it out of service or return it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,
 }
@@ -159,6 +159,9 @@ pub enum Answer {
     Machines {
         /// All that are configured, by id.
         machines: Vec<Machine>,
+        /// More new alarms than a person can deal with, as long as that lasts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flood: Option<AlarmFlood>,
     },
     /// It is in the log, durably.
     Stored(Stored),

@@ -143,7 +143,7 @@ impl Local {
         let alone = |answer: Result<Answer, Problem>| (Vec::new(), answer.unwrap_or_else(Answer::Error));
         match request {
             Request::Status => alone(self.status()),
-            Request::Machines => (Vec::new(), Answer::Machines { machines: self.machines() }),
+            Request::Machines => (Vec::new(), Answer::Machines { machines: self.machines(), flood: self.voices.status.alarm_flood() }),
             Request::Command(command) => alone(self.command(command, uid).await),
             Request::Change(change) => alone(self.change(change, uid).await),
             Request::Export(export) => self.export(&export),

@@ -185,6 +185,12 @@ impl Scrape {
                 kind: MetricType::Counter,
                 values: inference.counters.iter().map(|(kind, count)| (vec![("kind", (*kind).to_owned())], *count)).collect(),
             },
+            single(
+                "alarm_flood",
+                "1 while there are more new alarms than a person can deal with",
+                MetricType::Gauge,
+                u64::from(status.alarm_flood().is_some()),
+            ),
             Family {
                 name: "snapshots",
                 help: "Raw blocks that were wanted, by what became of them",

@@ -24,6 +24,7 @@ use crate::{
     buffer::{BufferCounters, Gap, Log, Position},
     clock::Clock,
     config, feedback,
+    inference::AlarmFlood,
     source::{counters::SourceCounters, snapshot::SnapshotCounters},
 };
 
@@ -132,6 +133,7 @@ pub struct Status {
     forwarded: Mutex<Forwarded>,
     assets: Mutex<BTreeMap<Name, topics::Asset>>,
     alarms: Mutex<Vec<(Name, topics::Alarm)>>,
+    alarm_flood: Mutex<Option<AlarmFlood>>,
     alarm_changes: watch::Sender<u64>,
     outcomes: watch::Sender<VecDeque<(Name, Outcome)>>,
     baselines: Mutex<Vec<(Name, Arc<topics::Baseline>)>>,
@@ -158,6 +160,7 @@ impl Status {
             forwarded: Mutex::new(Forwarded { found, ..Forwarded::default() }),
             assets: Mutex::default(),
             alarms: Mutex::default(),
+            alarm_flood: Mutex::default(),
             alarm_changes: watch::Sender::default(),
             outcomes: watch::Sender::default(),
             baselines: Mutex::default(),
@@ -274,12 +277,25 @@ impl Status {
         }
     }
 
+    /// Whether there are more new alarms than a person can deal with.
+    pub fn set_alarm_flood(&self, flood: Option<AlarmFlood>) {
+        let before = std::mem::replace(&mut *lock(&self.alarm_flood), flood.clone());
+        if before.is_some() != flood.is_some() {
+            self.tell_of_alarms();
+        }
+    }
+
+    /// The present flood of alarms.
+    pub fn alarm_flood(&self) -> Option<AlarmFlood> {
+        lock(&self.alarm_flood).clone()
+    }
+
     /// Says to who listens that alarms may have changed.
     fn tell_of_alarms(&self) {
         self.alarm_changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Counts what may have changed in [`Self::alarms`], or in the states of [`Self::assets`].
+    /// Counts what may have changed in [`Self::alarms`], in [`Self::alarm_flood`], or in the states of [`Self::assets`].
     pub fn alarm_changes(&self) -> watch::Receiver<u64> {
         self.alarm_changes.subscribe()
     }

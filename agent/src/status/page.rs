@@ -19,6 +19,9 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
     if let Some(reasons) = &status.plaintext_accepted {
         let _ = write!(html, "<p>Plain text is accepted. {}</p>", e(reasons));
     }
+    if let Some(flood) = status.alarm_flood() {
+        let _ = write!(html, "<p><b>Alarm flood</b> since {}: {} new alarms.</p>", e(&flood.since), flood.alarms);
+    }
     html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>State<th>Phase<th>Health<th>Alarm<th>Data</tr>");
     for (id, asset) in status.assets() {
         let phase = match (asset.phase, asset.commissioning_progress) {

@@ -18,9 +18,9 @@ pub enum AlarmState {
     ReturnedUnacknowledged,
     /// Silenced by a person until `until`.
     Shelved,
-    /// Silenced by the operating state.
+    /// Silenced by design: it does not apply in the present operating state.
     Suppressed,
-    /// Taken out by maintenance.
+    /// Taken out by maintenance, it or its instrument.
     OutOfService,
 }
 

@@ -14,7 +14,7 @@ pub enum InstrumentStatus {
     MaintenanceRequired,
     /// Outside what it is specified for.
     OffSpec,
-    /// Testing or simulating itself.
+    /// Out of service, or testing itself: its values are no measurements.
     CheckFunction,
     /// Its values are invalid.
     Failure,

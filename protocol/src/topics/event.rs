@@ -38,6 +38,9 @@ pub enum EventKind {
     /// The status of an instrument changed (NAMUR NE 107): `source` names the instrument, `what` is its status now, `detail_json` has `status`,
     /// `previous` and `reason`. No alarm of the machine.
     Instrument,
+    /// More new alarms than a person can deal with: `what` is `began` or `ended`, `count` says how many there were, `detail_json` has `from`, at the end
+    /// `to`, and `by_asset`.
+    AlarmFlood,
 }
 
 /// Why records are missing.

@@ -66,7 +66,7 @@ pub struct Feedback {
     pub alarm_id: Option<Name>,
     /// What is asked for.
     pub action: FeedbackAction,
-    /// Point, for a snapshot.
+    /// Point, for a snapshot; instrument, to take it out of service or return it instead of the whole asset.
     pub point: Option<Name>,
     /// End of a shelving, RFC 3339.
     pub until: Option<Name>,

@@ -32,12 +32,12 @@ enum AlarmCommand {
     /// End the shelving now.
     #[command(after_help = EXIT_CODES)]
     Unshelve(OnAlarm),
-    /// Silence an asset that is being worked on, until it is returned.
+    /// Silence an asset that is being worked on, or one of its instruments, until it is returned.
     #[command(after_help = EXIT_CODES)]
     OutOfService(OutOfServiceArgs),
-    /// Return an asset to service.
+    /// Return an asset, or an instrument, to service.
     #[command(name = "return", after_help = EXIT_CODES)]
-    Return(OnAsset),
+    Return(OnService),
     /// Say what an alarm turned out to be: what models are trained on.
     #[command(after_help = EXIT_CODES)]
     Label(LabelArgs),
@@ -91,6 +91,15 @@ struct OutOfServiceArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     time: Option<Duration>,
     #[command(flatten)]
+    on: OnService,
+}
+
+#[derive(Debug, clap::Args)]
+struct OnService {
+    /// Only this instrument: the id of a point, or of the waveform that points are computed from. Its values do not count meanwhile (NE 107: check_function)
+    #[arg(long, value_name = "ID")]
+    instrument: Option<String>,
+    #[command(flatten)]
     on: OnAsset,
 }
 
@@ -142,10 +151,17 @@ pub fn main(args: AlarmArgs) -> ExitCode {
         AlarmCommand::Unshelve(on) => give(on, FeedbackAction::Unshelve, |request| request, "no longer shelved"),
         AlarmCommand::OutOfService(OutOfServiceArgs { time, on }) => {
             let until = time.map(later);
-            let done = until.as_ref().map_or_else(|| "out of service".to_owned(), |until| format!("out of service until {until}"));
-            give(on.into(), FeedbackAction::OutOfService, |request| CommandRequest { until, ..request }, &done)
+            let OnService { instrument, on } = on;
+            let done = of_instrument(
+                instrument.as_deref(),
+                &until.as_ref().map_or_else(|| "out of service".to_owned(), |until| format!("out of service until {until}")),
+            );
+            give(on.into(), FeedbackAction::OutOfService, |request| CommandRequest { until, point: instrument, ..request }, &done)
         }
-        AlarmCommand::Return(on) => give(on.into(), FeedbackAction::ReturnToService, |request| request, "returned to service"),
+        AlarmCommand::Return(OnService { instrument, on }) => {
+            let done = of_instrument(instrument.as_deref(), "returned to service");
+            give(on.into(), FeedbackAction::ReturnToService, |request| CommandRequest { point: instrument, ..request }, &done)
+        }
         AlarmCommand::Label(LabelArgs { label, failure_mode, on }) => {
             let label = Some(label.word().to_owned());
             give(on, FeedbackAction::Label, |request| CommandRequest { label, failure_mode, ..request }, "label taken")
@@ -154,7 +170,7 @@ pub fn main(args: AlarmArgs) -> ExitCode {
 }
 
 fn list(args: &ListArgs) -> Result<(), Failure> {
-    let machines = args.agent.machines(args.asset.as_deref())?;
+    let (machines, flood) = args.agent.machines(args.asset.as_deref())?;
     let mut out = io::stdout().lock();
     if args.json {
         for machine in &machines {
@@ -166,12 +182,16 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Ok(out.write_all(page::alarms(&machines, Clock::new().now().ts).as_bytes())?)
+    Ok(out.write_all(page::alarms(&machines, flood.as_ref(), Clock::new().now().ts).as_bytes())?)
 }
 
 fn give(on: OnAlarm, action: FeedbackAction, with: impl FnOnce(CommandRequest) -> CommandRequest, done: &str) -> Result<(), Failure> {
     let request = with(CommandRequest { alarm_id: on.alarm, ..CommandRequest::new(&on.asset, action) });
     on.agent.command(request, on.word, done)
+}
+
+fn of_instrument(instrument: Option<&str>, done: &str) -> String {
+    instrument.map_or_else(|| done.to_owned(), |instrument| format!("instrument `{instrument}` {done}"))
 }
 
 impl From<OnAsset> for OnAlarm {

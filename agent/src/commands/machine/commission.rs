@@ -59,7 +59,7 @@ pub fn main(args: CommissionArgs) -> ExitCode {
 }
 
 fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let machines = args.agent.machines(args.asset.as_deref())?;
+    let (machines, _) = args.agent.machines(args.asset.as_deref())?;
     let mut out = io::stdout().lock();
     if args.json {
         return machines.iter().try_for_each(|machine| Ok(writeln!(out, "{}", serde_json::to_string(machine).map_err(io::Error::from)?)?));

@@ -15,6 +15,7 @@ use std::{
 use super::{EXIT_CONFIG, complain};
 use crate::{
     causes, config,
+    inference::AlarmFlood,
     local::{
         client::{Client, ClientError},
         message::{Answer, CommandRequest, Machine, Request, Stored},
@@ -90,18 +91,18 @@ impl AgentArgs {
         Ok(Client::new(self.dir.as_deref().unwrap_or(&config.buffer.dir)))
     }
 
-    /// All machines, or the one that is `wanted`.
-    fn machines(&self, wanted: Option<&str>) -> Result<Vec<Machine>, Failure> {
-        let Answer::Machines { machines } = self.client()?.ask(&Request::Machines)? else {
+    /// All machines, or the one that is `wanted`, and whether there is a flood of alarms on this gateway.
+    fn machines(&self, wanted: Option<&str>) -> Result<(Vec<Machine>, Option<AlarmFlood>), Failure> {
+        let Answer::Machines { machines, flood } = self.client()?.ask(&Request::Machines)? else {
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         };
-        let Some(wanted) = wanted else { return Ok(machines) };
+        let Some(wanted) = wanted else { return Ok((machines, flood)) };
         let known: Vec<String> = machines.iter().map(|machine| machine.asset.to_string()).collect();
         let found: Vec<Machine> = machines.into_iter().filter(|machine| *machine.asset == *wanted).collect();
         if found.is_empty() {
             return Err(Failure::Arguments(format!("this gateway has no asset `{wanted}`; known are: {}", known.join(", "))));
         }
-        Ok(found)
+        Ok((found, flood))
     }
 
     /// Gives the command and says what came of it.

@@ -1,16 +1,19 @@
 //! Machines and their alarms as a person reads them in a terminal.
-use hark_protocol::topics::{Alarm, AlarmState, Asset, Phase, Priority, Timestamp};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use hark_protocol::topics::{Alarm, AlarmState, Asset, InstrumentStatus, Phase, Priority, Timestamp};
 use serde_json::Value;
 
 use crate::{
     commands::words::{age, count, table},
+    inference::AlarmFlood,
     local::message::Machine,
 };
 
-/// All alarms at `now`, the most urgent first, then the oldest.
-pub(super) fn alarms(machines: &[Machine], now: Timestamp) -> String {
+/// All alarms at `now`, the most urgent first, then the oldest; behind them what is silenced, and what people work on.
+pub(super) fn alarms(machines: &[Machine], flood: Option<&AlarmFlood>, now: Timestamp) -> String {
     let mut alarms: Vec<(&Machine, &Alarm)> = machines.iter().flat_map(|machine| machine.alarms.iter().map(move |alarm| (machine, alarm))).collect();
-    alarms.sort_by(|(_, a), (_, b)| b.priority.cmp(&a.priority).then(a.since.cmp(&b.since)));
+    alarms.sort_by_key(|(_, alarm)| (is_silenced(alarm.state), Reverse(alarm.priority), alarm.since.clone()));
     let mut text: String = alarms.iter().map(|(machine, alarm)| block(machine, alarm, now)).collect::<Vec<_>>().join("\n");
     let silenced: Vec<&Machine> =
         machines.iter().filter(|machine| machine.alarms.is_empty() && machine.state.alarm_state != AlarmState::Normal).collect();
@@ -20,7 +23,24 @@ pub(super) fn alarms(machines: &[Machine], now: Timestamp) -> String {
     if alarms.is_empty() && silenced.is_empty() {
         text = format!("No alarm. {}\n", watched(machines));
     }
-    text
+    let in_hand: String = machines.iter().flat_map(in_hand).collect();
+    flood.map(|flood| flood_words(flood, now)).unwrap_or_default() + &text + &in_hand
+}
+
+fn flood_words(flood: &AlarmFlood, now: Timestamp) -> String {
+    let since = flood.since.parse().map_or_else(|_| flood.since.to_string(), |since| when(since, now));
+    format!("ALARM FLOOD: {} new alarms since {since}. The alarm command is run for those of high priority alone until it is over.\n\n", flood.alarms)
+}
+
+/// The instruments of a machine that are out of service, so that none is forgotten.
+fn in_hand(machine: &Machine) -> Vec<String> {
+    let instruments: BTreeMap<String, InstrumentStatus> = serde_json::from_str(&machine.state.instruments_json).unwrap_or_default();
+    let in_hand = instruments.into_iter().filter(|(_, status)| *status == InstrumentStatus::CheckFunction);
+    in_hand.map(|(id, _)| format!("{}: instrument `{id}` is out of service, its values do not count\n", machine.asset)).collect()
+}
+
+fn is_silenced(state: AlarmState) -> bool {
+    matches!(state, AlarmState::Shelved | AlarmState::OutOfService | AlarmState::Suppressed)
 }
 
 /// One alarm in full.
@@ -29,7 +49,7 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
     let since = alarm.since.parse().map_or_else(|_| alarm.since.to_string(), |since| when(since, now));
     let mut lines = vec![("state", until_words(alarm)), ("since", since)];
     if let Some(value) = alarm.value {
-        let unit = alarm.unit.as_deref().filter(|unit| *unit != "1").map(|unit| format!(" {unit}")).unwrap_or_default();
+        let unit = alarm.unit.as_deref().filter(|unit| *unit != "1").map(|unit| format!(" {}", unit_words(unit))).unwrap_or_default();
         let limit = alarm.limit.map(|limit| format!(", limit {}{unit}", number(limit))).unwrap_or_default();
         let quality = serde_json::to_value(alarm.quality).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default();
         lines.push(("value", format!("{}{unit}{limit}; data {quality}", number(value))));
@@ -44,9 +64,10 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
     let optional = [
         ("from", (!parts.is_empty()).then(|| parts.join(", "))),
         ("besides", besides(alarm)),
+        ("chatters", chatters(alarm)),
         ("cause", alarm.cause.as_deref().map(str::to_owned)),
         ("check", alarm.advice.as_deref().map(str::to_owned)),
-        ("by", alarm.respond_by.as_deref().map(|by| by.parse().map_or_else(|_| by.to_owned(), minute))),
+        ("by", alarm.respond_by.as_deref().map(|by| by.parse().map_or_else(|_| by.to_owned(), |by| due(by, now)))),
         ("otherwise", alarm.consequence.as_deref().map(str::to_owned)),
         ("mode", alarm.failure_mode.as_deref().map(|mode| format!("{mode} (ISO 14224)"))),
         ("baseline", alarm.baseline_id.as_deref().map(str::to_owned)),
@@ -55,6 +76,13 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
     let case = alarm.case_id.as_deref().map(|case| format!(", case {case}")).unwrap_or_default();
     lines.push(("alarm", format!("{}{case}", alarm.alarm_id)));
     head + &lines.into_iter().map(|(title, value)| format!("  {title:<10}{value}\n")).collect::<String>()
+}
+
+/// It goes to and fro between alarm and normal.
+fn chatters(alarm: &Alarm) -> Option<String> {
+    let evidence: Value = serde_json::from_str(alarm.evidence_json.as_deref()?).ok()?;
+    let of = |key: &str| evidence.get("chattering")?.get(key)?.as_f64();
+    Some(format!("raised {} times within {} s: mend its `deadband` or its delays", of("times")?, number(of("within_s")?)))
 }
 
 /// What stood beside it: state, regime, second opinion.
@@ -127,7 +155,7 @@ fn state_words(state: AlarmState) -> &'static str {
         AlarmState::ActiveAcknowledged => "active, acknowledged",
         AlarmState::ReturnedUnacknowledged => "gone, not acknowledged",
         AlarmState::Shelved => "shelved",
-        AlarmState::Suppressed => "suppressed by the operating state",
+        AlarmState::Suppressed => "suppressed by design: it does not apply in the present operating state",
         AlarmState::OutOfService => "out of service",
     }
 }
@@ -141,6 +169,26 @@ fn until_words(alarm: &Alarm) -> String {
 fn when(ts: Timestamp, now: Timestamp) -> String {
     let passed_s = now.0.saturating_sub(ts.0) as f64 / 1e6;
     if passed_s < 0.0 { minute(ts) } else { format!("{}, {} ago", minute(ts), age(passed_s)) }
+}
+
+/// `2026-11-29 23:10:01 UTC, in 5 min`
+fn due(by: Timestamp, now: Timestamp) -> String {
+    let left_s = by.0.saturating_sub(now.0) as f64 / 1e6;
+    let words = if left_s < 0.0 { format!("overdue for {}", age(-left_s)) } else { format!("in {}", age(left_s)) };
+    format!("{}, {words}", minute(by))
+}
+
+/// A UCUM code as it stands on instruments.
+fn unit_words(unit: &str) -> &str {
+    match unit {
+        "Cel" => "°C",
+        "[degF]" => "°F",
+        "[g]" => "g",
+        "m/s2" => "m/s²",
+        "m3/h" => "m³/h",
+        "/min" => "1/min",
+        as_it_is => as_it_is,
+    }
 }
 
 fn minute(ts: Timestamp) -> String {
@@ -162,6 +210,94 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
+    /// The machine and the alarm of the published examples.
+    fn machine() -> (Machine, Alarm) {
+        let state = serde_json::from_str(include_str!("../../../../config/kafka/schemas/hark.assets.v1.example.json")).unwrap();
+        let alarm: Alarm = serde_json::from_str(include_str!("../../../../config/kafka/schemas/hark.alarms.v1.example.json")).unwrap();
+        (Machine { asset: "pump-p101".into(), state, alarms: Vec::new(), baselines: Vec::new() }, alarm)
+    }
+
+    fn now() -> Timestamp {
+        "2026-05-11T14:07:00.250Z".parse().unwrap()
+    }
+
+    /// Everything that an operator reads, word for word.
+    #[test]
+    fn an_alarm_is_printed_in_full() {
+        let (machine, alarm) = machine();
+        let evidence = r#"{"state":"running","regime":"load-2","t2":1.52,"q":0.8,"chattering":{"times":3,"within_s":42.5}}"#;
+        let urgent = Alarm { evidence_json: Some(evidence.into()), ..alarm.clone() };
+        let suppressed = Alarm {
+            alarm_id: "1/7".into(),
+            case_id: None,
+            state: AlarmState::Suppressed,
+            priority: Priority::High,
+            what: "`pressure` below its low-low limit".into(),
+            point: Some("pressure".into()),
+            value: Some(0.02),
+            limit: Some(1.0),
+            unit: Some("bar".into()),
+            respond_by: None,
+            contrib_1_share: None,
+            contrib_2_share: None,
+            contrib_3_share: None,
+            baseline_id: None,
+            failure_mode: Some("PDE".into()),
+            advice: None,
+            consequence: None,
+            cause: None,
+            evidence_json: Some(r#"{"state":"off"}"#.into()),
+            ..alarm
+        };
+        let state = Asset { instruments_json: r#"{"de-h":"check_function","flow":"normal"}"#.into(), ..machine.state };
+        let machine = Machine { state, alarms: vec![suppressed, urgent], ..machine };
+        let flood = AlarmFlood { since: "2026-05-11T14:01:00.25Z".into(), alarms: 12 };
+        let expected = "\
+ALARM FLOOD: 12 new alarms since 2026-05-11 14:01:00 UTC, 6 min ago. The alarm command is run for those of high priority alone until it is over.
+
+MEDIUM  pump-p101 · Feed pump 101: drive-end bearing, outer ring
+  state     active, not acknowledged
+  since     2026-05-11 14:02:00 UTC, 5 min ago
+  value     0.41 g, limit 0.25 g; data good
+  from      de-h.env.bpfo 62 %, de-h.kurtosis 21 %, de-temp 9 %
+  besides   state running, regime load-2, T² 1.52 of its limit, Q 0.8 of its limit
+  chatters  raised 3 times within 42.5 s: mend its `deadband` or its delays
+  cause     spalling of the outer ring
+  check     check lubrication; take a second measurement at the drive end; plan the bearing for the next stop
+  by        2026-05-20 14:02:30 UTC, in 9.0 d
+  otherwise seizure of the pump
+  mode      VIB (ISO 14224)
+  baseline  6-310433-load-2
+  alarm     pump-p101/de-h.env.bpfo/2026-05-11T14:02:30Z, case pump-p101/2026-05-09T22:47:00Z
+
+HIGH  pump-p101 · Feed pump 101: `pressure` below its low-low limit
+  state     suppressed by design: it does not apply in the present operating state
+  since     2026-05-11 14:02:00 UTC, 5 min ago
+  value     0.02 bar, limit 1 bar; data good
+  besides   state off
+  mode      PDE (ISO 14224)
+  alarm     1/7
+pump-p101: instrument `de-h` is out of service, its values do not count
+";
+        assert_eq!(alarms(&[machine], Some(&flood), now()), expected);
+    }
+
+    #[test]
+    fn without_an_alarm_it_says_what_is_watched_and_what_is_silent() {
+        let (machine, _) = machine();
+        let calm = Machine { state: Asset { alarm_state: AlarmState::Normal, ..machine.state.clone() }, ..machine.clone() };
+        let learning = Machine { state: Asset { phase: Phase::Commissioning, ..calm.state.clone() }, ..calm.clone() };
+        let silent = Machine { state: Asset { alarm_state: AlarmState::OutOfService, ..machine.state.clone() }, ..machine };
+        for (machines, expected) in [
+            (vec![calm.clone()], "No alarm. 1 machine scored.\n"),
+            (vec![learning.clone(), learning.clone()], "No alarm. 0 machines scored, 2 machines being commissioned: of these only limits alarm.\n"),
+            (vec![calm.clone(), learning], "No alarm. 1 machine scored, 1 being commissioned: of these only limits alarm.\n"),
+            (vec![calm, silent], "pump-p101: out of service\n"),
+        ] {
+            assert_eq!(alarms(&machines, None, now()), expected);
+        }
+    }
+
     #[test]
     fn numbers_have_four_digits_that_count() {
         let cases = [(82.126, "82.13"), (80.0, "80"), (0.0, "0"), (12_345.6, "12346"), (0.001_234_56, "0.001235"), (-1.5, "-1.5")];
@@ -173,5 +309,7 @@ mod tests {
         let ts = "2026-11-29T23:10:01.5Z".parse().unwrap();
         assert_eq!(when(ts, Timestamp(ts.0 + 300_000_000)), "2026-11-29 23:10:01 UTC, 5 min ago");
         assert_eq!(when(ts, Timestamp(ts.0 - 1)), "2026-11-29 23:10:01 UTC");
+        assert_eq!(due(ts, Timestamp(ts.0 - 300_000_000)), "2026-11-29 23:10:01 UTC, in 5 min");
+        assert_eq!(due(ts, Timestamp(ts.0 + 30_000_000)), "2026-11-29 23:10:01 UTC, overdue for 30 s");
     }
 }

@@ -1,7 +1,7 @@
 //! Limits of points, and what people say to alarms.
-use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved};
+use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved, Suppressed};
 
-use hark_protocol::topics::Zone;
+use hark_protocol::topics::{InstrumentStatus, Zone};
 
 use super::*;
 use crate::config::{Level, Limits};
@@ -25,6 +25,16 @@ fn command(second: i64, id: &str, word: &str, detail: &str) -> Entry {
     let Body::Event(event) = &mut entry.body else { panic!("it is an event") };
     (event.command_id, event.detail_json) = (Some(id.into()), Some(detail.into()));
     entry
+}
+
+fn change(second: i64, changed: &config::Asset) -> Entry {
+    let event = Event {
+        what: Some("configuration".into()),
+        hash_after: Some(changed.hash.clone()),
+        detail_json: Some(crate::inference::configured::configuration(changed)),
+        ..Event::new(EventKind::Change)
+    };
+    Entry { stamp: stamp(second as f64), cause: None, body: Body::Event(event.into()) }
 }
 
 fn states(out: &[(LaneName, Entry)]) -> Vec<(AlarmState, AlarmState)> {
@@ -119,13 +129,7 @@ fn a_limit_that_is_taken_away_leaves_no_alarm() {
     let mut engine = limited();
     feed(&mut engine, 1, &values(100, &[81.0; 6]));
     let changed = config::Asset { hash: "other".into(), ..asset() };
-    let event = Event {
-        what: Some("configuration".into()),
-        hash_after: Some(changed.hash.clone()),
-        detail_json: Some(crate::inference::configured::configuration(&changed)),
-        ..Event::new(EventKind::Change)
-    };
-    let out = feed(&mut engine, 10, &[Entry { stamp: stamp(110.0), cause: None, body: Body::Event(event.into()) }]);
+    let out = feed(&mut engine, 10, &[change(110, &changed)]);
     assert_eq!(states(&out), [(ActiveUnacknowledged, Normal)]);
     assert!(engine.alarms().is_empty());
 }
@@ -172,20 +176,174 @@ fn a_zone_caps_health_and_alarms() {
     assert_eq!(record(&engine).zone, None, "older than the stale limit");
 }
 
-#[test]
-fn a_limit_for_a_running_machine_is_silent_while_it_is_off() {
-    let mut engine = engine_with(|asset| {
+/// The pump with a low and a low-low limit that apply while it runs, which `a` tells: from 10 on, after 2 s.
+fn limited_while_running(latch: bool) -> Engine {
+    engine_with(|asset| {
+        asset.alarm.latch = latch;
         asset.points[1].limits = Some(Limits { low: Some(2.0), only_running: true, ..Limits::default() }.into());
         let running = config::Threshold { reached_at: 10.0, left_below: 9.0 };
         let point = "a".into();
         asset.operating =
             Some(config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None });
+    })
+}
+
+/// One value of `a` and of the limited point a second.
+fn pump_at(seconds: std::ops::Range<i64>, a: f64, note: f64) -> Vec<Entry> {
+    seconds.flat_map(|second| [reading(second as f64, "a", Some(a)), reading(second as f64 + 0.5, "note", Some(note))]).collect()
+}
+
+#[test]
+fn a_limit_for_a_running_machine_is_suppressed_while_it_is_off() {
+    let mut engine = limited_while_running(false);
+    let out = feed(&mut engine, 1, &pump_at(100..120, 0.0, 0.0));
+    assert_eq!(states(&out), [(Normal, Suppressed)], "it is told, and as no alarm");
+    let alarm = alarms(&out)[0];
+    assert_eq!((alarm.case_id.as_ref(), alarm.respond_by.as_ref(), alarm.until.as_ref()), (None, None, None));
+    let view = engine.view("pump").unwrap();
+    assert_eq!((view.alarm, view.alarm_state, engine.alarms()[0].1.state), (false, Suppressed, Suppressed));
+    assert!(predictions(&out).iter().all(|prediction| !prediction.alarm));
+    // It applies again by itself, once the machine runs, and is judged anew from there on.
+    let out = feed(&mut engine, 1_000, &pump_at(120..140, 20.0, 0.0));
+    assert_eq!(states(&out), [(Suppressed, Normal), (Normal, ActiveUnacknowledged)]);
+    let since = alarms(&out)[1].since.parse::<Timestamp>().unwrap().0 / SECOND;
+    assert!((122..124).contains(&since), "{since}: not since it was off");
+    assert_eq!(alarms(&out)[1].case_id.as_ref(), Some(&alarms(&out)[1].alarm_id));
+    // It stops with its alarm: nobody has seen that, so it waits, also over a restart.
+    let out = feed(&mut engine, 2_000, &pump_at(140..145, 0.0, 0.0));
+    assert_eq!(states(&out), [(ActiveUnacknowledged, Suppressed)]);
+    let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let out = feed(&mut engine, 3_000, &pump_at(145..160, 20.0, 5.0));
+    assert_eq!(states(&out), [(Suppressed, ReturnedUnacknowledged)]);
+}
+
+#[test]
+fn a_latched_alarm_waits_again_after_its_suppression() {
+    let mut engine = limited_while_running(true);
+    feed(&mut engine, 1, &pump_at(100..120, 20.0, 0.0));
+    assert_eq!(states(&feed(&mut engine, 1_000, &[command(120, "c1", "acknowledge", "{}")])), [(ActiveUnacknowledged, ActiveAcknowledged)]);
+    feed(&mut engine, 2_000, &pump_at(121..130, 0.0, 0.0));
+    assert_eq!(states(&feed(&mut engine, 3_000, &pump_at(130..140, 20.0, 5.0))), [(Suppressed, ReturnedUnacknowledged)]);
+}
+
+/// What is configured otherwise applies from then on.
+#[test]
+fn a_limit_that_applies_always_is_suppressed_no_longer() {
+    let mut engine = limited_while_running(false);
+    feed(&mut engine, 1, &pump_at(100..120, 0.0, 0.0));
+    let mut changed = engine.configurations().next().unwrap().1.clone();
+    changed.points[1].limits = Some(Limits { low: Some(2.0), ..Limits::default() }.into());
+    changed.hash = "other".into();
+    assert_eq!(states(&feed(&mut engine, 1_000, &[change(120, &changed)])), [(Suppressed, Normal)]);
+    assert_eq!(states(&feed(&mut engine, 2_000, &pump_at(121..130, 0.0, 0.0))), [(Normal, ActiveUnacknowledged)]);
+}
+
+#[test]
+fn an_instrument_out_of_service_raises_no_alarm_and_says_so() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &values(100, &[81.0; 6]));
+    let refused = feed(
+        &mut engine,
+        10,
+        &[command(106, "c1", "out_of_service", r#"{"point":"nothing"}"#), command(106, "c2", "return_to_service", r#"{"point":"note"}"#)],
+    );
+    assert_eq!(events(&refused), [("audit", "out_of_service", "refused"), ("audit", "return_to_service", "refused")]);
+
+    let out = feed(&mut engine, 20, &[command(106, "c3", "out_of_service", r#"{"point":"note"}"#)]);
+    assert_eq!((states(&out), alarms(&out)[0].actor.as_deref()), (vec![(ActiveUnacknowledged, OutOfService)], Some("mw")));
+    assert_eq!(events(&out), [("other", "check_function", ""), ("audit", "out_of_service", "success")]);
+    let record = |engine: &Engine| engine.asset_records(Timestamp(0)).pop().unwrap().1;
+    assert_eq!(&*record(&engine).instruments_json, r#"{"a":"normal","b":"normal","note":"check_function"}"#);
+    assert_eq!((record(&engine).instrument_status, record(&engine).alarm_state), (InstrumentStatus::CheckFunction, OutOfService));
+    // A calibrator gives what it likes: that is no alarm, neither now nor afterwards.
+    assert!(alarms(&feed(&mut engine, 30, &values(107, &[96.0; 20]))).is_empty());
+    let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let back = feed(&mut engine, 60, &[command(127, "c4", "return_to_service", r#"{"point":"note"}"#)]);
+    assert_eq!(states(&back), [(OutOfService, ReturnedUnacknowledged)]);
+    assert_eq!(events(&back)[0], ("other", "normal", ""));
+    assert_eq!(record(&engine).instrument_status, InstrumentStatus::Normal);
+    assert_eq!(
+        states(&feed(&mut engine, 70, &values(128, &[96.0; 6]))),
+        [(ReturnedUnacknowledged, ActiveUnacknowledged), (Normal, ActiveUnacknowledged)]
+    );
+}
+
+/// The score does without it as without one that failed, its faults are none, and it returns by itself.
+#[test]
+fn an_instrument_returns_to_service_by_itself() {
+    let mut engine = engine_with(|asset| {
+        asset.points[1].scored = true;
+        asset.instrument.on_delay = Duration::from_secs(2);
     });
-    let at = |second: i64, a: f64, note: f64| [reading(second as f64, "a", Some(a)), reading(second as f64 + 0.5, "note", Some(note))];
-    let off: Vec<Entry> = (100..120).flat_map(|second| at(second, 0.0, 0.0)).collect();
-    assert!(alarms(&feed(&mut engine, 1, &off)).is_empty());
-    let running: Vec<Entry> = (120..140).flat_map(|second| at(second, 20.0, 0.0)).collect();
-    assert_eq!(states(&feed(&mut engine, 1_000, &running)), [(Normal, ActiveUnacknowledged)]);
+    let with_note = |entries: Vec<Entry>| -> Vec<Entry> {
+        let note = |pair: &[Entry]| {
+            let Body::Reading(a) = &pair[0].body else { panic!("it is a reading") };
+            [pair[0].clone(), reading(pair[0].stamp.ts.0 as f64 / 1e6 + 0.05, "note", a.value.map(|a| a * 0.5)), pair[1].clone()]
+        };
+        entries.chunks(2).flat_map(note).collect()
+    };
+    let rows = with_note(machine(ROWS + 80, usize::MAX));
+    let (before, after) = rows.split_at(3 * (ROWS + 20));
+    feed(&mut engine, 1, before);
+    let second = 1000 + ROWS as i64 + 20;
+    let detail = serde_json::json!({ "point": "b", "until": Timestamp((second + 30) * SECOND).to_string() }).to_string();
+    feed(&mut engine, 2_000, &[command(second, "c1", "out_of_service", &detail)]);
+    let out = feed(&mut engine, 3_000, after);
+    let (during, later) = predictions(&out).into_iter().partition::<Vec<_>, _>(|prediction| prediction.reason == Some(ScoreReason::Reduced));
+    assert!((25..=35).contains(&during.len()) && later.len() > 20, "{} {}", during.len(), later.len());
+    assert!(during.iter().all(|prediction| prediction.health.is_none() && !prediction.above));
+    let told: Vec<(&str, &str, &str)> = events(&out);
+    assert_eq!(told, [("other", "normal", "")], "back in service, and no fault before");
+}
+
+#[test]
+fn an_alarm_that_comes_and_goes_is_said_to_chatter() {
+    let mut engine = engine_with(|asset| {
+        asset.alarm = config::AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false };
+        asset.points[1].limits = Some(Limits { high: Some(80.0), ..Limits::default() }.into());
+    });
+    let out = feed(&mut engine, 1, &values(100, &[81.0, 79.0, 81.0, 79.0, 81.0, 79.0]));
+    let evidence: Vec<serde_json::Value> =
+        alarms(&out).iter().map(|alarm| serde_json::from_str(alarm.evidence_json.as_deref().unwrap()).unwrap()).collect();
+    let chattering: Vec<&serde_json::Value> = evidence.iter().map(|evidence| &evidence["chattering"]).collect();
+    let (no, yes) = (&serde_json::Value::Null, &serde_json::json!({"times": 3, "within_s": 4.0}));
+    assert_eq!(chattering, [no, no, no, no, yes, yes]);
+}
+
+/// Of all machines of the gateway, and in every replay the same.
+#[test]
+fn a_flood_of_alarms_is_told_of_at_its_beginning_and_its_end() {
+    let at_once = |id: &str| {
+        let mut asset = config::Asset { id: id.into(), ..asset() };
+        asset.alarm = config::AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false };
+        asset.points[1].limits = Some(Limits { high: Some(80.0), high_high: Some(90.0), ..Limits::default() }.into());
+        (asset.id.clone(), asset)
+    };
+    let mut engine = Engine::new(&(1..=6).map(|n| at_once(&format!("pump-{n}"))).collect(), &models()).unwrap();
+    let of = |mut entry: Entry, n: usize| {
+        entry.stamp.asset = Some(format!("pump-{n}").into());
+        entry
+    };
+    let hot: Vec<Entry> = (1..=6).map(|n| of(reading(100.0 + n as f64, "note", Some(95.0)), n)).collect();
+    let mut out = feed(&mut engine, 1, &hot[..5]);
+    assert_eq!((out.len(), engine.alarm_flood()), (10, None));
+    // It begins with the first alarm of the sixth one, and its second is in it.
+    out = feed(&mut engine, 6, &hot[5..]);
+    let flood = |out: &[(LaneName, Entry)]| -> Vec<(String, Option<u64>, Option<Name>)> {
+        let of = |(lane, entry): &(LaneName, Entry)| {
+            let Body::Event(event) = &entry.body else { return None };
+            let is_one = event.kind == EventKind::AlarmFlood && *lane == LaneName::Events;
+            is_one.then(|| (event.what.as_deref().unwrap().to_owned(), event.count, entry.stamp.asset.clone()))
+        };
+        out.iter().filter_map(of).collect()
+    };
+    assert_eq!(flood(&out), [("began".to_owned(), Some(11), None)]);
+    assert_eq!((engine.alarm_flood().unwrap().alarms, engine.counters().alarm_floods), (12, 1));
+    // Another machine's time ends it, after a restart too.
+    let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    assert_eq!(flood(&feed(&mut engine, 7, &[of(event(703.9, EventKind::Tick, None), 2)])), []);
+    assert_eq!(flood(&feed(&mut engine, 8, &[of(event(706.0, EventKind::Tick, None), 2)])), [("ended".to_owned(), Some(12), None)]);
+    assert_eq!(engine.alarm_flood(), None);
 }
 
 /// By policy; a person who knows better says so before.
