@@ -264,6 +264,35 @@ mod tests {
         assert_eq!(timer.state(), Normal);
     }
 
+    /// Time goes back by itself, as when a node is set right: what is waited for begins anew then, and is not waited for until the old time.
+    #[test]
+    fn a_clock_set_back_holds_no_delay_up() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 1_000, "##");
+        assert_eq!(run(&mut timer, 0, "####"), [(3, Normal, ActiveUnacknowledged)]);
+        run(&mut timer, 1_000, ".");
+        assert_eq!(run(&mut timer, 10, "..."), [(12, ActiveUnacknowledged, ReturnedUnacknowledged)]);
+    }
+
+    #[test]
+    fn what_is_watched_no_longer_has_no_delay_either() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "##");
+        timer.end();
+        assert_eq!(run(&mut timer, 2, "####"), [(5, Normal, ActiveUnacknowledged)]);
+    }
+
+    /// What a deadband goes by: it holds from the first value beyond on, and no longer from the first one back.
+    #[test]
+    fn it_holds_before_it_is_an_alarm_and_not_while_that_goes() {
+        let mut timer = AlarmTimer::default();
+        let mut holds = |second: i64, letter: &str| {
+            run(&mut timer, second, letter);
+            timer.holds()
+        };
+        assert_eq!([holds(0, "#"), holds(1, "."), holds(2, "####"), holds(6, "."), holds(7, "#")], [true, false, true, false, true]);
+    }
+
     #[test]
     fn a_corrected_clock_satisfies_no_delay() {
         let mut timer = AlarmTimer::default();
@@ -294,7 +323,7 @@ mod tests {
         assert_eq!(chatter(at_once, &[100, 10, 20]), [None, None, None], "the clock was set back");
         // Its delays hold it back: 75 s are the least between two.
         let delayed = Delays { on_us: 15_000_000, off_us: 60_000_000, latch: false };
-        assert_eq!(chatter(delayed, &[0, 75, 150, 286, 300]), [None, None, Some(150), None, None]);
+        assert_eq!(chatter(delayed, &[0, 75, 150, 300, 361]), [None, None, Some(150), None, None]);
         assert_eq!(chatter(delayed, &[0, 105, 210]), [None, None, Some(210)]);
     }
 
@@ -318,6 +347,16 @@ mod tests {
         assert_eq!(after(false, false, true), Normal, "nobody heard of it");
         assert_eq!(after(true, false, false), ReturnedUnacknowledged);
         assert_eq!((after(true, true, false), after(true, true, true)), (Normal, ReturnedUnacknowledged));
+    }
+
+    #[test]
+    fn what_is_shown_again_is_told_of() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "####");
+        assert!(!timer.is_told());
+        timer.show_again();
+        timer.apply_again(false);
+        assert_eq!(timer.state(), ReturnedUnacknowledged);
     }
 
     /// What people were told of and have not seen is not forgotten over an occurrence that they were not told of.

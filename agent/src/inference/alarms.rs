@@ -442,6 +442,44 @@ mod tests {
         assert_eq!(states(&alarms.end_all()), [(ReturnedUnacknowledged, Normal)]);
     }
 
+    #[test]
+    fn an_alarm_that_is_over_is_none_and_its_shelving_went_with_it() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let id = alarms.shown()[0].alarm_id.clone();
+        alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
+        assert_eq!(alarms.end(&high()).map(|shown| shown.state), Some(Normal));
+        assert_eq!(alarms.silence(Some(&id), Silence::Shelved { until: at(100) }), Err("there is no such alarm"));
+        assert_eq!(judge(&mut alarms, &high(), true, 2), Some((Normal, ActiveUnacknowledged)));
+    }
+
+    #[test]
+    fn the_silence_of_all_does_not_end_by_that_of_one() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let id = alarms.shown()[0].alarm_id.clone();
+        alarms.silence(None, Silence::Shelved { until: at(100) }).unwrap();
+        assert_eq!(alarms.end_silence(Some(&id), Shelved), Err("nothing of it is silenced so"));
+        assert_eq!((alarms.state(), states(&alarms.end_silence(None, Shelved).unwrap())), (Shelved, vec![(Shelved, ActiveUnacknowledged)]));
+    }
+
+    #[test]
+    fn of_equals_the_oldest_stands_first() {
+        let mut alarms = Alarms::default();
+        let of = |point: &str| Condition::Limit(point.into(), Level::Low);
+        judge(&mut alarms, &of("b"), true, 1);
+        judge(&mut alarms, &of("a"), true, 2);
+        judge(&mut alarms, &Condition::Anomaly, true, 0);
+        assert_eq!(alarms.shown().into_iter().map(|shown| shown.condition).collect::<Vec<_>>(), [of("b"), of("a"), Condition::Anomaly]);
+    }
+
+    #[test]
+    fn what_is_far_beyond_is_urgent_and_a_score_is_advice() {
+        let of = |level| Condition::Limit("a".into(), level).priority();
+        assert_eq!(Level::ALL.map(of), [Priority::High, Priority::Medium, Priority::Medium, Priority::High]);
+        assert_eq!(Condition::Anomaly.priority(), Priority::Advice);
+    }
+
     fn suppress(alarms: &mut Alarms, is_suppressed: bool) -> Vec<(AlarmState, AlarmState)> {
         let points = if is_suppressed { BTreeMap::from([("temperature".into(), Silence::Suppressed)]) } else { BTreeMap::new() };
         states(&alarms.set_inapplicable(points, false))

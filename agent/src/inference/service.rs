@@ -144,3 +144,21 @@ impl AssetRun {
         self.silence_inapplicable(told, shared, emit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_computed_from_a_waveform_is_of_its_sensor() {
+        let text = "id = \"m\"\n[[point]]\nid = \"de-h2.temperature\"\nunit = \"Cel\"\n[[point]]\nid = \"nde.v_rms\"\nunit = \"mm/s\"\n\
+                    [[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nfeatures = [\"v_rms\", \"env.bpfo\"]\nspeed_rpm = 1480.0\n\
+                    bearing = { elements = 9, element_mm = 7.94, pitch_mm = 39.04 }\nenvelope_band_hz = [2000.0, 4000.0]\n";
+        let of = instruments_of(&config::check_asset_text("m.toml", text).unwrap());
+        let instrument = |point: &str| of.get(point).map(|instrument| &**instrument);
+        assert_eq!(
+            ["de-h.v_rms", "de-h.env.bpfo", "de-h.fault.outer", "de-h2.temperature", "nde.v_rms", "de-h"].map(instrument),
+            [Some("de-h"), Some("de-h"), Some("de-h"), Some("de-h2.temperature"), Some("nde"), None]
+        );
+    }
+}

@@ -174,6 +174,9 @@ fn a_zone_caps_health_and_alarms() {
     assert_eq!((record(&engine).zone, record(&engine).health), (Some(Zone::D), Some(20.0)));
     feed(&mut engine, 4_000, &[reading(second as f64 + 8.0 + 4.0, "a", Some(0.0))]);
     assert_eq!(record(&engine).zone, None, "older than the stale limit");
+    // A zone caps what is better, and makes nothing better that is worse. B is as good as A.
+    feed(&mut engine, 5_000, &values(second + 13, &[2.0]));
+    assert_eq!((record(&engine).zone, record(&engine).health_reason.as_deref() == Some("severity")), (Some(Zone::B), false));
 }
 
 /// The pump with a low and a low-low limit that apply while it runs, which `a` tells: from 10 on, after 2 s.
@@ -196,7 +199,9 @@ fn pump_at(seconds: std::ops::Range<i64>, a: f64, note: f64) -> Vec<Entry> {
 #[test]
 fn a_limit_for_a_running_machine_is_suppressed_while_it_is_off() {
     let mut engine = limited_while_running(false);
-    let out = feed(&mut engine, 1, &pump_at(100..120, 0.0, 0.0));
+    // Nothing has told the state yet.
+    let mut out = feed(&mut engine, 1, &values(90, &[0.0; 10]));
+    out.extend(feed(&mut engine, 20, &pump_at(100..120, 0.0, 0.0)));
     assert_eq!(states(&out), [(Normal, Suppressed)], "it is told, and as no alarm");
     let alarm = alarms(&out)[0];
     assert_eq!((alarm.case_id.as_ref(), alarm.respond_by.as_ref(), alarm.until.as_ref()), (None, None, None));
@@ -268,6 +273,88 @@ fn an_instrument_out_of_service_raises_no_alarm_and_says_so() {
     );
 }
 
+#[test]
+fn an_instrument_that_failed_begins_anew_after_its_service() {
+    let mut engine =
+        engine_with(|asset| asset.instrument = config::InstrumentSettings { on_delay: Duration::ZERO, off_delay: Duration::from_secs(60) });
+    let service = |engine: &mut Engine, second: i64, word: &str| {
+        let command = command(second, &format!("{word}{second}"), word, r#"{"point":"b"}"#);
+        events(&feed(engine, second as u64, &[command])).iter().map(|(_, what, _)| (*what).to_owned()).collect::<Vec<_>>()
+    };
+    feed(&mut engine, 1, &machine(20, usize::MAX));
+    let silent: Vec<Entry> = (20..40).map(|second| reading(1000.0 + f64::from(second), "a", Some(0.0))).collect();
+    assert_eq!(events(&feed(&mut engine, 100, &silent)), [("other", "failure", "")]);
+    assert_eq!(service(&mut engine, 1_040, "out_of_service"), ["check_function", "out_of_service"]);
+    assert_eq!(service(&mut engine, 1_040, "out_of_service"), [""; 0], "the same command once");
+    feed(&mut engine, 2_000, &[reading(1041.0, "a", Some(0.0)), reading(1041.1, "b", Some(0.0))]);
+    assert_eq!(service(&mut engine, 1_042, "return_to_service"), ["normal", "return_to_service"]);
+    // What it gave meanwhile is no fault of now.
+    assert_eq!(events(&feed(&mut engine, 3_000, &[event(1043.0, EventKind::Tick, None)])), []);
+}
+
+#[test]
+fn an_instrument_that_is_gone_is_out_of_service_no_longer() {
+    let mut engine = limited();
+    feed(&mut engine, 1, &[command(100, "c1", "out_of_service", r#"{"point":"note"}"#)]);
+    let mut changed = engine.configurations().next().unwrap().1.clone();
+    changed.points.remove(1);
+    changed.hash = "other".into();
+    feed(&mut engine, 2, &[change(101, &changed)]);
+    assert_eq!(&*engine.asset_records(Timestamp(0)).pop().unwrap().1.instruments_json, r#"{"a":"normal","b":"normal"}"#);
+}
+
+#[test]
+fn a_limit_speaks_in_the_words_of_who_set_it_and_in_its_own_without() {
+    let with = |limits: Limits| {
+        engine_with(|asset| {
+            asset.points[1].unit = "Cel".into();
+            asset.points[1].limits = Some(limits.clone().into());
+        })
+    };
+    let said = |engine: &mut Engine, value: f64| {
+        let out = feed(engine, 1, &values(100, &[value; 6]));
+        let alarm = alarms(&out)[0].clone();
+        let words = [&alarm.cause, &alarm.advice, &alarm.consequence, &alarm.failure_mode].map(|text| text.as_deref().unwrap_or("-").to_owned());
+        (alarm.what.to_string(), words.map(|text| text.chars().take(12).collect::<String>()), alarm.respond_by.unwrap().to_string(), alarm.limit)
+    };
+    let name = |text: &str| Some(text.into());
+    let told = Limits {
+        low_low: Some(5.0),
+        what: name("too cold"),
+        cause: name("no steam"),
+        check: name("the valve"),
+        otherwise: name("it sets"),
+        failure_mode: name("LOO"),
+        ..Limits::default()
+    };
+    let words = ["no steam", "the valve", "it sets", "LOO"].map(str::to_owned);
+    let at_once = "1970-01-01T00:11:40.000000Z".to_owned();
+    assert_eq!(said(&mut with(told), 4.0), ("too cold".to_owned(), words, at_once, Some(5.0)), "within ten minutes");
+    let within_the_shift = "1970-01-01T08:01:40.000000Z".to_owned();
+    for (limits, value, what, mode, by) in [
+        (Limits { low_low: Some(5.0), ..Limits::default() }, 4.0, "`note` below its low-low limit", "PDE", None),
+        (Limits { low: Some(5.0), ..Limits::default() }, 4.0, "`note` below its low limit", "PDE", Some(&within_the_shift)),
+        (Limits { high: Some(5.0), ..Limits::default() }, 6.0, "`note` above its high limit", "OHE", Some(&within_the_shift)),
+    ] {
+        let (said_what, words, said_by, limit) = said(&mut with(limits), value);
+        let expected = ["-", "Read `note` ", "-", mode].map(str::to_owned);
+        assert_eq!((said_what.as_str(), words, limit), (what, expected, Some(5.0)));
+        by.into_iter().for_each(|by| assert_eq!(said_by, *by, "{what}"));
+    }
+}
+
+#[test]
+fn an_alarm_of_the_score_names_its_model_and_where_to_look() {
+    let out = feed(&mut limited(), 1, &machine(ROWS + 60, ROWS + 10));
+    let alarm = alarms(&out)[0];
+    let shares = [alarm.contrib_1_share, alarm.contrib_2_share].map(Option::unwrap);
+    assert!(shares[0] >= shares[1] && shares[1] > 0.0 && (shares[0] + shares[1] - 1.0).abs() < 1e-9, "{shares:?}");
+    assert_eq!((alarm.contrib_3_share, alarm.model.as_deref(), alarm.respond_by.as_ref()), (None, Some("stage-a"), None), "advice has no time limit");
+    let (first, second) = (alarm.contrib_1_point.as_deref().unwrap(), alarm.contrib_2_point.as_deref().unwrap());
+    assert!(alarm.advice.as_deref().unwrap().contains(&format!("Look first at `{first}`, then {second}")));
+    assert!(alarm.consequence.is_some() && alarm.failure_mode.is_none());
+}
+
 /// The score does without it as without one that failed, its faults are none, and it returns by itself.
 #[test]
 fn an_instrument_returns_to_service_by_itself() {
@@ -327,8 +414,12 @@ fn a_flood_of_alarms_is_told_of_at_its_beginning_and_its_end() {
     let hot: Vec<Entry> = (1..=6).map(|n| of(reading(100.0 + n as f64, "note", Some(95.0)), n)).collect();
     let mut out = feed(&mut engine, 1, &hot[..5]);
     assert_eq!((out.len(), engine.alarm_flood()), (10, None));
+    // What people say to alarms is none.
+    let seen: Vec<Entry> = (1..=5).map(|n| of(command(106, &format!("c{n}"), "acknowledge", "{}"), n)).collect();
+    out = feed(&mut engine, 11, &seen);
+    assert_eq!((states(&out).len(), engine.alarm_flood()), (10, None));
     // It begins with the first alarm of the sixth one, and its second is in it.
-    out = feed(&mut engine, 6, &hot[5..]);
+    out = feed(&mut engine, 20, &hot[5..]);
     let flood = |out: &[(LaneName, Entry)]| -> Vec<(String, Option<u64>, Option<Name>)> {
         let of = |(lane, entry): &(LaneName, Entry)| {
             let Body::Event(event) = &entry.body else { return None };
@@ -341,8 +432,12 @@ fn a_flood_of_alarms_is_told_of_at_its_beginning_and_its_end() {
     assert_eq!((engine.alarm_flood().unwrap().alarms, engine.counters().alarm_floods), (12, 1));
     // Another machine's time ends it, after a restart too.
     let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
-    assert_eq!(flood(&feed(&mut engine, 7, &[of(event(703.9, EventKind::Tick, None), 2)])), []);
-    assert_eq!(flood(&feed(&mut engine, 8, &[of(event(706.0, EventKind::Tick, None), 2)])), [("ended".to_owned(), Some(12), None)]);
+    let mut ahead = of(reading(5_000.0, "note", Some(95.0)), 1);
+    let Body::Reading(of_ahead) = &mut ahead.body else { panic!("it is a reading") };
+    of_ahead.reason = Some(QualityReason::Clock);
+    assert_eq!(flood(&feed(&mut engine, 30, &[ahead])), [], "a sensor's clock that runs ahead is no time that passes");
+    assert_eq!(flood(&feed(&mut engine, 31, &[of(event(703.9, EventKind::Tick, None), 2)])), []);
+    assert_eq!(flood(&feed(&mut engine, 32, &[of(event(706.0, EventKind::Tick, None), 2)])), [("ended".to_owned(), Some(12), None)]);
     assert_eq!(engine.alarm_flood(), None);
 }
 
