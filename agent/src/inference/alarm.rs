@@ -282,6 +282,14 @@ mod tests {
         assert_eq!(run(&mut timer, 2, "####"), [(5, Normal, ActiveUnacknowledged)]);
     }
 
+    #[test]
+    fn what_applies_again_has_its_delay_before_it() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "##");
+        timer.apply_again(false);
+        assert_eq!(run(&mut timer, 2, "####"), [(5, Normal, ActiveUnacknowledged)]);
+    }
+
     /// What a deadband goes by: it holds from the first value beyond on, and no longer from the first one back.
     #[test]
     fn it_holds_before_it_is_an_alarm_and_not_while_that_goes() {

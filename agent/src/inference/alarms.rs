@@ -464,6 +464,23 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_one_silence_shows_nothing_that_another_hides() {
+        let mut alarms = Alarms::default();
+        judge(&mut alarms, &high(), true, 1);
+        let id = alarms.shown()[0].alarm_id.clone();
+        alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
+        alarms.silence(None, Silence::OutOfService { until: None }).unwrap();
+        judge(&mut alarms, &high(), false, 2);
+        assert_eq!(states(&alarms.end_silence(None, OutOfService).unwrap()), [(OutOfService, Shelved)]);
+        // Nobody was told of what began while it did not apply; that goes on.
+        let mut alarms = Alarms::default();
+        suppress(&mut alarms, true);
+        judge(&mut alarms, &high(), true, 1);
+        let in_hand = BTreeMap::from([("temperature".into(), Silence::OutOfService { until: None })]);
+        assert_eq!(states(&alarms.set_inapplicable(in_hand, false)), [(Suppressed, OutOfService)]);
+    }
+
+    #[test]
     fn of_equals_the_oldest_stands_first() {
         let mut alarms = Alarms::default();
         let of = |point: &str| Condition::Limit(point.into(), Level::Low);

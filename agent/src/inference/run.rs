@@ -98,7 +98,9 @@ impl AssetRun {
         let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
             let judged = self.unscored_reading(reading, given, shared, emit);
-            return self.watch_limits(index, judged, position, shared, emit);
+            self.watch_limits(index, judged, position, shared, emit);
+            // A machine may have no scored point, and then neither rows nor ticks.
+            return self.end_silences(ts, shared, emit);
         };
         (self.state.heard, self.state.ticked, self.state.silent) = (Some(ts), None, false);
         if self.state.follows_set_back(ts) {

@@ -161,6 +161,33 @@ mod tests {
         assert!(otherwise.t2 < 1.0 && otherwise.q.unwrap() > 2.0, "{otherwise:?}");
     }
 
+    /// T² and Q of a covariance that is known by heart.
+    #[test]
+    fn values_are_those_of_the_formulas_and_smoothed() {
+        let of = |variances: &[f64]| SecondOpinion::of(DMatrix::from_diagonal(&nalgebra::DVector::from_row_slice(variances))).unwrap();
+        let mut model = SecondOpinion { t2_limit: 4.0, q_limit: Some(0.5), ..of(&[4.0, 1.0, 0.01]) };
+        let near =
+            |opinion: Opinion, t2: f64, q: f64| assert!((opinion.t2 - t2).abs() < 1e-9 && (opinion.q.unwrap() - q).abs() < 1e-9, "{opinion:?}");
+        near(model.push([2.0, 1.0, 0.5].into_iter()), 2.0 / 4.0, 0.25 / 0.5);
+        near(model.push([0.0; 3].into_iter()), 1.8 / 4.0, 0.225 / 0.5);
+        // One way stays for Q, however little the others explain.
+        assert_eq!(of(&[1.0, 1.0]).inv_variance, [1.0]);
+        let mut weights = json!({});
+        model.add_to(&mut weights);
+        let lengths = ["pca_components", "pca_inv_variance", "pca_limits"].map(|key| weights[key].as_array().unwrap().len());
+        assert_eq!((lengths, &weights["pca_inv_variance"], &weights["pca_limits"]), ([6, 2, 2], &json!([0.25, 1.0]), &json!([4.0, 0.5])));
+    }
+
+    /// A limit that nothing ever comes near says nothing either.
+    #[test]
+    fn limits_are_no_wider_than_they_must_be() {
+        let z = rows(4_000);
+        let mut model = SecondOpinion::fit(&z, &(0..2_000).collect::<Vec<_>>()).unwrap();
+        let opinions: Vec<Opinion> = (2_000..4_000).map(|row| model.push(z.row(row).iter().copied())).collect();
+        let largest = |of: fn(&Opinion) -> f64| opinions.iter().map(of).fold(0.0, f64::max);
+        assert!(largest(|opinion| opinion.t2) > 0.5 && largest(|opinion| opinion.q.unwrap()) > 0.5);
+    }
+
     #[test]
     fn rows_that_were_not_seen_stay_below_the_limits() {
         let z = rows(4_000);

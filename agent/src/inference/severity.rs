@@ -48,6 +48,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_bad_zones_are_a_ceiling() {
+        assert_eq!([Zone::A, Zone::B, Zone::C, Zone::D].map(ceiling), [100.0, 100.0, 50.0, 20.0]);
+    }
+
+    #[test]
     fn the_worst_fresh_zone_counts() {
         let mut severity = Severity::default();
         assert_eq!(severity.worst(Timestamp(0), 10), None);
@@ -57,8 +62,12 @@ mod tests {
             [105, 110, 111, 115, 116].map(|now| severity.worst(Timestamp(now), 10)),
             [Some(Zone::D), Some(Zone::D), Some(Zone::A), Some(Zone::A), None]
         );
+        severity.take(&"nde".into(), Zone::C, Timestamp(112));
+        assert_eq!(severity.worst(Timestamp(112), 100), Some(Zone::D));
+        severity.take(&"de".into(), Zone::B, Timestamp(113));
+        assert_eq!(severity.worst(Timestamp(113), 100), Some(Zone::C));
         severity.take(&"de".into(), Zone::B, Timestamp(120));
-        assert_eq!(severity.worst(Timestamp(120), 10), Some(Zone::B));
+        assert_eq!(severity.worst(Timestamp(123), 10), Some(Zone::B));
         severity.restart();
         assert_eq!(severity.worst(Timestamp(120), 10), None);
     }

@@ -129,10 +129,16 @@ mod tests {
     const PUMP: &str = "grid = \"1s\"\n[alarm]\non_delay = \"15s\"\noff_delay = \"60s\"\n\
                         [[point]]\nid = \"flow\"\nunit = \"l/min\"\nlimits = { low = 5.0, high = 90.0 }\n[[point]]\nid = \"current\"\nunit = \"A\"\n";
 
+    const DRIVE: &str = "class = \"drive-unit\"\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nspeed_rpm = 1480.0\n\
+                         [[waveform]]\nid = \"nde-h\"\nunit = \"[g]\"\n";
+
     fn resolved(asset: &str) -> (Table, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("pump.toml"), PUMP).unwrap();
+        fs::write(dir.path().join("drive.toml"), DRIVE).unwrap();
         fs::write(dir.path().join("odd.toml"), "id = \"x\"\n").unwrap();
+        fs::write(dir.path().join("nested.toml"), "template = \"pump\"\n").unwrap();
+        fs::write(dir.path().join("notes.md"), "no template").unwrap();
         let mut faults = Faults::default();
         faults.file = "a.toml".to_owned();
         let table = resolve(asset.parse().unwrap(), Some(dir.path()), &mut faults);
@@ -148,6 +154,15 @@ mod tests {
         let expected = "grid = \"1s\"\nclass = \"pump\"\nid = \"p-1\"\n[alarm]\non_delay = \"5s\"\noff_delay = \"60s\"\n\
                         [[point]]\nid = \"flow\"\nunit = \"l/min\"\nlimits = { low = 5.0, high = 70.0 }\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n";
         assert_eq!((table, faults), (expected.parse().unwrap(), Vec::new()));
+    }
+
+    #[test]
+    fn waveforms_are_joined_and_left_out_like_points() {
+        let (table, faults) = resolved("template = \"drive\"\nwithout = [\"speed\", \"nde-h\"]\n[[waveform]]\nid = \"de-h\"\nspeed_rpm = 990.0\n");
+        let expected = "class = \"drive-unit\"\npoint = []\n[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nspeed_rpm = 990.0\n";
+        assert_eq!((table, faults), (expected.parse().unwrap(), Vec::new()));
+        let (table, _) = resolved("template = \"drive\"\nclass = \"mill\"\n");
+        assert_eq!(table["class"].as_str(), Some("mill"));
     }
 
     #[test]
@@ -169,8 +184,11 @@ mod tests {
     fn what_cannot_be_resolved_is_told() {
         for (asset, expected) in [
             ("template = \"pmp\"", "a.toml: template: `pmp` cannot be read from"),
-            ("template = \"pmp\"", "there are: odd, pump"),
+            ("template = \"pmp\"", "there are: drive, nested, odd, pump"),
             ("template = \"../pump\"", "is no name of a template; expected"),
+            ("template = \"pump.old\"", "is no name of a template; expected"),
+            ("template = \"\"", "is no name of a template; expected"),
+            ("template = \"nested\"", "`nested` has `template`, which only the file of an asset may have"),
             ("template = 1", "template: 1 is no name of a template"),
             ("template = \"odd\"", "template: `odd` has `id`, which only the file of an asset may have"),
             ("template = \"pump\"\nwithout = [\"flw\"]", "without: `flw` is no point or waveform of the template"),

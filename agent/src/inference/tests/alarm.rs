@@ -222,6 +222,33 @@ fn a_limit_for_a_running_machine_is_suppressed_while_it_is_off() {
     assert_eq!(states(&out), [(Suppressed, ReturnedUnacknowledged)]);
 }
 
+/// A machine that stands still shakes as its neighbours do, a corrected clock says how old nothing is, and a good zone is not all of health.
+#[test]
+fn a_zone_is_of_a_running_machine_and_makes_none_healthy() {
+    let mut engine = engine_with(|asset| {
+        asset.points[1].unit = "mm/s".into();
+        asset.points[1].severity = Some("2-rigid".into());
+        let running = config::Threshold { reached_at: 10.0, left_below: 9.0 };
+        let point = "a".into();
+        asset.operating =
+            Some(config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None });
+    });
+    let of_gateway = |entries: Vec<Entry>| -> Vec<Entry> {
+        let with_source = |entry: Entry| Entry { stamp: Stamp { ts_source: TsSource::Gateway, ..entry.stamp }, ..entry };
+        entries.into_iter().map(with_source).collect()
+    };
+    let zone = |engine: &Engine| {
+        let record = engine.asset_records(Timestamp(0)).pop().unwrap().1;
+        (record.zone, record.health)
+    };
+    feed(&mut engine, 1, &of_gateway(pump_at(100..110, 0.0, 9.0)));
+    assert_eq!(zone(&engine), (None, None));
+    feed(&mut engine, 100, &of_gateway(pump_at(110..120, 20.0, 1.0)));
+    assert_eq!(zone(&engine), (Some(Zone::A), None));
+    feed(&mut engine, 200, &[event(120.0, EventKind::Clock, None), of_gateway(pump_at(120..121, 20.0, 1.0)).remove(0)]);
+    assert_eq!(zone(&engine), (None, None));
+}
+
 #[test]
 fn a_latched_alarm_waits_again_after_its_suppression() {
     let mut engine = limited_while_running(true);
@@ -290,6 +317,23 @@ fn an_instrument_that_failed_begins_anew_after_its_service() {
     assert_eq!(service(&mut engine, 1_042, "return_to_service"), ["normal", "return_to_service"]);
     // What it gave meanwhile is no fault of now.
     assert_eq!(events(&feed(&mut engine, 3_000, &[event(1043.0, EventKind::Tick, None)])), []);
+}
+
+/// To the moment, by the readings of a machine that has no scored point; and who takes it out for longer says nothing new.
+#[test]
+fn an_instrument_and_a_shelved_alarm_return_without_a_scored_point() {
+    let mut engine = engine_with(|asset| {
+        asset.points.retain(|point| !point.scored);
+        asset.points[0].limits = Some(Limits { high: Some(80.0), ..Limits::default() }.into());
+    });
+    let until = |second: i64| serde_json::json!({ "point": "note", "until": Timestamp(second * SECOND).to_string() }).to_string();
+    feed(&mut engine, 1, &[command(100, "c1", "out_of_service", &until(110))]);
+    assert_eq!(events(&feed(&mut engine, 2, &[command(101, "c2", "out_of_service", &until(120))])), [("audit", "out_of_service", "success")]);
+    assert_eq!(events(&feed(&mut engine, 3, &values(119, &[60.0]))), []);
+    assert_eq!(events(&feed(&mut engine, 4, &values(120, &[81.0]))), [("other", "normal", "")]);
+    assert_eq!(states(&feed(&mut engine, 5, &values(121, &[81.0; 6]))), [(Normal, ActiveUnacknowledged)]);
+    feed(&mut engine, 20, &[command(127, "c3", "shelve", &until(140))]);
+    assert_eq!(states(&feed(&mut engine, 21, &values(139, &[81.0, 81.0]))), [(Shelved, ActiveUnacknowledged)]);
 }
 
 #[test]
@@ -378,7 +422,8 @@ fn an_instrument_returns_to_service_by_itself() {
     let out = feed(&mut engine, 3_000, after);
     let (during, later) = predictions(&out).into_iter().partition::<Vec<_>, _>(|prediction| prediction.reason == Some(ScoreReason::Reduced));
     assert!((25..=35).contains(&during.len()) && later.len() > 20, "{} {}", during.len(), later.len());
-    assert!(during.iter().all(|prediction| prediction.health.is_none() && !prediction.above));
+    assert!(during.iter().all(|prediction| prediction.health.is_none() && !prediction.above && prediction.t2.is_none()));
+    assert!(later.iter().any(|prediction| prediction.t2.is_some()), "the second opinion needs all points");
     let told: Vec<(&str, &str, &str)> = events(&out);
     assert_eq!(told, [("other", "normal", "")], "back in service, and no fault before");
 }
