@@ -89,7 +89,7 @@ fn a_flood_of_alarms_leaves_the_horn_to_the_most_urgent() -> Result<()> {
         wait_told(&broker, &format!("hark/alarms/gw-told/m{n}"), "each machine", |told| told["count"] == 3)?;
     }
     wait_told(&broker, "hark/alarms/gw-told/boiler", "the boiler", |told| told["count"] == 2 && told["alarms"][0]["point"] == "t2")?;
-    agent.stop()
+    agent.stop().map(drop)
 }
 
 /// Writes asset, state and what comes on its input to a file that appears at once.

@@ -140,10 +140,14 @@ mod tests {
         assert_eq!(next(&mut queue, true), told("d", ActiveAcknowledged, 2));
         queue.add(summary("d", &[medium]));
         assert_eq!(next(&mut queue, true), told("d", ActiveUnacknowledged, 2), "the urgent one is over");
+        // An urgent one that does not apply is nothing to hear of.
+        queue.add(summary("e", &[medium, ("h", Priority::High, Suppressed)]));
+        assert_eq!(next(&mut queue, true), None);
         // Nothing is lost.
         queue.add(summary("a", &[("m", Priority::Medium, ReturnedUnacknowledged)]));
         assert_eq!(next(&mut queue, true), None);
         assert_eq!(next(&mut queue, false), told("a", ReturnedUnacknowledged, 0));
-        assert_eq!((next(&mut queue, false), next(&mut queue, false)), (told("b", ActiveUnacknowledged, 0), None));
+        assert_eq!([next(&mut queue, false), next(&mut queue, false)], [told("b", ActiveUnacknowledged, 0), told("e", ActiveUnacknowledged, 0)]);
+        assert_eq!(next(&mut queue, false), None);
     }
 }

@@ -190,3 +190,22 @@ fn failure_mode(point: &config::Point, level: Level) -> &'static str {
         _ => "PDE",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is too cold, or shakes too little, deviates; what is too hot overheats, and what shakes too much vibrates.
+    #[test]
+    fn a_failure_mode_goes_by_unit_and_side() {
+        let text = "id = \"m\"\n[[point]]\nid = \"p\"\nunit = \"1\"\n";
+        let point = config::check_asset_text("m.toml", text).unwrap().points.remove(0);
+        for (unit, modes) in
+            [("Cel", ["PDE", "OHE"]), ("K", ["PDE", "OHE"]), ("mm/s", ["PDE", "VIB"]), ("[g]", ["PDE", "VIB"]), ("bar", ["PDE", "PDE"])]
+        {
+            let point = config::Point { unit: unit.into(), ..point.clone() };
+            let of = |levels: [Level; 2], mode: &str| levels.iter().all(|level| failure_mode(&point, *level) == mode);
+            assert!(of([Level::LowLow, Level::Low], modes[0]) && of([Level::High, Level::HighHigh], modes[1]), "{unit}");
+        }
+    }
+}

@@ -562,6 +562,8 @@ mod tests {
         assert_eq!([0, 2, 4].map(|second| raise(&mut alarms, second)), [None; 3]);
         suppress(&mut alarms, false);
         assert_eq!([6, 8, 10].map(|second| raise(&mut alarms, second)), [None, None, Some((3, 4_000_000))]);
+        suppress(&mut alarms, true);
+        assert_eq!(raise(&mut alarms, 12), None, "that was another one");
     }
 
     #[test]

@@ -178,6 +178,25 @@ mod tests {
         assert_eq!((lengths, &weights["pca_inv_variance"], &weights["pca_limits"]), ([6, 2, 2], &json!([0.25, 1.0]), &json!([4.0, 0.5])));
     }
 
+    /// Limits are of rows that the fit had not seen: with few rows and many points the fit follows those that it sees.
+    #[test]
+    fn limits_allow_for_what_a_fit_of_few_rows_does_not_know() {
+        let mut noise = Noise(11);
+        let z = DMatrix::from_fn(3_000, 12, |_, _| noise.next());
+        let mut model = SecondOpinion::fit(&z, &(0..120).collect::<Vec<_>>()).unwrap();
+        let mean = (120..3_000).map(|row| model.push(z.row(row).iter().copied()).t2).sum::<f64>() / 2_880.0;
+        assert!((0.62..0.95).contains(&mean), "{mean}");
+    }
+
+    /// A start that settles is no row to be judged by.
+    #[test]
+    fn the_first_rows_do_not_make_the_limits() {
+        let mut z = rows(2_000);
+        (z[(0, 0)], z[(0, 1)]) = (30.0, 30.0);
+        let model = SecondOpinion::fit(&z, &(0..2_000).collect::<Vec<_>>()).unwrap();
+        assert!(model.t2_limit < 300.0, "{}", model.t2_limit);
+    }
+
     /// A limit that nothing ever comes near says nothing either.
     #[test]
     fn limits_are_no_wider_than_they_must_be() {

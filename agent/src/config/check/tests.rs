@@ -387,6 +387,8 @@ fn a_severity_class_makes_limits_of_a_velocity() {
     };
     let limits = |limits: &str| asset(limits).points[0].limits.as_ref().map(|limits| (limits.high, limits.high_high));
     assert_eq!([limits(""), limits("limits = { high = 2.0 }\n")], [Some((Some(2.8), Some(4.5))), Some((Some(2.0), None))]);
+    let deadband = asset("").points[0].limits.as_ref().map(|limits| limits.deadband);
+    assert!(deadband.is_some_and(|deadband| (deadband - 0.28).abs() < 1e-9), "a tenth of the lower limit: {deadband:?}");
 }
 
 #[test]

@@ -422,7 +422,9 @@ fn an_instrument_returns_to_service_by_itself() {
     let out = feed(&mut engine, 3_000, after);
     let (during, later) = predictions(&out).into_iter().partition::<Vec<_>, _>(|prediction| prediction.reason == Some(ScoreReason::Reduced));
     assert!((25..=35).contains(&during.len()) && later.len() > 20, "{} {}", during.len(), later.len());
-    assert!(during.iter().all(|prediction| prediction.health.is_none() && !prediction.above && prediction.t2.is_none()));
+    assert!(during.iter().all(|prediction| prediction.health.is_none() && !prediction.above));
+    // The last of them have it again, and rows before that do not.
+    assert!(during[..25].iter().all(|prediction| prediction.t2.is_none()));
     assert!(later.iter().any(|prediction| prediction.t2.is_some()), "the second opinion needs all points");
     let told: Vec<(&str, &str, &str)> = events(&out);
     assert_eq!(told, [("other", "normal", "")], "back in service, and no fault before");
