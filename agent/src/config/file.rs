@@ -347,6 +347,7 @@ pub(super) struct WaveformTable {
     pub(super) features: Option<Vec<String>>,
     pub(super) speed_rpm: Option<f64>,
     pub(super) speed_point: Option<String>,
+    pub(super) speed_search: Option<f64>,
     pub(super) bearing: Option<BearingTable>,
     pub(super) envelope_band_hz: Option<(f64, f64)>,
     pub(super) teeth: Option<u32>,

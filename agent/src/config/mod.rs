@@ -11,7 +11,7 @@ pub use check::{ConfigError, check_asset_text, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
 use serde::{Deserialize, Serialize};
 
-use crate::signal::diagnosis::Fault;
+use crate::signal::{diagnosis::Fault, speed::Search};
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -567,6 +567,9 @@ pub struct Waveform {
     pub speed_hz: Option<f64>,
     /// Point that tells the shaft speed, with its unit (`/min` or `Hz`).
     pub speed_point: Option<Name>,
+    /// Where no point tells it, the line at 1x is looked for so far about `speed_hz`, as a part of it; 0: never.
+    #[serde(default)]
+    pub speed_search: f64,
     /// Bearing for the envelope lines.
     pub bearing: Option<Bearing>,
     /// Band of the envelope, Hz.
@@ -589,6 +592,16 @@ impl Waveform {
     /// Id of the point with the strength of a fault.
     pub fn point_of(&self, fault: Fault) -> Name {
         format!("{}.{}", self.id, fault.indicator()).into()
+    }
+
+    /// Where the line at 1x is looked for; `None`: nowhere.
+    pub fn search(&self) -> Option<Search> {
+        self.speed_hz.filter(|_| self.speed_search > 0.0).map(|nominal_hz| Search { nominal_hz, share: self.speed_search })
+    }
+
+    /// Id of the point with the speed that was found by the line at 1x, null where none was: then the orders of that block are those of the nominal speed.
+    pub fn speed_tracked(&self) -> Name {
+        format!("{}.speed_tracked", self.id).into()
     }
 
     /// The faults that its rules can name, by what is known of the machine.

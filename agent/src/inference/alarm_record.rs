@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     alarms::{Condition, Shown},
     asset::AssetState,
+    diagnosis::Named,
     evidence::{Evidence, OfScore},
     limit::LIMIT,
     operating::{Operating, Regime},
@@ -113,17 +114,29 @@ fn beside(shown: &Shown, state: &AssetState, asset: &config::Asset, of_score: Op
         beside["q"] = json!(opinion.q);
     }
     if let Some(named) = state.newest().and_then(|now| state.diagnoses.named(asset, now)) {
-        beside["faults"] = named.iter().map(|(point, strength)| json!({ "point": ***point, "strength": strength })).collect();
+        beside["faults"] = named.iter().map(told).collect();
     }
     beside
+}
+
+/// A named fault, with the speed by which it was found.
+fn told(named: &Named<'_>) -> Value {
+    let mut told = json!({ "point": **named.point, "strength": named.strength });
+    if let Some(origin) = named.origin {
+        told["speed_origin"] = json!(origin);
+    }
+    if let Some(speed) = named.tracked {
+        told["speed"] = json!(speed);
+    }
+    told
 }
 
 /// What the rules for vibration name at this time; `None` where none was asked.
 fn likely(state: &AssetState, asset: &config::Asset) -> Option<Name> {
     let named = state.diagnoses.named(asset, state.newest()?)?;
-    let what = |(id, _): &(&Name, f64)| {
-        let point = asset.points.iter().find(|point| point.id == **id);
-        point.and_then(|point| point.limits.as_ref()?.what.clone()).unwrap_or_else(|| (*id).clone()).to_string()
+    let what = |named: &Named<'_>| {
+        let point = asset.points.iter().find(|point| point.id == *named.point);
+        point.and_then(|point| point.limits.as_ref()?.what.clone()).unwrap_or_else(|| named.point.clone()).to_string()
     };
     let named: Vec<String> = named.iter().map(what).collect();
     Some(if named.is_empty() { "not determined: the rules for vibration name no fault".into() } else { named.join("; ").into() })

@@ -42,6 +42,8 @@ pub(super) struct AssetRun {
     pub(super) instrument_of: BTreeMap<Name, Name>,
     /// Indices in the configuration of the points that hold the strength of a fault.
     strengths: BTreeSet<usize>,
+    /// The same of those that hold a tracked speed.
+    speeds: BTreeSet<usize>,
     pub(super) state: AssetState,
     pub(super) ready: Ready,
 }
@@ -64,14 +66,16 @@ impl AssetRun {
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
         let instruments = instrument::of_points(&state.scored);
         let of_faults = |waveform: &config::Waveform| waveform.faults().into_iter().map(|fault| waveform.point_of(fault)).collect::<Vec<_>>();
-        let named: BTreeSet<Name> = config.waveforms.iter().flat_map(of_faults).collect();
-        let strengths = config.points.iter().enumerate().filter(|(_, point)| named.contains(&point.id)).map(|(index, _)| index).collect();
+        let indices_of =
+            |ids: BTreeSet<Name>| config.points.iter().enumerate().filter(|(_, point)| ids.contains(&point.id)).map(|(index, _)| index).collect();
+        let strengths = indices_of(config.waveforms.iter().flat_map(of_faults).collect());
+        let speeds = indices_of(config.waveforms.iter().map(config::Waveform::speed_tracked).collect());
         state.grid.set_stale(micros(config.stale_after));
         if let (Some(operating), Some(settings)) = (&mut state.operating, &config.operating) {
             operating.configure(settings, micros(config.stale_after));
         }
         let instrument_of = service::instruments_of(&config);
-        Self { state, points, scored, instruments, instrument_of, strengths, config, ready: Ready::default() }
+        Self { state, points, scored, instruments, instrument_of, strengths, speeds, config, ready: Ready::default() }
     }
 
     /// Makes the weights ready for the bundle in use.
@@ -261,6 +265,9 @@ impl AssetRun {
 
     /// Judges the limits of a point by its newest value: from the first reading on, whatever is known of the machine.
     fn watch_limits(&mut self, index: usize, judged: clean::Judged, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
+        if self.speeds.contains(&index) {
+            self.state.diagnoses.take_speed(&self.config.points[index].id, judged.value, emit.stamp.ts);
+        }
         let Some(value) = judged.value else { return };
         self.judge_severity(index, value, emit.stamp.ts);
         if self.strengths.contains(&index) {

@@ -8,11 +8,13 @@ pub mod demodulation;
 pub mod diagnosis;
 pub mod envelope;
 pub mod features;
+pub mod peaks;
 pub mod rotor;
 pub mod severity;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod spectrum;
+pub mod speed;
 
 use hark_protocol::topics::Name;
 
@@ -22,6 +24,7 @@ use self::{
     envelope::Envelope,
     features::Shape,
     spectrum::{Spectrum, Velocities},
+    speed::{Search, Tracked},
 };
 use crate::config::Bearing;
 
@@ -151,6 +154,16 @@ impl Features {
         }
         let value = |name: &str| found.pick(name).filter(|value| value.is_finite());
         wanted.iter().map(|name| (name.clone(), feature_unit(name), value(name))).collect()
+    }
+
+    /// The shaft's speed by the lines of a block, whatever the setting says of it; `None` where they do not tell it. `last_hz`: what the block before told.
+    pub fn track_speed(&mut self, samples: &[f64], setting: &Setting<'_>, search: &Search, last_hz: Option<f64>) -> Option<Tracked> {
+        if !self.take(samples, setting) {
+            return None;
+        }
+        let (spectrum, _) = Self::transforms_for(&mut self.transforms, samples.len());
+        let mean = features::mean(&self.samples);
+        speed::track(&spectrum.velocities(&self.samples, mean, setting.fs_hz), search, last_hz)
     }
 
     /// What the rules make of a block on a `machine`, whose speed and bearing are those of the setting; `None` for samples without features.

@@ -77,9 +77,10 @@ impl Spectrum {
 /// Velocities of one block by frequency.
 #[derive(Clone, Copy, Debug)]
 pub struct Velocities<'a> {
-    bins: &'a [Complex<f64>],
+    /// Of the acceleration, m/s2, not scaled.
+    pub(super) bins: &'a [Complex<f64>],
     scale: f64,
-    step_hz: f64,
+    pub(super) step_hz: f64,
 }
 
 /// A line of a spectrum.

@@ -161,10 +161,17 @@ impl Intake {
                 let Some(waveform) = asset.waveforms.get(point) else {
                     return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}"));
                 };
-                if !waveform.keep(block, &stamp, *asset.speed_hz()) {
+                let speed = waveform.speed(block, *asset.speed_hz());
+                if !waveform.keep(block, &stamp, speed) {
                     counters.count("not_kept", "block_too_large", 1);
                 }
-                for (feature, value) in waveform.features(block, *asset.speed_hz(), now.log_ms) {
+                // Before the faults that are named by it.
+                if let Some((id, tracked_hz)) = waveform.told(speed)
+                    && let Some(derived) = asset.points.get(&*id)
+                {
+                    push(derived, tracked_hz.map(|hz| hz * per_unit(derived)).ok_or(QualityReason::Source), sample.quality);
+                }
+                for (feature, value) in waveform.features(block, speed, now.log_ms) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
                     match value {
                         Some(value) => push(derived, Ok(value), sample.quality),
@@ -178,13 +185,17 @@ impl Intake {
                 if let Ok(speed) = number
                     && asset.waveforms.values().any(|w| w.speed_point() == Some(&point.id))
                 {
-                    let per_second = if &*point.unit == "/min" { speed / 60.0 } else { speed };
-                    *asset.speed_hz() = Some(per_second);
+                    *asset.speed_hz() = Some(speed / per_unit(point));
                 }
                 push(point, number, sample.quality);
             }
         }
     }
+}
+
+/// What a speed of 1 Hz is in the unit of its point.
+fn per_unit(point: &Point) -> f64 {
+    if &*point.unit == "/min" { 60.0 } else { 1.0 }
 }
 
 fn to_number(point: &Point, value: &Value) -> Result<f64, QualityReason> {

@@ -1,5 +1,8 @@
 //! Waveform blocks become features before the log: each feature is a reading of a derived point (`de-h.v_rms`), and so is the strength of each fault that
 //! the rules name (`de-h.fault.outer`). Rules are asked now and then only: they cost more, and what wears does so for hours.
+//!
+//! The speed behind orders and lines is that of the tachometer, else that of the line at 1x, told by `de-h.speed_tracked`; where that is null, it is the
+//! nominal one.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hark_protocol::topics::Name;
@@ -15,6 +18,7 @@ use crate::{
         BlockUnit, Features, Setting,
         diagnosis::{self, Fault},
         severity::Class,
+        speed::{Origin, Speed},
     },
 };
 
@@ -35,6 +39,8 @@ struct Work {
     features: Features,
     /// When the rules were asked last, milliseconds since boot.
     asked_ms: Option<u64>,
+    /// The speed that the line at 1x told last, Hz.
+    tracked_hz: Option<f64>,
 }
 
 impl WaveformPoint {
@@ -50,18 +56,31 @@ impl WaveformPoint {
         self.config.speed_point.as_ref()
     }
 
+    /// The shaft's speed in a `block`: as `measured_hz` by a tachometer, else by its line at 1x, else as configured; `None` where none is known.
+    pub fn speed(&self, block: &Block, measured_hz: Option<f64>) -> Option<Speed> {
+        let of = |origin| move |hz| Speed { hz, origin };
+        let track = || {
+            let search = self.config.search()?;
+            let mut work = self.work();
+            let last_hz = work.tracked_hz;
+            let tracked = work.features.track_speed(&block.samples, &self.setting(block, None), &search, last_hz)?;
+            work.tracked_hz = Some(tracked.hz);
+            Some(tracked.hz)
+        };
+        measured_hz.map(of(Origin::Tachometer)).or_else(|| track().map(of(Origin::Tracked))).or(self.config.speed_hz.map(of(Origin::Nominal)))
+    }
+
+    /// The derived point that tells a tracked `speed`, and what it tells in Hz, if anything; `None` where no line was looked for.
+    pub fn told(&self, speed: Option<Speed>) -> Option<(Name, Option<f64>)> {
+        let looked_for = |speed: &Speed| speed.origin != Origin::Tachometer && self.config.search().is_some();
+        speed.filter(looked_for).map(|speed| (self.config.speed_tracked(), (speed.origin == Origin::Tracked).then_some(speed.hz)))
+    }
+
     /// What a `block` that came at `log_ms` says: its configured features, and the strengths of faults where the rules are due, as (derived point, value in
     /// its unit); `None` where one needs what is not known, such as the speed.
-    pub fn features(&self, block: &Block, measured_speed_hz: Option<f64>, log_ms: u64) -> Vec<(String, Option<f64>)> {
-        let speed_hz = measured_speed_hz.or(self.config.speed_hz);
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let setting = Setting {
-            fs_hz: block.fs_hz,
-            unit: block.unit.unwrap_or(self.unit),
-            speed_hz,
-            bearing: self.config.bearing.as_ref(),
-            envelope_band_hz: self.config.envelope_band_hz,
-        };
+    pub fn features(&self, block: &Block, speed: Option<Speed>, log_ms: u64) -> Vec<(String, Option<f64>)> {
+        let mut work = self.work();
+        let setting = self.setting(block, speed);
         let named = |name: &str| format!("{}.{name}", self.config.id);
         let features = work.features.block_features(&block.samples, &setting, &self.config.features);
         let mut values: Vec<_> = features.into_iter().map(|(feature, _, value)| (named(&feature), value)).collect();
@@ -74,17 +93,31 @@ impl WaveformPoint {
     }
 
     /// Keeps a `block` for snapshots; false where it is too large.
-    pub fn keep(&self, block: &Block, stamp: &Stamp, measured_speed_hz: Option<f64>) -> bool {
+    pub fn keep(&self, block: &Block, stamp: &Stamp, speed: Option<Speed>) -> bool {
         if self.ring().is_off() {
             return true;
         }
         let unit = block.unit.unwrap_or(self.unit).name().into();
-        self.ring().keep(Kept::of(block, stamp.clone(), unit, measured_speed_hz.or(self.config.speed_hz)))
+        self.ring().keep(Kept::of(block, stamp.clone(), unit, speed.map(|speed| speed.hz)))
     }
 
     /// The blocks that are kept, the oldest first.
     pub fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn setting(&self, block: &Block, speed: Option<Speed>) -> Setting<'_> {
+        Setting {
+            fs_hz: block.fs_hz,
+            unit: block.unit.unwrap_or(self.unit),
+            speed_hz: speed.map(|speed| speed.hz),
+            bearing: self.config.bearing.as_ref(),
+            envelope_band_hz: self.config.envelope_band_hz,
+        }
     }
 
     fn is_due(&self, asked_ms: Option<u64>, log_ms: u64) -> bool {
@@ -124,6 +157,7 @@ mod tests {
             features: vec!["v_rms".into()],
             speed_hz: None,
             speed_point: None,
+            speed_search: 0.0,
             bearing: None,
             envelope_band_hz: (2_000.0, 3_000.0),
             class: None,
@@ -156,7 +190,7 @@ mod tests {
     /// What a point with this speed, bearing and class says of faults when a block of `machine` comes at `log_ms`.
     fn strengths(point: &WaveformPoint, machine: &Machine, log_ms: u64) -> Vec<(String, Option<f64>)> {
         let block = Block { fs_hz: machine.fs_hz, unit: None, scale: 1.0, samples: machine.samples() };
-        let values = point.features(&block, None, log_ms);
+        let values = point.features(&block, point.speed(&block, None), log_ms);
         values.into_iter().filter_map(|(name, value)| Some((name.strip_prefix("de-h.fault.")?.to_owned(), value))).collect()
     }
 
@@ -168,6 +202,7 @@ mod tests {
                 features: vec!["v_rms".into()],
                 speed_hz,
                 speed_point: None,
+                speed_search: 0.05,
                 bearing: Some(crate::config::Bearing { elements: 9, element_mm: 7.940, pitch_mm: 39.04, contact_deg: 0.0 }),
                 envelope_band_hz: (2_000.0, 5_000.0),
                 class: Some("2-rigid".into()),
@@ -190,6 +225,42 @@ mod tests {
         let said = strengths(&point, &struck, 65_000);
         assert!(said[0].1 >= Some(1.0) && said[1..] == none[1..], "{said:?}");
         assert_eq!(strengths(&point, &struck, 65_001), [], "not due");
+    }
+
+    #[test]
+    fn the_speed_is_that_of_the_tachometer_else_that_of_the_line_else_the_nominal_one() {
+        let point = diagnosed(Some(29.2));
+        #[track_caller]
+        fn check(point: &WaveformPoint, machine: &Machine, measured_hz: Option<f64>, origin: Origin, hz: f64, told: Option<Option<f64>>) {
+            let block = Block { fs_hz: machine.fs_hz, unit: None, scale: 1.0, samples: machine.samples() };
+            let speed = point.speed(&block, measured_hz).unwrap();
+            assert!(speed.origin == origin && (speed.hz / hz - 1.0).abs() < 1e-3, "{speed:?}");
+            let near = |told: Option<f64>| told.map(|told| (10.0 * told).round() / 10.0);
+            assert_eq!(
+                point.told(Some(speed)).map(|(name, told)| (name.to_string(), near(told))),
+                told.map(|told| ("de-h.speed_tracked".to_owned(), near(told)))
+            );
+        }
+        let (running, still) = (Machine::healthy(1), Machine { orders_mm_s: [(0.0, 0.0); 12], ..Machine::healthy(1) });
+        check(&point, &running, Some(31.0), Origin::Tachometer, 31.0, None);
+        check(&point, &running, None, Origin::Tracked, 29.95, Some(Some(29.95)));
+        check(&point, &still, None, Origin::Nominal, 29.2, Some(None));
+        let mut without = point;
+        without.config.speed_search = 0.0;
+        check(&without, &running, None, Origin::Nominal, 29.2, None);
+    }
+
+    /// A nominal speed 3 % beside the true one moves the lines out of their places.
+    #[test]
+    fn faults_are_named_by_the_tracked_speed() {
+        let struck = Machine { strikes: Some(Strikes::at(3.5848 * 29.95, 0.5)), ..Machine::healthy(1) };
+        let outer = |search: f64| {
+            let mut point = diagnosed(Some(1.03 * 29.95));
+            point.config.speed_search = search;
+            strengths(&point, &struck, 0)[0].1
+        };
+        assert_eq!(outer(0.0), Some(0.0), "by the nominal speed");
+        assert!(outer(0.05) >= Some(1.0), "by the line at 1x");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::signal::{
     bearing::Orders,
     diagnosis::{Diagnosis, Machine},
     severity,
+    speed::{Origin, Search},
 };
 
 /// One line of output. Names are a contract; fields are only added. What cannot be computed is null.
@@ -23,6 +24,8 @@ pub(super) struct Line<'a> {
     samples: usize,
     fs_hz: f64,
     speed_hz: Option<f64>,
+    /// Where a search for it was asked for.
+    speed_origin: Option<Origin>,
     bpfo_hz: Option<f64>,
     bpfi_hz: Option<f64>,
     bsf_2x_hz: Option<f64>,
@@ -40,35 +43,41 @@ pub(super) struct Lines<'a> {
     setting: Setting<'a>,
     machine: Machine,
     orders: Option<Orders>,
+    search: Option<Search>,
     features: Features,
+    tracked_hz: Option<f64>,
     block: u64,
     start: u64,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(setting: Setting<'a>, machine: Machine, orders: Option<Orders>) -> Self {
-        Self { setting, machine, orders, features: Features::new(), block: 0, start: 0 }
+    pub(super) fn new(setting: Setting<'a>, machine: Machine, orders: Option<Orders>, search: Option<Search>) -> Self {
+        Self { setting, machine, orders, search, features: Features::new(), tracked_hz: None, block: 0, start: 0 }
     }
 
     /// Computes the next block and writes it as JSON with its end of line.
     pub(super) fn write(&mut self, samples: &[f64], out: &mut dyn Write) -> io::Result<()> {
         let wanted = FEATURES.map(Into::into);
-        let values = self.features.block_features(samples, &self.setting, &wanted);
-        let line_hz = |order: fn(Orders) -> f64| self.orders.zip(self.setting.speed_hz).map(|(orders, speed_hz)| order(orders) * speed_hz);
+        let found = self.search.map(|search| self.features.track_speed(samples, &self.setting, &search, self.tracked_hz).map(|tracked| tracked.hz));
+        self.tracked_hz = found.flatten().or(self.tracked_hz);
+        let setting = Setting { speed_hz: found.flatten().or(self.setting.speed_hz), ..self.setting };
+        let values = self.features.block_features(samples, &setting, &wanted);
+        let line_hz = |order: fn(Orders) -> f64| self.orders.zip(setting.speed_hz).map(|(orders, speed_hz)| order(orders) * speed_hz);
         self.block += 1;
         let line = Line {
             block: self.block,
             start_s: self.start as f64 / self.setting.fs_hz,
             samples: samples.len(),
             fs_hz: self.setting.fs_hz,
-            speed_hz: self.setting.speed_hz,
+            speed_hz: setting.speed_hz,
+            speed_origin: found.map(|found| found.map_or(Origin::Nominal, |_| Origin::Tracked)),
             bpfo_hz: line_hz(|orders| orders.bpfo),
             bpfi_hz: line_hz(|orders| orders.bpfi),
             bsf_2x_hz: line_hz(|orders| 2.0 * orders.bsf),
             ftf_hz: line_hz(|orders| orders.ftf),
             features: values.iter().map(|(name, _, value)| (&**name, *value)).collect(),
             zone_source: self.machine.class.map(|_| severity::SOURCE),
-            diagnosis: self.features.diagnose(samples, &self.setting, &self.machine),
+            diagnosis: self.features.diagnose(samples, &setting, &self.machine),
         };
         self.start += samples.len() as u64;
         let mut text = serde_json::to_vec(&line)?;

@@ -23,6 +23,7 @@ use crate::{
         BLOCK_SAMPLES_MAX, BlockUnit, Setting, bearing,
         diagnosis::Machine,
         severity::{CLASSES, Class},
+        speed::{SHARE, SHARE_MAX, Search},
     },
     stop::Stop,
 };
@@ -34,7 +35,8 @@ use crate::{
     after_help = "\
 One line of JSON per block. Features: v_rms (mm/s RMS, 10 to 1000 Hz), v_1x to v_3x (mm/s RMS at multiples of the shaft frequency), a_rms, a_rms.low and \
 a_rms.high (g, all, below and above 1 kHz), peak_to_peak (g), crest, kurtosis, skewness, env.rms (g) and env.bpfo, .bpfi, .bsf, .ftf (three harmonics over \
-the local median, in --band). What cannot be computed is null: without a speed there are no orders, without a bearing no fault lines.
+the local median, in --band). What cannot be computed is null: without a speed there are no orders, without a bearing no fault lines. With --track \
+`speed_origin` says whether `speed_hz` is that of the line at 1x (tracked) or, where it does not stand out, the one given (nominal).
 
 `fault` is what physical rules make of it: outer, inner, ball, cage, unbalance, misalignment, looseness, gear, cavitation, none, or not_determined with a \
 `reason`; each of the `candidates` has its evidence: value, limit, source. Severity zones are guidance: verify them.
@@ -69,6 +71,9 @@ pub struct FeaturesArgs {
     /// Shaft speed per minute, instead of --speed
     #[arg(long, value_name = "RPM", value_parser = parse_positive)]
     rpm: Option<f64>,
+    /// The speed is nominal: the line at 1x is looked for so far about it, as a part of it, block by block
+    #[arg(long, value_name = "PART", value_parser = parse_search, requires = "turning")]
+    track: Option<f64>,
     /// Bearing: a name, a geometry or ASSET/WAVEFORM
     #[arg(long, value_name = "BEARING")]
     bearing: Option<String>,
@@ -94,6 +99,11 @@ pub struct FeaturesArgs {
 
 fn parse_positive(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn parse_search(text: &str) -> Result<f64, String> {
+    let within = |part: &f64| *part > 0.0 && *part <= SHARE_MAX;
+    text.parse().ok().filter(within).ok_or_else(|| format!("expected a part of the speed up to {SHARE_MAX}, such as {SHARE}"))
 }
 
 fn parse_scale(text: &str) -> Result<f64, String> {
@@ -177,7 +187,8 @@ fn run(args: &FeaturesArgs, stop: &Stop, out: &mut dyn Write) -> Result<usize, F
         envelope_band_hz: args.band,
     };
     let machine = Machine { class: args.class.as_deref().and_then(Class::named), teeth: args.teeth, vanes: args.vanes, ..Machine::default() };
-    let mut lines = Lines::new(setting, machine, bearing.as_ref().and_then(bearing::orders));
+    let search = args.track.zip(setting.speed_hz).map(|(share, nominal_hz)| Search { nominal_hz, share });
+    let mut lines = Lines::new(setting, machine, bearing.as_ref().and_then(bearing::orders), search);
     let mut samples = Samples::open(&args.input, format, args.scale.unwrap_or(1.0))?;
     let length = args.block as usize;
     let mut block = Vec::with_capacity(length);

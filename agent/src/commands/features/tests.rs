@@ -42,6 +42,18 @@ fn a_line_per_block_and_the_rest_is_counted() {
 }
 
 #[test]
+fn the_speed_is_tracked_where_it_is_asked_for() {
+    let line: String = (0..8_192).map(|i| format!("{}\n", (TAU * 90.3 * f64::from(i) / 8_192.0).cos())).collect();
+    let told = |more: &[&str]| {
+        let (_, lines) = features("x.csv", &line, more).unwrap();
+        ((10.0 * lines[0]["speed_hz"].as_f64().unwrap()).round() / 10.0, lines[0]["speed_origin"].clone())
+    };
+    assert_eq!(told(&["--speed", "92", "--track", "0.05"]), (90.3, "tracked".into()));
+    assert_eq!(told(&["--speed", "25", "--track", "0.05"]), (25.0, "nominal".into()));
+    assert_eq!(told(&["--speed", "92"]), (92.0, Value::Null));
+}
+
+#[test]
 fn a_short_file_is_one_block_and_what_it_lacks_is_null() {
     let (left, lines) = features("x.txt", sine(1_000), &[]).unwrap();
     assert_eq!((left, lines.len(), &lines[0]["samples"]), (0, 1, &1_000.into()));

@@ -34,7 +34,8 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
     let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, faults)).collect();
     let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, &points, faults)).collect();
-    for derived in waveforms.iter().flat_map(|waveform| derived_points(waveform, raw.operating.is_some())) {
+    let derived: Vec<Point> = waveforms.iter().flat_map(|waveform| derived_points(waveform, &points, raw.operating.is_some())).collect();
+    for derived in derived {
         // A point of that name in the file says more about it: its range, its limits, or that it is not scored.
         if !points.iter().any(|point| point.id == derived.id) {
             points.push(derived);

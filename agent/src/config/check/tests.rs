@@ -182,6 +182,8 @@ fn waveforms_are_of_an_acceleration_on_a_possible_bearing() {
     with("speed_point = \"rpm\"", &["waveform.speed_point: `rpm` of `de-h` is no point of this asset"]);
     with("speed_point = \"flow\"", &["`flow` of `de-h` has unit `l/min`; expected `/min` or `Hz`"]);
     with("speed_rpm = 0", &["waveform.speed_rpm: of `de-h` must be above 0"]);
+    with("speed_rpm = 1480\nspeed_search = 0.3", &[]);
+    with("speed_rpm = 1480\nspeed_search = 0.5", &["waveform.speed_search: of `de-h` is 0.5; expected a part of the speed up to 0.3"]);
     with("envelope_band_hz = [2000, inf]", &["waveform.envelope_band_hz"]);
     for (bearing, expected) in [
         ("elements = 9, element_mm = 7.94, pitch_mm = 39.04", &[][..]),
@@ -415,6 +417,13 @@ fn rules_for_vibration_need_a_speed_and_name_what_is_known() {
     let running = "[[point]]\nid = \"speed\"\nunit = \"/min\"\n[operating]\npoint = \"speed\"\nrunning = 500.0\n";
     assert_eq!(named(&asset(running, &format!("speed_point = \"speed\"\n{bearing}"))), all(&["outer", "inner", "ball", "cage"], true));
     assert_eq!(named(&asset("", "speed_rpm = 1480\nteeth = 31\nvanes = 6")), all(&["cavitation", "gear"], false));
+    let speed = |before: &str, keys: &str| {
+        let asset = asset(before, keys);
+        asset.points.iter().find(|point| &*point.id == "de.speed_tracked").map(|point| (point.unit.to_string(), point.scored))
+    };
+    assert_eq!(speed("", "speed_rpm = 1480"), Some(("/min".to_owned(), false)));
+    assert_eq!(speed("[[point]]\nid = \"speed\"\nunit = \"Hz\"", "speed_rpm = 1480\nspeed_point = \"speed\""), Some(("Hz".to_owned(), false)));
+    assert_eq!([speed("", "speed_rpm = 1480\nspeed_search = 0"), speed("", bearing)], [None, None], "nothing is looked for");
     let own = "[[point]]\nid = \"de.fault.gear\"\nunit = \"1\"\nscored = false\nlimits = { high = 2.0 }\n";
     let limit = asset(own, "speed_rpm = 1480\nteeth = 31").points[0].limits.as_ref().unwrap().high;
     assert_eq!(limit, Some(2.0));

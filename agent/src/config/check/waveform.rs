@@ -1,6 +1,8 @@
 //! `[[waveform]]`: blocks of vibration, the features that are made of them, and the rules that name faults by them.
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
+use hark_protocol::topics::Name;
+
 use super::{
     faults::{DAY, Faults},
     limits,
@@ -10,11 +12,13 @@ use crate::{
         Bearing, Checks, Limits, Point, Waveform,
         file::{BearingTable, WaveformTable},
     },
-    signal::{FEATURES, feature_unit},
+    signal::{FEATURES, feature_unit, speed},
 };
 
 /// Teeth of a gear, vanes of a pump.
 const COUNT_MAX: u32 = 1_000;
+/// Unit of a speed where no point says another.
+const PER_MINUTE: &str = "/min";
 /// An answer of the rules takes some milliseconds, and what wears does so for hours.
 const DIAGNOSE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 
@@ -52,9 +56,22 @@ pub(super) fn check_waveform(raw: WaveformTable, points: &[Point], faults: &mut 
         features: features.into_iter().map(Into::into).collect(),
         speed_hz: raw.speed_rpm.map(|rpm| rpm / 60.0),
         speed_point: raw.speed_point.map(Into::into),
+        speed_search: check_search(raw.speed_search, &raw.id, faults),
         bearing,
         envelope_band_hz: band,
     }
+}
+
+/// The search spans less than an octave, within which 2x cannot be taken for 1x.
+fn check_search(share: Option<f64>, id: &str, faults: &mut Faults) -> f64 {
+    let share = share.unwrap_or(speed::SHARE);
+    if !(0.0..=speed::SHARE_MAX).contains(&share) {
+        faults.add(
+            "waveform.speed_search",
+            format!("of `{id}` is {share}; expected a part of the speed up to {}, or 0 for no search", speed::SHARE_MAX),
+        );
+    }
+    share
 }
 
 /// How often the rules that name faults are asked; never where no speed is known.
@@ -78,8 +95,9 @@ fn check_rules(raw: &WaveformTable, faults: &mut Faults) -> Option<Duration> {
     is_driven.then_some(every)
 }
 
-/// What is made of its blocks: features, which are scored, and the strength of each fault that its rules can name, which is not.
-pub(super) fn derived_points(waveform: &Waveform, has_states: bool) -> Vec<Point> {
+/// What is made of its blocks: features, which are scored, and the speed and the strength of each fault that its rules can name, which are not. `points` are
+/// those that the file names.
+pub(super) fn derived_points(waveform: &Waveform, points: &[Point], has_states: bool) -> Vec<Point> {
     let point = |name: &str, unit: &str| Point {
         id: format!("{}.{name}", waveform.id).into(),
         unit: unit.into(),
@@ -97,7 +115,11 @@ pub(super) fn derived_points(waveform: &Waveform, has_states: bool) -> Vec<Point
         let limits = Limits { only_running: has_states, ..limits::of_fault(fault, &waveform.id) };
         Point { scored: false, limits: Some(limits.into()), ..point(&fault.indicator(), "1") }
     });
-    features.chain(strengths).collect()
+    // In the unit of the point that tells the speed at other times.
+    let unit_of = |id: &Name| points.iter().find(|point| point.id == *id).map(|point| &*point.unit);
+    let speed_unit = waveform.speed_point.as_ref().and_then(unit_of).unwrap_or(PER_MINUTE);
+    let speed = waveform.search().map(|_| Point { id: waveform.speed_tracked(), scored: false, ..point("", speed_unit) });
+    features.chain(speed).chain(strengths).collect()
 }
 
 fn check_bearing(waveform: &str, raw: &BearingTable, faults: &mut Faults) -> Bearing {
@@ -125,16 +147,18 @@ fn check_bearing(waveform: &str, raw: &BearingTable, faults: &mut Faults) -> Bea
     Bearing { elements, element_mm, pitch_mm, contact_deg }
 }
 
-/// A shaft speed is read as a number per minute or per second, by its unit.
+/// A shaft speed is a number per minute or per second, by the unit of its point.
 pub(super) fn check_speed_point(waveform: &Waveform, points: &[Point], faults: &mut Faults) {
     const KEY: &str = "waveform.speed_point";
-    let Some(id) = &waveform.speed_point else { return };
-    match points.iter().find(|point| point.id == *id) {
-        None => faults.add(KEY, format!("`{id}` of `{}` is no point of this asset; expected the id of one", waveform.id)),
-        Some(point) if !matches!(&*point.unit, "/min" | "Hz") => {
-            faults.add(KEY, format!("`{id}` of `{}` has unit `{}`; expected `/min` or `Hz`", waveform.id, point.unit));
+    let tracked = waveform.search().map(|_| waveform.speed_tracked());
+    for id in waveform.speed_point.iter().chain(&tracked) {
+        match points.iter().find(|point| point.id == *id) {
+            None => faults.add(KEY, format!("`{id}` of `{}` is no point of this asset; expected the id of one", waveform.id)),
+            Some(point) if !matches!(&*point.unit, PER_MINUTE | "Hz") => {
+                faults.add(KEY, format!("`{id}` of `{}` has unit `{}`; expected `/min` or `Hz`", waveform.id, point.unit));
+            }
+            Some(_) => {}
         }
-        Some(_) => {}
     }
 }
 

@@ -4,7 +4,7 @@ use hark_protocol::topics::Priority;
 use super::*;
 
 /// With a waveform whose rules know bearing and class, asked every minute.
-fn engine(score: bool) -> Engine {
+fn engine(score: bool, tachometer: bool) -> Engine {
     let text = "id = \"pump\"\n[alarm]\non_delay = \"30s\"\n[[point]]\nid = \"de-h.v_rms\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"\n\
                 [[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nspeed_rpm = 1797\nbearing = { elements = 9, element_mm = 7.94, pitch_mm = 39.04 }\n";
     let of_file = config::check_asset_text("pump", text).unwrap();
@@ -12,6 +12,7 @@ fn engine(score: bool) -> Engine {
         asset.points.extend(of_file.points.into_iter().filter(|point| !point.scored || &*point.id == "de-h.v_rms"));
         asset.points[3].scored = false;
         asset.waveforms = of_file.waveforms;
+        asset.waveforms[0].speed_point = tachometer.then(|| "speed".into());
         asset.points.iter_mut().filter(|_| !score).for_each(|point| point.scored = false);
         asset.alarm.on_delay = Duration::from_secs(30);
     })
@@ -28,7 +29,7 @@ fn minutes(strengths: &[(f64, f64)]) -> Vec<Entry> {
 
 #[test]
 fn a_fault_that_stays_named_is_an_alarm_and_one_answer_is_none() {
-    let mut engine = engine(false);
+    let mut engine = engine(false, false);
     let out = feed(&mut engine, 1, &minutes(&[(0.0, 0.0), (1.4, 0.0), (0.0, 0.0), (1.2, 0.0)]));
     assert_eq!(alarms(&out), Vec::<&Alarm>::new());
     let out = feed(&mut engine, 100, &minutes(&[(0.0, 0.0), (1.2, 0.0), (1.3, 0.0), (1.1, 0.0)]));
@@ -47,7 +48,7 @@ fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
         (Some((2.0, 1.5)), Some("fault of a bearing's outer ring at `de-h`; unbalance at `de-h`")),
         (None, None),
     ] {
-        let mut engine = engine(false);
+        let mut engine = engine(false, false);
         if let Some(strengths) = strengths {
             feed(&mut engine, 1, &minutes(&[strengths]));
         }
@@ -66,7 +67,7 @@ fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
 /// An answer of long ago is none.
 #[test]
 fn what_was_named_long_ago_is_no_cause() {
-    let mut engine = engine(false);
+    let mut engine = engine(false, false);
     feed(&mut engine, 1, &minutes(&[(0.0, 1.5)]));
     let high: Vec<Entry> = [9_000.0, 9_040.0].iter().map(|&second| reading(second, "de-h.v_rms", Some(3.5))).collect();
     assert_eq!(alarms(&feed(&mut engine, 100, &high))[0].cause, None);
@@ -74,7 +75,7 @@ fn what_was_named_long_ago_is_no_cause() {
 
 #[test]
 fn the_advice_of_a_score_tells_what_the_rules_name() {
-    let mut engine = engine(true);
+    let mut engine = engine(true, false);
     let machine = machine(ROWS + 100, ROWS + 20);
     let (normal, fault) = machine.split_at(2 * (ROWS + 15));
     feed(&mut engine, 1, normal);
@@ -82,4 +83,30 @@ fn the_advice_of_a_score_tells_what_the_rules_name() {
     let out = feed(&mut engine, 2_000, fault);
     let advice = alarms(&out)[0];
     assert_eq!((advice.priority, advice.cause.as_deref()), (Priority::Advice, Some("unbalance at `de-h`")));
+}
+
+/// By which speed its lines were looked for is part of why a fault is believed.
+#[test]
+fn the_origin_of_the_speed_travels_with_the_evidence() {
+    for (tachometer, tracked, origin, speed) in [
+        (false, Some(Some(1_781.5)), "tracked", Some(1_781.5)),
+        (false, Some(None), "nominal", None),
+        (true, None, "tachometer", None),
+        (true, Some(Some(1_781.5)), "tracked", Some(1_781.5)),
+        (true, Some(None), "nominal", None),
+    ] {
+        let mut engine = engine(false, tachometer);
+        let minute = |n: u32| {
+            let second = 1_000.0 + 60.0 * f64::from(n);
+            // An answer of a block before says nothing of this one.
+            let before = (n == 0 && tracked.is_none()).then(|| reading(second - 1.0, "de-h.speed_tracked", Some(1_700.0)));
+            let speed = tracked.map(|tracked| reading(second, "de-h.speed_tracked", tracked));
+            before.into_iter().chain(speed).chain([reading(second, "de-h.fault.outer", Some(1.4))])
+        };
+        let out = feed(&mut engine, 1, &(0..2).flat_map(minute).collect::<Vec<_>>());
+        let [alarm] = alarms(&out)[..] else { panic!("{out:?}") };
+        let evidence: serde_json::Value = serde_json::from_str(alarm.evidence_json.as_deref().unwrap()).unwrap();
+        let named = &evidence["faults"][0];
+        assert_eq!((named["speed_origin"].as_str(), named["speed"].as_f64()), (Some(origin), speed), "{evidence}");
+    }
 }
