@@ -74,6 +74,10 @@ enum FaultName {
     OuterRace,
     Unbalance,
     Misalignment,
+    Looseness,
+    Cage,
+    Gear,
+    Cavitation,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -326,6 +330,10 @@ fn machine(arguments: &MachineArguments) -> Result<MachineConfig> {
         FaultName::OuterRace => Fault::OuterRace,
         FaultName::Unbalance => Fault::Unbalance,
         FaultName::Misalignment => Fault::Misalignment,
+        FaultName::Looseness => Fault::Looseness,
+        FaultName::Cage => Fault::Cage,
+        FaultName::Gear => Fault::Gear,
+        FaultName::Cavitation => Fault::Cavitation,
     };
     let law = match arguments.law {
         LawName::Exponential => Law::Exponential,

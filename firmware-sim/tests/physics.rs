@@ -38,7 +38,7 @@ fn features_of_draw(signal: Signal, seed: u64) -> (Features, Vec<f64>) {
 }
 
 fn healthy() -> Signal {
-    Signal { shaft_hz: SHAFT_HZ, velocity_mm_s: [0.8, 0.0, 0.0], impacts: None, noise_g: 0.02, gravity_g: 1.0 }
+    Signal { shaft_hz: SHAFT_HZ, velocity_mm_s: [0.8, 0.0, 0.0], noise_g: 0.02, gravity_g: 1.0, ..Signal::default() }
 }
 
 fn outer_race(amplitude_g: f64, slip: f64) -> Signal {
@@ -144,7 +144,15 @@ fn a_machine_that_does_not_wear_never_fails() {
 /// Indicator of each fault at the end of life over its value as new.
 #[test]
 fn each_fault_shows_in_its_own_features() {
-    let cases = [(Fault::OuterRace, Quantity::EnvBpfo, 5.0), (Fault::Unbalance, Quantity::VRms, 5.0), (Fault::Misalignment, Quantity::VRms, 4.0)];
+    let cases = [
+        (Fault::OuterRace, Quantity::EnvBpfo, 5.0),
+        (Fault::Unbalance, Quantity::VRms, 5.0),
+        (Fault::Misalignment, Quantity::VRms, 4.0),
+        (Fault::Looseness, Quantity::VRms, 5.0),
+        (Fault::Cage, Quantity::EnvFtf, 3.0),
+        (Fault::Gear, Quantity::ARms, 2.0),
+        (Fault::Cavitation, Quantity::EnvRms, 5.0),
+    ];
     for (fault, quantity, factor) in cases {
         let mut machine = Machine::new(MachineConfig::watched(fault, Law::Exponential, Duration::from_secs(35), Duration::from_secs(55)), 5);
         let at = |machine: &mut Machine| {

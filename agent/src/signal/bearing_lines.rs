@@ -12,15 +12,21 @@ const SLIP: f64 = 0.02;
 /// Nothing so near to a line, as a part of its frequency, is higher than it.
 const PEAK: f64 = 0.02;
 /// Harmonics of the comb.
-const HARMONICS: u32 = 3;
+pub(super) const HARMONICS: u32 = 3;
 /// Harmonics whose sidebands count.
 const WITH_SIDEBANDS: u32 = 2;
 /// A sideband counts so much of a harmonic.
 const SIDEBAND_WEIGHT: f64 = 0.5;
 /// A single line counts at most so much, so that none makes a fault alone: 3 harmonics 36, with 4 sidebands 60.
 const LINE_CAP: f64 = 12.0;
-/// Half width of what belongs to the shaft, in bins (the main lobe of the Hann window).
+/// A line so near to one of the shaft's, in bins, is none of the bearing's.
 const SHAFT_BINS: f64 = 1.5;
+/// By this error of the speed the shaft's own lines lie beside their places.
+const SPEED_ERROR: f64 = 0.003;
+/// Evidence of a cage's comb from which on its higher harmonics may be taken for lines of other parts: BPFO is a whole multiple of FTF.
+const CAGE_MIN: f64 = 20.0;
+/// A line of another part then has so many times the power of those at the distance of FTF, which are as high as it where all are the cage's.
+const OVER_CAGE: f64 = 1.5;
 /// Fewer turns in a block do not tell a fault's lines from those of the shaft.
 const TURNS_MIN: f64 = 10.0;
 
@@ -45,6 +51,8 @@ pub struct Comb {
     pub part: Part,
     /// Sum of -ln of the probability that noise makes each line; 0 and up. Over the range of slip healthy machines reach up to 20.
     pub evidence: f64,
+    /// What of it is of sidebands.
+    pub of_sidebands: f64,
     /// Where the first harmonic was found, Hz.
     pub line_hz: f64,
 }
@@ -54,21 +62,30 @@ pub fn combs(spectrum: &EnvelopeSpectrum, orders: &Orders, speed_hz: f64) -> Vec
     if speed_hz < TURNS_MIN * spectrum.step_hz {
         return Vec::new();
     }
-    let parts = [
-        (Part::Outer, orders.bpfo, None),
-        (Part::Inner, orders.bpfi, Some(1.0)),
-        (Part::Ball, 2.0 * orders.bsf, Some(orders.ftf)),
-        (Part::Cage, orders.ftf, None),
+    let comb = |part: Part, order: f64, sideband: Option<f64>, cage_hz: Option<f64>| {
+        let look = Look { spectrum, speed_hz, is_cage: part == Part::Cage, cage_hz };
+        look.best(part, order * speed_hz, sideband.map(|order| order * speed_hz))
+    };
+    let cage = comb(Part::Cage, orders.ftf, None, None);
+    let cage_hz = (cage.evidence >= CAGE_MIN).then_some(cage.line_hz);
+    let mut combs = vec![
+        comb(Part::Outer, orders.bpfo, None, cage_hz),
+        comb(Part::Inner, orders.bpfi, Some(1.0), cage_hz),
+        comb(Part::Ball, 2.0 * orders.bsf, Some(orders.ftf), cage_hz),
+        cage,
     ];
-    let mut combs: Vec<Comb> = parts
-        .into_iter()
-        .map(|(part, order, sideband)| {
-            let (evidence, line_hz) = best(spectrum, order * speed_hz, sideband.map(|order| order * speed_hz), speed_hz);
-            Comb { part, evidence, line_hz }
-        })
-        .collect();
     combs.sort_by(|a, b| b.evidence.total_cmp(&a.evidence));
     combs
+}
+
+/// What a comb is looked for in.
+struct Look<'a> {
+    spectrum: &'a EnvelopeSpectrum,
+    speed_hz: f64,
+    /// The lines of a cage stand so close that its floor lies between them.
+    is_cage: bool,
+    /// Where a cage strikes: so far apart are its lines, among which those of the other parts are no others.
+    cage_hz: Option<f64>,
 }
 
 /// A tooth of the comb: harmonic, distance from it in Hz, weight, noise floor there.
@@ -79,45 +96,60 @@ struct Tooth {
     floor: f64,
 }
 
-/// The largest evidence over the range of slip, and the first harmonic there.
-fn best(spectrum: &EnvelopeSpectrum, nominal_hz: f64, sideband_hz: Option<f64>, speed_hz: f64) -> (f64, f64) {
-    let fits = |harmonic: u32| f64::from(harmonic) * nominal_hz * (1.0 + SLIP) < 0.9 * spectrum.width_hz;
-    let harmonics: Vec<u32> = (1..=HARMONICS).filter(|&harmonic| fits(harmonic)).collect();
-    let Some(&highest) = harmonics.last() else { return (0.0, nominal_hz) };
-    let lines = harmonics.iter().map(|&harmonic| (harmonic, 0.0, 1.0));
-    let sidebands = harmonics.iter().filter(|&&harmonic| harmonic <= WITH_SIDEBANDS).flat_map(|&harmonic| {
-        sideband_hz.into_iter().flat_map(move |offset_hz| [(harmonic, -offset_hz, SIDEBAND_WEIGHT), (harmonic, offset_hz, SIDEBAND_WEIGHT)])
-    });
-    let teeth: Vec<Tooth> = lines
-        .chain(sidebands)
-        .filter_map(|(harmonic, offset_hz, weight)| {
-            let harmonic = f64::from(harmonic);
-            let f_hz = harmonic * nominal_hz + offset_hz;
-            let floor = (f_hz > 3.0 * spectrum.step_hz).then(|| spectrum.floor(f_hz)).flatten()?;
-            Some(Tooth { harmonic, offset_hz, weight, floor })
-        })
-        .collect();
-    // Steps of at most a bin at the highest harmonic.
-    let half = (SLIP * nominal_hz * f64::from(highest) / spectrum.step_hz).ceil() as i32;
-    let mut found = (0.0, nominal_hz);
-    for step in -half..=half {
-        let line_hz = nominal_hz * (1.0 + SLIP * f64::from(step) / f64::from(half.max(1)));
-        let evidence = teeth.iter().map(|tooth| tooth.evidence(spectrum, line_hz, speed_hz)).sum();
-        if evidence > found.0 {
-            found = (evidence, line_hz);
+impl Look<'_> {
+    /// The comb with the largest evidence over the range of slip.
+    fn best(&self, part: Part, nominal_hz: f64, sideband_hz: Option<f64>) -> Comb {
+        let spectrum = self.spectrum;
+        let fits = |harmonic: u32| f64::from(harmonic) * nominal_hz * (1.0 + SLIP) < 0.9 * spectrum.width_hz;
+        let harmonics: Vec<u32> = (1..=HARMONICS).filter(|&harmonic| fits(harmonic)).collect();
+        let mut found = Comb { part, evidence: 0.0, of_sidebands: 0.0, line_hz: nominal_hz };
+        let Some(&highest) = harmonics.last() else { return found };
+        let lines = harmonics.iter().map(|&harmonic| (harmonic, 0.0, 1.0));
+        let sidebands = harmonics.iter().filter(|&&harmonic| harmonic <= WITH_SIDEBANDS).flat_map(|&harmonic| {
+            sideband_hz.into_iter().flat_map(move |offset_hz| [(harmonic, -offset_hz, SIDEBAND_WEIGHT), (harmonic, offset_hz, SIDEBAND_WEIGHT)])
+        });
+        let teeth: Vec<Tooth> = lines
+            .chain(sidebands)
+            .filter_map(|(harmonic, offset_hz, weight)| {
+                let harmonic = f64::from(harmonic);
+                let f_hz = harmonic * nominal_hz + offset_hz;
+                let floor = |f_hz: f64| if self.is_cage { spectrum.floor_between_lines(f_hz) } else { spectrum.floor(f_hz) };
+                let floor = (f_hz > 3.0 * spectrum.step_hz).then(|| floor(f_hz)).flatten()?;
+                Some(Tooth { harmonic, offset_hz, weight, floor })
+            })
+            .collect();
+        // Steps of at most a bin at the highest harmonic.
+        let half = (SLIP * nominal_hz * f64::from(highest) / spectrum.step_hz).ceil() as i32;
+        for step in -half..=half {
+            let line_hz = nominal_hz * (1.0 + SLIP * f64::from(step) / f64::from(half.max(1)));
+            let sum = |of_sidebands: bool| {
+                let counted = teeth.iter().filter(|tooth| (tooth.offset_hz != 0.0) == of_sidebands);
+                counted.map(|tooth| self.evidence(tooth, line_hz)).sum::<f64>()
+            };
+            let (of_lines, of_sidebands) = (sum(false), sum(true));
+            if of_lines + of_sidebands > found.evidence {
+                found = Comb { part, evidence: of_lines + of_sidebands, of_sidebands, line_hz };
+            }
         }
+        found
     }
-    found
-}
 
-impl Tooth {
-    fn evidence(&self, spectrum: &EnvelopeSpectrum, line_hz: f64, speed_hz: f64) -> f64 {
-        let of_shaft = |f_hz: f64| (f_hz - (f_hz / speed_hz).round() * speed_hz).abs() < SHAFT_BINS * spectrum.step_hz;
-        let f_hz = self.harmonic * line_hz + self.offset_hz;
-        let Some(peak) = spectrum.peak(f_hz).filter(|_| !of_shaft(f_hz)) else { return 0.0 };
+    fn evidence(&self, tooth: &Tooth, line_hz: f64) -> f64 {
+        let Self { spectrum, speed_hz, cage_hz, .. } = *self;
+        let shaft_hz = |f_hz: f64| (f_hz / speed_hz).round() * speed_hz;
+        let of_shaft = |f_hz: f64| (f_hz - shaft_hz(f_hz)).abs() < SHAFT_BINS * spectrum.step_hz;
+        let f_hz = tooth.harmonic * line_hz + tooth.offset_hz;
+        let peak = spectrum.peak_without(f_hz, shaft_hz(f_hz), SPEED_ERROR * f_hz);
+        let Some(peak) = peak.filter(|_| !of_shaft(f_hz)) else { return 0.0 };
         if spectrum.beside(f_hz, PEAK * f_hz).any(|(beside_hz, power)| power > peak && !of_shaft(beside_hz)) {
             return 0.0;
         }
-        self.weight * spectrum.surprise(peak, self.floor).min(LINE_CAP)
+        let is_of_cage = |cage_hz: f64| {
+            [f_hz - cage_hz, f_hz + cage_hz].into_iter().filter_map(|f_hz| spectrum.peak(f_hz)).any(|beside| peak < OVER_CAGE * beside)
+        };
+        if cage_hz.is_some_and(is_of_cage) {
+            return 0.0;
+        }
+        tooth.weight * spectrum.surprise(peak, tooth.floor).min(LINE_CAP)
     }
 }

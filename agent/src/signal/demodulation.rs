@@ -27,6 +27,10 @@ const WIDTH: f64 = 3.5;
 const FLOOR_HZ: f64 = 60.0;
 /// Bins of the envelope spectrum below this one hold its mean and slow drifts.
 const FIRST_BIN: usize = 5;
+/// What a line through a Hann window has at most so many bins beside its highest one, over that.
+const LEAKS: [f64; 4] = [1.0, 1.0, 0.06, 0.002];
+/// Fourth moment of the envelope of Gaussian noise over its squared second.
+const NOISE_FOURTH: f64 = 2.0;
 
 /// Envelope spectrum averaged over bands: per bin power over its expectation for noise.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct EnvelopeSpectrum {
     pub width_hz: f64,
     /// Bands averaged.
     pub bands: u32,
+    /// Fourth moment of the envelope over its squared second, less that of noise, in the mean over the bands: 0 for noise, more where it comes in bursts.
+    pub bursts: f64,
 }
 
 /// The averaged envelope spectrum of `samples`, for fault lines up to `line_hz`. `None` where no band has room, and for a constant signal.
@@ -57,6 +63,7 @@ pub fn demodulate(spectrum: &mut Spectrum, samples: &[f64], mean: f64, fs_hz: f6
     let (inverse, forward) = (planner.plan_fft_inverse(length), planner.plan_fft_forward(length));
     let mut band = vec![Complex::default(); length];
     let mut power = vec![0.0; (width_hz / step_hz) as usize];
+    let mut bursts = 0.0;
     for index in 0..bands as usize {
         let carriers = bins.get(edge(index as f64)..edge(index as f64 + 1.0))?;
         band.fill(Complex::default());
@@ -69,6 +76,8 @@ pub fn demodulate(spectrum: &mut Spectrum, samples: &[f64], mean: f64, fs_hz: f6
         if mean_square <= 0.0 {
             return None;
         }
+        let mean_fourth = band.iter().map(|value| value.norm_sqr().powi(2)).sum::<f64>() / length as f64;
+        bursts += (mean_fourth / mean_square.powi(2) - NOISE_FOURTH) / bands;
         for (i, value) in band.iter_mut().enumerate() {
             let hann = 0.5 - 0.5 * (TAU * i as f64 / length as f64).cos();
             *value = Complex::from((value.norm_sqr() / mean_square - 1.0) * hann);
@@ -80,7 +89,7 @@ pub fn demodulate(spectrum: &mut Spectrum, samples: &[f64], mean: f64, fs_hz: f6
             *sum += bin.norm_sqr() / (floor * bands);
         }
     }
-    Some(EnvelopeSpectrum { power, step_hz, width_hz, bands: bands as u32 })
+    Some(EnvelopeSpectrum { power, step_hz, width_hz, bands: bands as u32, bursts })
 }
 
 impl EnvelopeSpectrum {
@@ -89,6 +98,16 @@ impl EnvelopeSpectrum {
         let at = self.bin(f_hz);
         let near = at.checked_sub(1).and_then(|first| self.power.get(first..=at + 1))?;
         Some(near.iter().copied().fold(0.0, f64::max))
+    }
+
+    /// The same less what is of another line, within `reach_hz` of `other_hz`.
+    pub fn peak_without(&self, f_hz: f64, other_hz: f64, reach_hz: f64) -> Option<f64> {
+        let (at, near, reach) = (self.bin(f_hz), self.bin(other_hz), self.bin(reach_hz) + 1);
+        let bins = near.saturating_sub(reach)..(near + reach + 1).min(self.power.len());
+        let other = bins.max_by(|&a, &b| self.power[a].total_cmp(&self.power[b]))?;
+        let own = |k: usize| self.power.get(k).map(|power| power - LEAKS.get(k.abs_diff(other)).unwrap_or(&0.0) * self.power[other]);
+        let own = [at.checked_sub(1).and_then(own)?, own(at)?, own(at + 1)?];
+        Some(own.into_iter().fold(0.0, f64::max))
     }
 
     /// The bins within `distance_hz` of `f_hz`, at least the next two, without those that [`EnvelopeSpectrum::peak`] looks at: frequency and power.
@@ -112,12 +131,24 @@ impl EnvelopeSpectrum {
 
     /// What noise is expected to have at `f_hz`, from the median about it, so that lines do not count; `None` outside the spectrum.
     pub fn floor(&self, f_hz: f64) -> Option<f64> {
-        let bin = |f_hz: f64| (f_hz.max(0.0) / self.step_hz) as usize;
-        let (first, last) = (bin(f_hz - FLOOR_HZ).max(2), (bin(f_hz + FLOOR_HZ) + 1).min(self.power.len()));
         let bands = f64::from(self.bands);
         // Median of the mean of so many unit exponentials (of a gamma distribution, after Wilson and Hilferty).
         let expected = if self.bands > 1 { 1.0 - 1.0 / (3.0 * bands) } else { 2f64.ln() };
-        self.power.get(first..last).and_then(|near| median(near.to_vec())).map(|median| median / expected)
+        self.about(f_hz).and_then(median).map(|median| median / expected)
+    }
+
+    /// The same from the lowest quarter, where lines stand so close that they fill half of the bins.
+    pub fn floor_between_lines(&self, f_hz: f64) -> Option<f64> {
+        let ninth = 1.0 / (9.0 * f64::from(self.bands));
+        // A quarter of a normal distribution lies 0.6745 deviations below its mean.
+        let expected = (1.0 - ninth - 0.6745 * ninth.sqrt()).powi(3);
+        self.about(f_hz).and_then(|powers| quantile(powers, 4)).map(|quartile| quartile / expected)
+    }
+
+    fn about(&self, f_hz: f64) -> Option<Vec<f64>> {
+        let bin = |f_hz: f64| (f_hz.max(0.0) / self.step_hz) as usize;
+        let (first, last) = (bin(f_hz - FLOOR_HZ).max(2), (bin(f_hz + FLOOR_HZ) + 1).min(self.power.len()));
+        self.power.get(first..last).map(<[f64]>::to_vec)
     }
 }
 
@@ -134,13 +165,18 @@ fn ln_tail(count: u32, x: f64) -> f64 {
 }
 
 /// `None` for no value, and where it is not above zero.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    let middle = values.len() / 2;
+fn median(values: Vec<f64>) -> Option<f64> {
+    quantile(values, 2)
+}
+
+/// The value that one of `parts` of them is below; `None` as above.
+fn quantile(mut values: Vec<f64>, parts: usize) -> Option<f64> {
+    let place = values.len() / parts;
     if values.is_empty() {
         return None;
     }
-    let (_, median, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    (*median > 0.0).then_some(*median)
+    let (_, quantile, _) = values.select_nth_unstable_by(place, f64::total_cmp);
+    (*quantile > 0.0).then_some(*quantile)
 }
 
 #[cfg(test)]

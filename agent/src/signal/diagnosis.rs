@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     bearing::Orders as BearingOrders,
-    bearing_lines::{self, Comb, Part},
+    bearing_lines::{self, Comb, HARMONICS, Part},
     demodulation::{self, EnvelopeSpectrum},
     features::Shape,
     rotor,
@@ -23,12 +23,24 @@ const BEARING_MIN: f64 = 20.0;
 const BALL_BESIDE_CAGE_MIN: f64 = 12.5;
 /// The strongest comb is at least so much stronger than that of any other part, else the lines fit both.
 const BEARING_MARGIN: f64 = 1.1;
+/// Lines so near to each other, as a part of their frequency, are one.
+const SAME_LINE: f64 = 0.02;
+/// Evidence of its sidebands from which on lines are a rolling element's.
+const BALL_SIDEBANDS_MIN: f64 = 6.0;
 /// Kurtosis from which on a signal holds impacts (domain reference section 8: Gaussian 3, impulsive above 4).
 const KURTOSIS_MAX: f64 = 4.0;
 /// Cavitation: acceleration RMS above 1 kHz, at least so much of all.
 const CAVITATION_HIGH_MIN: f64 = 0.7;
 /// Cavitation: evidence of the first two harmonics of the vane pass.
 const CAVITATION_LINES_MIN: f64 = 20.0;
+/// Cavitation: the line at the vane pass, so many times the power of the orders beside it, which what strikes once a turn has as well.
+const CAVITATION_OVER_ORDERS_MIN: f64 = 5.0;
+/// A tachometer is off by this part.
+const TACHOMETER_ERROR: f64 = 0.004;
+/// Cavitation is not told from a bearing one of whose lines lies so near to the vane pass, as a part of it.
+const CAVITATION_FROM_BEARING: f64 = 0.01;
+/// Cavitation: the noise comes in bursts. Flow that swells by 15 % at the vane pass, as in a sound pump, makes 0.09.
+const CAVITATION_BURSTS_MIN: f64 = 0.2;
 const COMB_SOURCE: &str = "squared envelope spectrum, Randall and Antoni 2011; limit from simulated healthy machines";
 const CAVITATION_SOURCE: &str = "common description of cavitation, no clause; verify";
 
@@ -213,14 +225,21 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
             Some(None) => unnamed.push("the block is too short, or sampled too slowly, for the lines of the bearing".to_owned()),
             None => {}
         }
-        if let Some((vanes, enveloped)) = machine.vanes.zip(enveloped.as_ref()) {
-            asked.extend(measured.a_high.map(|_| Fault::Cavitation));
-            candidates.extend(cavitation(enveloped, measured, vanes, speed_hz));
-        }
         let velocities = spectrum.velocities(measured.samples, measured.mean, measured.fs_hz);
         if let Some(teeth) = machine.teeth {
             asked.push(Fault::Gear);
             candidates.extend(rotor::gear(&velocities, teeth, speed_hz));
+        }
+        if let Some((vanes, enveloped)) = machine.vanes.zip(enveloped.as_ref()) {
+            asked.extend(measured.a_high.map(|_| Fault::Cavitation));
+            let is_at_vanes =
+                |order: f64| (1..=HARMONICS).any(|harmonic| (f64::from(harmonic) * order / f64::from(vanes) - 1.0).abs() <= CAVITATION_FROM_BEARING);
+            let is_of_bearing = machine.bearing.is_some_and(|orders| [orders.bpfo, orders.bpfi, 2.0 * orders.bsf].into_iter().any(is_at_vanes));
+            // What strikes in a bearing or a gear comes in bursts too, and some of its lines may lie at the vane pass.
+            match cavitation(enveloped, measured, vanes, speed_hz).filter(|_| candidates.is_empty()) {
+                Some(_) if is_of_bearing => unnamed.push("bursts at the vane pass, where a line of the bearing lies too".to_owned()),
+                named => candidates.extend(named),
+            }
         }
         if let Some((class, v_rms)) = machine.class.zip(measured.v_rms) {
             asked.extend([Fault::Unbalance, Fault::Misalignment, Fault::Looseness]);
@@ -253,11 +272,18 @@ fn verdict(candidates: &[Candidate], unnamed: Vec<String>, machine: &Machine) ->
 
 /// The part whose comb stands out, if one does, of `combs` with the strongest first.
 ///
+/// Where BPFO and twice BSF are the same line, sidebands at FTF tell an element, which the cage carries through the load zone, from the ring.
+///
 /// Lines at FTF are the way of a faulty element through the load zone too, and cages seldom fail alone: they are the cage's where no line of an element is.
 ///
 /// # Errors
 /// The lines stand out and fit two parts.
 fn bearing_candidate(combs: &[Comb]) -> Result<Option<Candidate>, String> {
+    let of = |part: Part| combs.iter().find(|comb| comb.part == part);
+    let is_same =
+        |outer: &Comb, ball: &Comb| (outer.line_hz - ball.line_hz).abs() <= SAME_LINE * outer.line_hz && ball.of_sidebands < BALL_SIDEBANDS_MIN;
+    let is_outer = of(Part::Outer).zip(of(Part::Ball)).is_some_and(|(outer, ball)| is_same(outer, ball));
+    let combs: Vec<Comb> = combs.iter().copied().filter(|comb| !(is_outer && comb.part == Part::Ball)).collect();
     let Some(first) = combs.first().filter(|first| first.evidence >= BEARING_MIN) else { return Ok(None) };
     let ball = combs.iter().find(|comb| comb.part == Part::Ball && comb.evidence >= BALL_BESIDE_CAGE_MIN);
     let (part, evidence) = match (first.part, ball) {
@@ -288,12 +314,28 @@ fn lines(comb: &Comb, limit: f64) -> Evidence {
 }
 
 fn cavitation(enveloped: &EnvelopeSpectrum, measured: &Measured<'_>, vanes: u32, speed_hz: f64) -> Option<Candidate> {
+    let vanes = f64::from(vanes);
+    // A tachometer is off by some tenths of a percent, which is more than a bin at the vane pass.
+    let bins = (TACHOMETER_ERROR * vanes * speed_hz / enveloped.step_hz).round() as i32;
+    let near = (-bins..=bins).map(|bins| speed_hz + f64::from(bins) * enveloped.step_hz / vanes);
+    let power_at = |speed_hz: f64, order: f64| enveloped.peak(order * speed_hz).unwrap_or(0.0);
+    let speed_hz = near.max_by(|a, b| power_at(*a, vanes).total_cmp(&power_at(*b, vanes)))?;
     let of = |harmonic: f64| {
-        let f_hz = harmonic * f64::from(vanes) * speed_hz;
+        let f_hz = harmonic * vanes * speed_hz;
         enveloped.peak(f_hz).zip(enveloped.floor(f_hz)).map_or(0.0, |(peak, floor)| enveloped.surprise(peak, floor).min(30.0))
     };
     let part = measured.a_high.zip(measured.shape).map(|(high, shape)| high / shape.rms)?;
+    let power = |order: f64| power_at(speed_hz, order);
+    let over_orders = power(vanes) / power(vanes - 1.0).max(power(vanes + 1.0));
     let evidence = vec![
+        Evidence {
+            indicator: "vane pass over the orders beside it",
+            value: over_orders,
+            limit: CAVITATION_OVER_ORDERS_MIN,
+            unit: "1",
+            source: CAVITATION_SOURCE,
+        },
+        Evidence { indicator: "bursts of the envelope", value: enveloped.bursts, limit: CAVITATION_BURSTS_MIN, unit: "1", source: CAVITATION_SOURCE },
         Evidence { indicator: "lines at the vane pass", value: of(1.0) + of(2.0), limit: CAVITATION_LINES_MIN, unit: "1", source: CAVITATION_SOURCE },
         Evidence { indicator: "a_rms.high over a_rms", value: part, limit: CAVITATION_HIGH_MIN, unit: "1", source: CAVITATION_SOURCE },
     ];

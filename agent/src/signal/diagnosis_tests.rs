@@ -44,12 +44,22 @@ fn bearing_faults_are_named() {
     }
 }
 
+/// It strikes at each of its harmonics, and BPFO is one of them.
+#[test]
+fn a_cage_is_told_from_what_its_harmonics_fit() {
+    for seed in 1..=3 {
+        let diagnosis = verdict(&struck(seed, 0.995 * 0.3983, (1.0, 0.0)), &known());
+        assert_eq!(diagnosis.fault, Verdict::Named(Fault::Cage), "seed {seed}: {diagnosis:?}");
+        assert_eq!(diagnosis.candidates.len(), 1, "seed {seed}: {diagnosis:?}");
+    }
+}
+
 #[test]
 fn combs_that_fit_one_part_name_it() {
     use Part::{Ball, Cage, Inner, Outer};
     #[track_caller]
     fn check(combs: &[(Part, f64)], expected: Result<Option<Fault>, &str>) {
-        let combs: Vec<Comb> = combs.iter().map(|&(part, evidence)| Comb { part, evidence, line_hz: 100.0 }).collect();
+        let combs: Vec<Comb> = combs.iter().map(|&(part, evidence)| Comb { part, evidence, of_sidebands: 0.0, line_hz: 100.0 + evidence }).collect();
         match (bearing_candidate(&combs), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found.map(|candidate| candidate.fault), expected),
             (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
@@ -129,4 +139,10 @@ fn noise_that_swells_at_the_vane_pass_is_cavitation() {
     assert_eq!(verdict(&swelling, &pump).fault, Verdict::Named(Fault::Cavitation));
     assert_eq!(verdict(&Simulated::healthy(1), &pump).fault, Verdict::None);
     assert_eq!(verdict(&swelling, &known()).fault, Verdict::NotDetermined, "the vanes are not known");
+    let sound = Simulated { swell: (7.0 * SPEED_HZ, 0.15), ..swelling };
+    assert_eq!(verdict(&sound, &pump).fault, Verdict::None, "any pump does that");
+    // A chipped tooth has all orders, that of the vanes too.
+    let strikes = Strikes { slip: 0.0, ..Strikes::at(SPEED_HZ, 2.0) };
+    let struck = verdict(&Simulated { strikes: Some(strikes), ..Simulated::healthy(1) }, &pump);
+    assert!(!matches!(struck.fault, Verdict::Named(_)), "{struck:?}");
 }

@@ -14,6 +14,10 @@ const PRACTICE: &str = "common practice, no clause; verify";
 const SIDEBAND_RATIO: &str = "sideband energy ratio, Hanna et al. 2011; verify";
 /// The shaft's lines together, at least so much of the velocity RMS.
 const OF_SHAFT_MIN: f64 = 0.7;
+/// The largest order is so many times what lies beside it: noise has something at every order.
+const STANDS_OUT: f64 = 2.0;
+/// A quarter of the shaft frequency is so many bins at least, else the line itself reaches there.
+const QUARTER_BINS: f64 = 3.0;
 /// Unbalance: 1x at least so much of the velocity RMS.
 const UNBALANCE_MIN: f64 = 0.8;
 /// Misalignment: 2x at least so much of 1x.
@@ -24,6 +28,8 @@ const LOOSE_ORDERS_MIN: usize = 5;
 const LOOSE_PART: f64 = 0.2;
 /// Gear: sidebands at 1, 2 and 3 times the shaft about the mesh, together at least so much of the mesh.
 const GEAR_MIN: f64 = 1.0;
+/// Those at 2 and 3 times, together at least so much of the mesh.
+const GEAR_FURTHER_MIN: f64 = 0.5;
 /// Those sidebands, in the mean over what lies between them.
 const GEAR_OVER_FLOOR_MIN: f64 = 5.0;
 
@@ -36,13 +42,20 @@ pub struct Orders {
     pub half: f64,
     /// At 1x to 10x.
     pub whole: [f64; 10],
+    /// A quarter of the shaft frequency beside the largest of these, on the quieter side; 0 where the block does not tell it from that.
+    pub beside: f64,
 }
 
 impl Orders {
     /// Reads them from a spectrum.
     pub fn of(velocities: &Velocities<'_>, v_rms: f64, speed_hz: f64) -> Self {
         let at = |order: f64| line(velocities, order, speed_hz).unwrap_or(0.0);
-        Self { v_rms, half: at(0.5), whole: std::array::from_fn(|index| at(index as f64 + 1.0)) }
+        let whole: [f64; 10] = std::array::from_fn(|index| at(index as f64 + 1.0));
+        let largest = (1..).zip(whole).max_by(|a, b| a.1.total_cmp(&b.1)).map_or(1.0, |(order, _)| f64::from(order));
+        let quiet = |order: f64| velocities.line(order * speed_hz, 0.0).map_or(0.0, |line| line.v_mm_s);
+        let is_apart = 0.25 * speed_hz >= QUARTER_BINS * velocities.step_hz;
+        let beside = if is_apart { quiet(largest - 0.25).min(quiet(largest + 0.25)) } else { 0.0 };
+        Self { v_rms, half: at(0.5), whole, beside }
     }
 }
 
@@ -61,6 +74,9 @@ pub fn candidate(orders: &Orders, class: &Class) -> Option<Candidate> {
     let of_shaft = practice("orders over v_rms", (whole + orders.half * orders.half).sqrt() / orders.v_rms, OF_SHAFT_MIN);
     let [first, second, ..] = orders.whole;
     let largest = orders.whole.iter().copied().fold(0.0, f64::max);
+    if largest < STANDS_OUT * orders.beside {
+        return None;
+    }
     let loose = orders.whole.iter().filter(|v| **v >= LOOSE_PART * largest).count();
     let rules = [
         (Fault::Looseness, practice("orders of a fifth of the largest", loose as f64, LOOSE_ORDERS_MIN as f64)),
@@ -72,18 +88,30 @@ pub fn candidate(orders: &Orders, class: &Class) -> Option<Candidate> {
     of_shaft.holds().then(|| Candidate { fault, evidence: vec![severity, of_shaft, evidence] })
 }
 
-/// A gear of `teeth` on this shaft: sidebands at the shaft's distance about its mesh, together above the mesh itself and above what lies between them.
+/// A gear of `teeth` on this shaft: sidebands at the shaft's distance about its mesh, together above the mesh itself and above what lies between them. A
+/// wheel out of centre has those next to the mesh, a bad tooth further ones too, long before all are as high as the mesh.
 pub fn gear(velocities: &Velocities<'_>, teeth: u32, speed_hz: f64) -> Option<Candidate> {
     let mesh = velocities.line(f64::from(teeth) * speed_hz, 0.3 * speed_hz)?;
     let beside = |distance: f64| velocities.line(mesh.f_hz + distance * speed_hz, 0.1 * speed_hz).map(|line| line.v_mm_s);
-    let sum = |distances: [f64; 6]| distances.into_iter().map(beside).sum::<Option<f64>>();
-    let sidebands = sum([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])?;
-    let between = sum([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])?;
-    let evidence = vec![
-        Evidence { indicator: "sidebands over gear mesh", value: sidebands / mesh.v_mm_s, limit: GEAR_MIN, unit: "1", source: SIDEBAND_RATIO },
-        practice("sidebands over what lies between", sidebands / between, GEAR_OVER_FLOOR_MIN),
+    let together = |distances: &[f64]| distances.iter().map(|distance| beside(*distance)).collect::<Option<Vec<f64>>>().map(sum_of_several);
+    let all = together(&[-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])?;
+    let further = together(&[-3.0, -2.0, 2.0, 3.0])?;
+    let between = together(&[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])?;
+    let rules = [
+        (Evidence { indicator: "sidebands over gear mesh", value: all / mesh.v_mm_s, limit: GEAR_MIN, unit: "1", source: SIDEBAND_RATIO }, all),
+        (practice("sidebands from the second on over gear mesh", further / mesh.v_mm_s, GEAR_FURTHER_MIN), further * 6.0 / 4.0),
     ];
-    evidence.iter().all(Evidence::holds).then_some(Candidate { fault: Fault::Gear, evidence })
+    let found =
+        rules.into_iter().map(|(ratio, sidebands)| [ratio, practice("sidebands over what lies between", sidebands / between, GEAR_OVER_FLOOR_MIN)]);
+    let evidence = found.into_iter().find(|evidence| evidence.iter().all(Evidence::holds))?;
+    Some(Candidate { fault: Fault::Gear, evidence: evidence.to_vec() })
+}
+
+/// The largest counts as much as the second: a line of something else that stands at the place of one is no gear's.
+fn sum_of_several(mut lines: Vec<f64>) -> f64 {
+    lines.sort_by(f64::total_cmp);
+    let largest = lines.len().saturating_sub(1);
+    lines.iter().take(largest).sum::<f64>() + largest.checked_sub(1).map_or(0.0, |second| lines[second])
 }
 
 fn practice(indicator: &'static str, value: f64, limit: f64) -> Evidence {
@@ -135,6 +163,13 @@ mod tests {
         let mesh = (31.0, 0.5);
         assert_eq!(fault(&[mesh, (30.0, 0.05), (32.0, 0.05)]), None);
         assert_eq!(fault(&[mesh, (28.0, 0.1), (29.0, 0.15), (30.0, 0.3), (32.0, 0.3), (33.0, 0.15), (34.0, 0.1)]), Some(Fault::Gear));
+        assert_eq!(
+            fault(&[mesh, (28.0, 0.05), (29.0, 0.08), (30.0, 0.08), (32.0, 0.08), (33.0, 0.08), (34.0, 0.05)]),
+            Some(Fault::Gear),
+            "a bad tooth"
+        );
+        assert_eq!(fault(&[mesh, (30.0, 0.2), (32.0, 0.2)]), None, "a wheel a little out of centre");
+        assert_eq!(fault(&[mesh, (29.0, 2.0), (30.0, 0.05), (32.0, 0.05)]), None, "a line of something else");
         assert_eq!(fault(&[(1.0, 1.0)]), None, "noise");
     }
 }

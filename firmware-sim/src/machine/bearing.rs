@@ -78,7 +78,7 @@ impl Impacts {
     }
 
     /// One impact; the oscillation is carried on by rotation instead of a sine per sample.
-    fn ring(&self, samples_g: &mut [f64], rate_hz: f64, at_s: f64, amplitude_g: f64) {
+    pub(super) fn ring(&self, samples_g: &mut [f64], rate_hz: f64, at_s: f64, amplitude_g: f64) {
         let omega = core::f64::consts::TAU * self.resonance_hz;
         let (decay, turn) = (DAMPING * omega, omega * libm::sqrt(1.0 - DAMPING * DAMPING));
         let first = libm::ceil(at_s.max(0.0) * rate_hz);

@@ -3,7 +3,10 @@
 //! Machine time runs `acceleration` times as fast as the node's: between two blocks of vibration hours may pass, so a life fits a coffee break.
 //! A block itself always lasts as long as its samples; damage and speed stand still within it.
 pub mod bearing;
+pub mod cavitation;
 pub mod damage;
+pub mod gear;
+pub mod looseness;
 pub mod noise;
 pub mod profile;
 pub mod signal;
@@ -11,7 +14,10 @@ pub mod signal;
 use std::time::Duration;
 
 pub use bearing::{BEARING_6205, Bearing, Impacts};
+pub use cavitation::Cavitation;
 pub use damage::{Damage, Law};
+pub use gear::Gear;
+pub use looseness::Looseness;
 pub use noise::Noise;
 pub use profile::Profile;
 pub use signal::Signal;
@@ -39,6 +45,14 @@ pub enum Fault {
     Unbalance,
     /// Misalignment of the coupling.
     Misalignment,
+    /// A foot of the machine comes loose.
+    Looseness,
+    /// Wear of the bearing's cage.
+    Cage,
+    /// A tooth of the gear on the shaft cracks.
+    Gear,
+    /// Bubbles in the pump: the pressure at its suction falls.
+    Cavitation,
 }
 
 /// A machine and its fate.
@@ -58,6 +72,10 @@ pub struct MachineConfig {
     pub acceleration: f64,
     /// The bearing next to the sensor.
     pub bearing: Bearing,
+    /// Teeth of a gear on the shaft, vanes of an impeller on it: what the faults of these have.
+    pub teeth: u8,
+    /// See `teeth`.
+    pub vanes: u8,
     /// Temperature around it, degrees Celsius.
     pub ambient_c: f64,
 }
@@ -73,6 +91,8 @@ impl Default for MachineConfig {
             life_s: 30.0 * 86_400.0,
             acceleration: 1.0,
             bearing: BEARING_6205,
+            teeth: 31,
+            vanes: 6,
             ambient_c: 22.0,
         }
     }
@@ -161,7 +181,7 @@ impl Machine {
         let speed = self.speed_rpm / self.config.profile.nominal_rpm();
         let damage = self.damage();
         let added_mm_s = match self.config.fault {
-            Fault::None => [0.0; 3],
+            Fault::None | Fault::Looseness | Fault::Cage | Fault::Gear | Fault::Cavitation => [0.0; 3],
             Fault::OuterRace => [3.0, 1.0, 0.5].map(|v| v * damage * damage * damage),
             Fault::Unbalance => [6.5 * damage, 0.1 * damage, 0.0],
             Fault::Misalignment => [1.5 * damage, 4.5 * damage, 1.5 * damage],
@@ -169,17 +189,39 @@ impl Machine {
         // Above the resonance of the support velocity follows speed; load adds a little at all orders.
         let scale = speed * (0.85 + 0.2 * self.load);
         let shaft_hz = self.speed_rpm / 60.0;
-        let impacts = (self.config.fault == Fault::OuterRace && damage > 0.0).then(|| {
-            let frequency_hz = f64::from(self.config.bearing.orders().bpfo) * shaft_hz;
-            Impacts::at(frequency_hz, FAILED_IMPACT_G * damage * speed, 0.01 + 0.01 * damage)
+        let orders = self.config.bearing.orders();
+        let of_bearing = match self.config.fault {
+            Fault::OuterRace => Some(orders.bpfo),
+            Fault::Cage => Some(orders.ftf),
+            _ => None,
+        };
+        let impacts = of_bearing.filter(|_| damage > 0.0).map(|order| {
+            let slip = 0.01 + 0.01 * damage;
+            Impacts::at(f64::from(order) * shaft_hz, FAILED_IMPACT_G * damage * speed, slip)
         });
         Signal {
             shaft_hz,
             velocity_mm_s: core::array::from_fn(|order| scale * (HEALTHY_MM_S[order] + added_mm_s[order])),
+            looseness: (self.config.fault == Fault::Looseness).then(|| self.loose(scale * damage)),
             impacts,
+            gear: (self.config.fault == Fault::Gear).then(|| self.gear(speed, damage)),
+            cavitation: (self.config.fault == Fault::Cavitation).then(|| self.bubbles(speed * damage)),
             noise_g: if shaft_hz > 0.0 { 0.012 + 0.008 * speed * (0.8 + 0.25 * self.load) } else { 0.002 },
             gravity_g: 1.0,
+            ..Signal::default()
         }
+    }
+
+    fn loose(&self, damage: f64) -> Looseness {
+        Looseness { velocity_mm_s: 4.0 * damage, decay: 0.8, halves: 0.4, unrest: 0.1 }
+    }
+
+    fn gear(&self, speed: f64, damage: f64) -> Gear {
+        Gear { sway: 0.5 * damage, tooth: 8.0 * damage, ..Gear::sound(self.config.teeth, 0.05 * speed * (0.5 + 0.5 * self.load)) }
+    }
+
+    fn bubbles(&self, damage: f64) -> Cavitation {
+        Cavitation { vanes: self.config.vanes, noise_g: 0.5 * damage, swell: 0.5, bursts_hz: 300.0 * damage, burst_g: 1.0 }
     }
 
     /// Writes a block of acceleration in g as it is now.

@@ -1,19 +1,30 @@
 //! Acceleration at a bearing housing, as the sum of what causes it.
 use super::bearing::Impacts;
+use super::cavitation::Cavitation;
+use super::gear::Gear;
+use super::looseness::Looseness;
 use super::noise::Noise;
 
 /// Standard gravity, m/s2.
 const GRAVITY_M_S2: f64 = 9.806_65;
 
 /// What a block of acceleration consists of.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Signal {
     /// Shaft frequency, Hz; 0 for a machine that stands still.
     pub shaft_hz: f64,
     /// Velocity RMS at one, two and three times the shaft frequency, mm/s.
     pub velocity_mm_s: [f64; 3],
+    /// Orders of a part that is loose.
+    pub looseness: Option<Looseness>,
+    /// Lines that do not turn with the shaft, as those of mains: frequency in Hz, velocity RMS in mm/s.
+    pub others: [(f64, f64); 2],
     /// Impacts of a damaged bearing.
     pub impacts: Option<Impacts>,
+    /// A gear on the shaft.
+    pub gear: Option<Gear>,
+    /// Bubbles in the pump.
+    pub cavitation: Option<Cavitation>,
     /// White noise, standard deviation in g.
     pub noise_g: f64,
     /// Constant part along the axis, g.
@@ -26,14 +37,22 @@ impl Signal {
         for sample in samples_g.iter_mut() {
             *sample = self.gravity_g + self.noise_g * noise.gauss();
         }
-        for (order, velocity_mm_s) in (1_u8..).zip(self.velocity_mm_s) {
-            let frequency_hz = f64::from(order) * self.shaft_hz;
+        let orders = (1_u8..).zip(self.velocity_mm_s).map(|(order, velocity_mm_s)| (f64::from(order), velocity_mm_s));
+        let loose = self.looseness.map(|looseness| looseness.orders(noise));
+        let of_shaft = orders.chain(loose.into_iter().flatten()).map(|(order, velocity_mm_s)| (order * self.shaft_hz, velocity_mm_s));
+        for (frequency_hz, velocity_mm_s) in of_shaft.chain(self.others.into_iter().filter(|(_, velocity_mm_s)| *velocity_mm_s > 0.0)) {
             // Domain reference section 7: sqrt2 v_rms 2 pi f / 9806.65, v in mm/s.
             let amplitude_g = core::f64::consts::SQRT_2 * velocity_mm_s * core::f64::consts::TAU * frequency_hz / (1_000.0 * GRAVITY_M_S2);
             add_sine(samples_g, amplitude_g, frequency_hz / rate_hz, noise.uniform());
         }
         if let Some(impacts) = self.impacts {
             impacts.add_to(samples_g, rate_hz, noise);
+        }
+        if let Some(gear) = self.gear {
+            gear.add_to(samples_g, rate_hz, self.shaft_hz, noise);
+        }
+        if let Some(cavitation) = self.cavitation {
+            cavitation.add_to(samples_g, rate_hz, self.shaft_hz, noise);
         }
     }
 }

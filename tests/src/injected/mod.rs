@@ -1,6 +1,7 @@
 //! Whether faults are called by their names: simulated machines and instruments with faults that are drawn, through the agent's own intake, rules and
 //! inference. The agent's settings are those that it ships with.
 mod agent;
+mod drawn;
 mod instruments;
 mod machines;
 mod tally;
@@ -17,7 +18,7 @@ pub const NAMED_LEAST: f64 = 85.0;
 /// Of all faults of instruments so many must have their class after NE 107, %.
 pub const CLASSED_LEAST: f64 = 95.0;
 
-/// Machines with each fault and without, one for each seed.
+/// Machines with each fault, one for each seed, and three without.
 ///
 /// # Errors
 /// Where a configuration is refused.

@@ -10,6 +10,11 @@ pub(super) trait Kind: Copy {
 
     /// What the agent must say; `None`: nothing.
     fn expected(self) -> Option<&'static str>;
+
+    /// Cases for each seed.
+    fn times(self) -> u64 {
+        1
+    }
 }
 
 /// Right answers and others; shown as a table.
@@ -23,7 +28,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs each kind with each seed. `run` gives the first name that the agent gives; `verbose`: those that are not right are in the table, too.
+    /// Runs each kind with each seed, and with as many more behind them as it has times. `run` gives what the agent says; `verbose`: those that are not right are in the table, too.
     ///
     /// # Errors
     /// What `run` says.
@@ -37,7 +42,8 @@ impl Tally {
         let mut tally = Self { lines: vec![format!("{title:<14} right of all   otherwise")], ..Self::default() };
         for &kind in kinds {
             let mut said: BTreeMap<String, u64> = BTreeMap::new();
-            for seed in seeds.clone() {
+            let more = (kind.times() - 1) * (seeds.end - seeds.start);
+            for seed in seeds.start..seeds.end + more {
                 let word = run(kind, seed)?;
                 if verbose && word.as_deref() != kind.expected() {
                     tally.lines.push(format!("  {} with seed {seed}: {word:?}", kind.name()));

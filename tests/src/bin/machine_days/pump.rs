@@ -109,9 +109,9 @@ impl Pump {
         let signal = Signal {
             shaft_hz: self.speed_rpm / 60.0,
             velocity_mm_s: [velocity_mm_s, 0.12 * velocity_mm_s, 0.07 * velocity_mm_s],
-            impacts: None,
             noise_g: 0.002 + 0.02 * speed * speed * (0.6 + 0.5 * self.power),
             gravity_g: 1.0,
+            ..Signal::default()
         };
         signal.write(&mut self.samples, BLOCK_HZ, &mut self.noise);
         self.samples.iter_mut().for_each(|sample| *sample *= duty.gain);
