@@ -76,6 +76,56 @@ fn bytes_of_version_1_are_frozen() {
     }
 }
 
+/// What raw blocks need beside these, computed as those were.
+#[test]
+fn frames_of_raw_blocks_are_frozen() {
+    let cannot = Body::Hello(Hello {
+        firmware: "hark-node 0.9.0".try_into().unwrap(),
+        boot_reason: BootReason::PowerOn,
+        capabilities: Capabilities { snapshot: false, time_sync: true, self_test: true, simulated: false },
+        channels: [
+            Channel { channel: 0, quantity: Quantity::Acceleration, rate_hz: 26_667.0, range: 16.0 },
+            Channel { channel: 1, quantity: Quantity::Temperature, rate_hz: 0.0, range: 150.0 },
+        ]
+        .into_iter()
+        .collect(),
+    });
+    let last = Body::Snapshot(SnapshotChunk {
+        id: u32::MAX,
+        channel: 0,
+        chunk: 56,
+        chunks: 57,
+        fs_hz: 26_667.0,
+        scale: 0.000_488,
+        samples: [i16::MIN, i16::MAX].into_iter().collect(),
+    });
+    for (body, golden) in [
+        (Body::Command(Command::SendHello), "150107effdb6f50dac02cec2f105030601ee09c5aa00"),
+        (Body::Event(NodeEvent::CommandDone { seq: 300 }), "170107effdb6f50dac02cec2f105030406ac023b9202bb00"),
+        (Body::Event(NodeEvent::CommandRefused { seq: 300 }), "170107effdb6f50dac02cec2f105030407ac020cf8c0ba00"),
+        (cannot, "0f0107effdb6f50dac02cec2f10503110f6861726b2d6e6f646520302e392e3001030101020202130456d04601058041010a01010101010716438d37f84000"),
+        (last, "150107effdb6f50dac02cec2f1050302ffffffff0f0338391356d04640daff3902ffff03feff033646845500"),
+    ] {
+        let frame = Frame { body, ..example(Kind::Ack) };
+        let encoded = bytes(&frame);
+        assert_eq!(hex(&encoded), golden, "{frame:?}");
+        assert_eq!(frames(&encoded), [Ok(frame)]);
+    }
+}
+
+/// A variant that this version does not know costs its own frame: the sender hears nothing and has to draw its conclusion.
+#[test]
+fn an_unknown_command_is_passed_over() {
+    let mut content = vec![VERSION];
+    content.extend(postcard_of(&Frame { body: Body::Command(Command::Restart), ..example(Kind::Ack) }));
+    *content.last_mut().unwrap() = 4;
+    let plain = [&content[..], &crc32(&content).to_le_bytes()].concat();
+    let mut out = [0; MAX_FRAME];
+    let len = cobs::try_encode(&plain, &mut out).unwrap();
+    let stream = [&out[..len], &[0], &bytes(&example(Kind::Ack))].concat();
+    assert_eq!(frames(&stream), [Err(DecodeError::Body), Ok(example(Kind::Ack))]);
+}
+
 #[test]
 fn numbers_of_quantities_are_frozen() {
     let names = [

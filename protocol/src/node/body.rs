@@ -80,7 +80,7 @@ pub struct Value {
     pub value: f32,
 }
 
-/// A piece of a raw block. The block is complete when chunks `0..chunks` of one `id` are there.
+/// A piece of a raw block. The block is complete when chunks `0..chunks` of one `id` are there; all but `chunk` and `samples` is the same in each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotChunk {
     /// Id given by the request, or by the node if it took the block itself.
@@ -186,9 +186,9 @@ pub enum TimeSync {
 /// What the agent asks of a node. Answered by [`NodeEvent::CommandDone`] or [`NodeEvent::CommandRefused`]; a repeated `seq` is not carried out again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Send the next raw block of a channel.
+    /// Send the newest raw block of a channel, instead of one that is being sent. A node that keeps none sends the next one.
     Snapshot {
-        /// Id for its chunks.
+        /// Id for its chunks, another one for each block.
         id: u32,
         /// Channel number.
         channel: u8,

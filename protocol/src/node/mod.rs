@@ -11,6 +11,17 @@
 //!
 //! Within a version enums and fields are never reordered or removed. A new variant goes to the end; an older receiver answers it with
 //! [`DecodeError::Body`] and goes on with the next frame.
+//!
+//! # Raw blocks
+//! Features come continuously, samples on request. The agent asks with [`Command::Snapshot`], which bears an id of its choice; it asks again, with the
+//! same `seq`, until the node says [`NodeEvent::CommandDone`] or a chunk comes. The node stands by one block of its newest samples and sends it in
+//! [`SnapshotChunk`]s, in order, a few unacknowledged ones at a time and each behind all other frames that are due; like all that it keeps they are
+//! repeated until acknowledged, so a lost one costs time alone. Another id replaces the block that is being sent. A node's block is gone with its
+//! start: one of an old boot never goes on.
+//!
+//! All of it is part of version 1 from its beginning, and optional: what a node can, its [`Hello`] says ([`Capabilities::snapshot`], and a channel with
+//! samples has a rate). Of one without it no block is asked; it would answer with [`NodeEvent::CommandRefused`], or, where its firmware does not know
+//! the command, not at all.
 mod body;
 mod quantity;
 mod time_sync;
