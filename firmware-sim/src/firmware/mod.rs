@@ -22,7 +22,7 @@ pub use snapshot::SNAPSHOT_SAMPLES;
 pub use vibration::{BLOCK_SAMPLES, BearingOrders};
 
 /// Name and version of this firmware, counted on its own: a release of the simulator does not change what nodes send.
-const FIRMWARE: &str = "hark-node 1.1.0";
+const FIRMWARE: &str = "hark-node 1.2.0";
 /// Frames that may wait for acknowledgement: 20 s of two channels at six blocks a second.
 pub const OUTBOX_FRAMES: usize = 256;
 /// Samples between interrupt and main loop: 77 ms at 26 667 Hz.
@@ -31,6 +31,8 @@ pub const RING_SAMPLES: usize = 2_048;
 pub const VIBRATION_CHANNEL: u8 = 0;
 /// Channel number of the process values.
 pub const PROCESS_CHANNEL: u8 = 1;
+/// Chunks of a raw block that wait for acknowledgement at most: enough to fill a line of 115 200 baud until the agent has committed the first of them.
+const CHUNKS_WAITING: usize = 8;
 /// A status frame goes out this often.
 const STATUS_EVERY_US: u64 = 5_000_000;
 /// A self-test lasts this long.
@@ -105,7 +107,7 @@ impl Firmware {
             overruns_told: 0,
             process: ProcessValues::default(),
             supply_v: 3.3,
-            snapshot: snapshot::Snapshot::default(),
+            snapshot: snapshot::Snapshot::new(config.rate_hz),
             outbox: OutBox::new(config.resend_after_us),
             replies: Deque::new(),
             seq: [0; Kind::COUNT],
@@ -279,10 +281,10 @@ impl Firmware {
         self.keep(now_us, Body::Status(status));
     }
 
-    /// A snapshot uses at most half of the ring: it must not displace features.
+    /// A few at a time, and none while acknowledgements stay away: the ring is for features.
     fn queue_snapshot_chunks(&mut self) {
-        while self.outbox.len() < OUTBOX_FRAMES / 2 {
-            let Some((begin_us, chunk)) = self.snapshot.next_chunk(self.config.rate_hz) else { return };
+        while self.outbox.of(Kind::Snapshot) < CHUNKS_WAITING && self.outbox.len() < OUTBOX_FRAMES / 2 {
+            let Some((begin_us, chunk)) = self.snapshot.next_chunk() else { return };
             self.keep(begin_us, Body::Snapshot(chunk));
         }
     }
@@ -314,7 +316,10 @@ impl Firmware {
 
     fn carry_out(&mut self, command: Command, now_us: u64) -> bool {
         match command {
-            Command::Snapshot { id, channel: VIBRATION_CHANNEL } => self.snapshot.start(id, VIBRATION_CHANNEL),
+            Command::Snapshot { id, channel: VIBRATION_CHANNEL } => {
+                self.snapshot.start(id, VIBRATION_CHANNEL);
+                true
+            }
             Command::Snapshot { .. } => false,
             Command::SendHello => {
                 self.say_hello(now_us);

@@ -1,4 +1,5 @@
-//! Frames that the agent has not acknowledged: a fixed ring, sent again after a timeout, the oldest dropped when it is full.
+//! Frames that the agent has not acknowledged: a fixed ring, sent again after a timeout, the oldest dropped when it is full. Chunks of raw blocks come
+//! last and go first.
 use hark_protocol::node::{Kind, MAX_FRAME};
 use heapless::{Deque, Vec};
 
@@ -25,11 +26,20 @@ impl<const N: usize> OutBox<N> {
         Self { frames: Deque::new(), dropped: 0, resend_after_us }
     }
 
-    /// Makes room for one frame, by dropping the oldest if need be. To be called before the frame is encoded, so that its header counts the loss.
+    /// Makes room for one frame, by dropping the oldest chunk, else the oldest frame, if need be. To be called before the frame is encoded, so that its
+    /// header counts the loss.
     pub fn make_room(&mut self) {
-        if self.frames.is_full() && self.frames.pop_front().is_some() {
-            self.dropped = self.dropped.saturating_add(1);
+        if !self.frames.is_full() {
+            return;
         }
+        let victim = self.frames.iter().position(|frame| frame.kind == Kind::Snapshot).unwrap_or(0);
+        for index in 0..N {
+            let Some(frame) = self.frames.pop_front() else { return };
+            if index != victim {
+                let _same_capacity = self.frames.push_back(frame);
+            }
+        }
+        self.dropped = self.dropped.saturating_add(1);
     }
 
     /// Keeps an encoded frame until it is acknowledged. `seq` rises within a kind.
@@ -50,16 +60,24 @@ impl<const N: usize> OutBox<N> {
     }
 
     /// The next frame to send; counts as sent now. When the oldest one has waited for the resend time, everything is sent again in order:
-    /// a receiver that stores in order has passed over what came after the lost frame, and would never catch up on single repetitions.
+    /// a receiver that stores in order has passed over what came after the lost frame, and would never catch up on single repetitions. In order within
+    /// each kind, that is: chunks wait until nothing else is due.
     pub fn next_due(&mut self, now_us: u64) -> Option<&[u8]> {
         let oldest_us = self.frames.front()?.sent_us;
         // A clock that went back would otherwise hold everything until it is back where it was.
         if oldest_us.is_some_and(|sent_us| now_us.checked_sub(sent_us).is_none_or(|waited_us| waited_us >= self.resend_after_us)) {
             self.frames.iter_mut().for_each(|frame| frame.sent_us = None);
         }
-        let frame = self.frames.iter_mut().find(|frame| frame.sent_us.is_none())?;
+        let due = |chunks: bool| move |frame: &Waiting| frame.sent_us.is_none() && (frame.kind == Kind::Snapshot) == chunks;
+        let index = self.frames.iter().position(due(false)).or_else(|| self.frames.iter().position(due(true)))?;
+        let frame = self.frames.get_mut(index)?;
         frame.sent_us = Some(now_us);
         Some(&frame.encoded)
+    }
+
+    /// Frames of a kind that wait.
+    pub fn of(&self, kind: Kind) -> usize {
+        self.frames.iter().filter(|frame| frame.kind == kind).count()
     }
 
     /// Frames that wait.
@@ -121,6 +139,19 @@ mod tests {
         let mut outbox = filled::<2>(&[(Kind::Features, 1, 1), (Kind::Features, 2, 2), (Kind::Features, 3, 3)]);
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(due(&mut outbox, 0), [2, 3]);
+    }
+
+    /// Also where they were made earlier, and where all of it is sent again.
+    #[test]
+    fn chunks_are_sent_when_nothing_else_is_due_and_dropped_before_anything_else() {
+        let mut outbox = filled::<4>(&[(Kind::Features, 1, 1), (Kind::Snapshot, 1, 7), (Kind::Snapshot, 2, 8)]);
+        outbox.push(Kind::Features, 2, &[2]);
+        assert_eq!(due(&mut outbox, 0), [1, 2, 7, 8]);
+        assert_eq!(due(&mut outbox, 100), [1, 2, 7, 8]);
+        assert_eq!(outbox.of(Kind::Snapshot), 2);
+        outbox.push(Kind::Event, 1, &[3]);
+        assert_eq!((outbox.dropped(), outbox.of(Kind::Snapshot)), (1, 1));
+        assert_eq!(due(&mut outbox, 200), [1, 2, 3, 8], "in order");
     }
 
     #[test]
