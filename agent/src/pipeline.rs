@@ -105,8 +105,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let listener = http::bind(listen).await.map_err(|source| RunError::Http { listen, source })?;
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
     let registry = Arc::new(Registry::keeping(&config.assets, config.gateway.origin, config.snapshots.memory_bytes));
-    let (wanted, snapshots) =
-        Snapshots::new(registry.clone(), appender.clone(), clock.clone(), config.snapshots.bytes_per_day, status.snapshots().clone());
+    let (wanted, mut snapshots) = Snapshots::new(registry.clone(), appender.clone(), clock.clone(), &config.snapshots, status.snapshots().clone());
     let (bundles, configured) = open_models(&config, &clock)?;
     let links = Links {
         log: log.clone(),
@@ -161,7 +160,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
     let pages_stop = CancellationToken::new();
     let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
-    let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut stages)?;
+    let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut snapshots, &mut stages)?;
     tasks.spawn(snapshots.run(stop.clone()));
     annunciate(&mut tasks, &config, &status, &stop);
     if let Some(feedback) = feedback {
@@ -271,6 +270,7 @@ fn start_sources(
     appender: &Appender,
     clock: &Clock,
     stop: &CancellationToken,
+    snapshots: &mut Snapshots,
     stages: &mut Stages,
 ) -> Result<JoinSet<()>, RunError> {
     let marks = log.source_marks();
@@ -294,7 +294,8 @@ fn start_sources(
     for port in &config.serial {
         let intake = Intake::new(registry.clone());
         let (appender, clock, stored) = (appender.clone(), clock.clone(), marks.clone());
-        let source = SerialSource { config: port.clone(), intake, appender, clock, stored, counters: next_counters() };
+        let raw_blocks = snapshots.line(port.nodes());
+        let source = SerialSource { config: port.clone(), intake, appender, clock, stored, raw_blocks, counters: next_counters() };
         tasks.spawn(source.run(stop.clone()));
     }
     Ok(tasks)

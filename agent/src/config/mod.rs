@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 pub(crate) use check::parse_duration;
 pub use check::{ConfigError, check_asset_text, load, load_to_run};
-use hark_protocol::topics::{Name, Origin};
+use hark_protocol::{
+    node::Quantity,
+    topics::{Name, Origin},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::signal::{diagnosis::Fault, speed::Search};
@@ -265,6 +268,14 @@ pub struct Serial {
     pub format: SerialFormat,
 }
 
+impl Serial {
+    /// The sensor nodes on it, by id; none where no nodes speak.
+    pub fn nodes(&self) -> &BTreeMap<u32, Node> {
+        static NONE: BTreeMap<u32, Node> = BTreeMap::new();
+        if let SerialFormat::Node { nodes } = &self.format { nodes } else { &NONE }
+    }
+}
+
 /// What is spoken on a serial port.
 #[derive(Clone, Debug)]
 pub enum SerialFormat {
@@ -289,7 +300,8 @@ pub enum SerialFormat {
 pub struct Node {
     /// Asset it sits on.
     pub asset: Name,
-    /// Point prefix per channel number: channel 0 named `de-h` gives `de-h.v_rms` and so on; an empty name gives the bare quantity.
+    /// Point prefix per channel number: channel 0 named `de-h` gives `de-h.v_rms` and so on, and raw blocks of `de-h`; an empty name gives the bare
+    /// quantity, and no raw blocks.
     pub channels: Vec<String>,
 }
 
@@ -341,6 +353,18 @@ pub struct Asset {
     pub waveforms: Vec<Waveform>,
     /// SHA-256 of the resolved configuration of this asset, hex.
     pub hash: Name,
+}
+
+impl Asset {
+    /// Whether a source may call one of its points so: by id or column.
+    pub fn takes(&self, name: &str) -> bool {
+        self.points.iter().any(|point| &*point.id == name || point.column.as_deref() == Some(name))
+    }
+
+    /// Whether a node's channel may be called so: some of its features are points.
+    pub fn takes_channel(&self, channel: &str) -> bool {
+        Quantity::ALL.iter().any(|quantity| self.takes(&format!("{channel}.{}", quantity.name())))
+    }
 }
 
 /// Commissioning of the anomaly score.

@@ -92,7 +92,8 @@ impl AssetRun {
     /// The source sends the block; what inference knows is whether there is such a point.
     fn grant_snapshot(&self, event: &Event) -> Result<(), &'static str> {
         let point = event.detail_json.as_deref().and_then(snapshot::point_of).ok_or("a snapshot needs a `point`")?;
-        let known = self.config.waveforms.iter().any(|waveform| waveform.id == point);
+        // Which of its points come from a node is a matter of sources.
+        let known = self.config.waveforms.iter().any(|waveform| waveform.id == point) || self.config.takes_channel(&point);
         if known { Ok(()) } else { Err("the asset has no such waveform") }
     }
 

@@ -322,7 +322,7 @@ mod tests {
         appender.blocking_append_durably(LaneName::Inputs, readings.to_vec(), true).unwrap();
         let clock = Clock::new();
         let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
-        let (snapshots, _) = Snapshots::new(registry, appender.clone(), clock.clone(), 0, Arc::default());
+        let (snapshots, _) = Snapshots::new(registry, appender.clone(), clock.clone(), &config.snapshots, Arc::default());
         let links = Links {
             snapshots,
             status: Arc::new(Status::new(config, log.clone(), Vec::new(), &clock)),

@@ -5,12 +5,14 @@
 pub mod clock_watch;
 pub mod counters;
 pub mod decode;
+mod line_blocks;
 pub mod mqtt;
 mod mqtt_decode;
 mod mqtt_session;
 #[cfg(test)]
 mod mqtt_tests;
 pub mod node;
+mod node_block;
 mod node_line;
 mod node_report;
 pub mod registry;

@@ -9,9 +9,11 @@ use tracing::info;
 
 use super::{
     counters::SourceCounters,
+    line_blocks::{LineBlocks, Place},
     node::{self, NodeSession, Verdict, samples},
     node_report::{Report, dropped, dropped_earlier, numbers_vanished, report},
     registry::{Context, Intake},
+    snapshot::{Fetched, Wanted},
 };
 use crate::{
     buffer::marks::{NodeMark, SourceMarks},
@@ -37,6 +39,8 @@ pub(super) struct Durable {
 pub(super) struct Taken {
     pub(super) inputs: Part,
     pub(super) events: Part,
+    /// Raw blocks that were wanted and are whole.
+    pub(super) blocks: Vec<Fetched>,
 }
 
 /// What goes to one lane, in one append.
@@ -67,6 +71,7 @@ pub(super) struct NodeLine {
     pub(super) deaf_until: Duration,
     nodes: BTreeMap<u32, Node>,
     sessions: BTreeMap<u32, NodeSession>,
+    blocks: LineBlocks,
     /// Frames that wait, by kind and seq: new ones and repeated ones come mixed, and the acknowledgement of one that is taken for the first stands for
     /// all before it.
     held: BTreeMap<u32, BTreeMap<(Kind, u32), Frame>>,
@@ -80,16 +85,18 @@ pub(super) struct NodeLine {
 }
 
 impl NodeLine {
-    /// The line called `source`, its nodes known as far as `stored` tells of them.
-    pub(super) fn new(nodes: BTreeMap<u32, Node>, source: &str, stored: &SourceMarks) -> Self {
+    /// The line called `source`, its nodes known as far as `stored` tells of them. Raw blocks have up to `samples_max` samples.
+    pub(super) fn new(nodes: BTreeMap<u32, Node>, source: &str, stored: &SourceMarks, samples_max: usize) -> Self {
         let restore = |&node: &u32| Some((node, NodeSession::restore(&stored.node(source, node)?)));
+        let boot = fastrand::u32(1..);
         Self {
             deaf_until: Duration::ZERO,
             sessions: nodes.keys().filter_map(restore).collect(),
+            blocks: LineBlocks::new(nodes.keys().copied(), samples_max, boot),
             nodes,
             held: BTreeMap::new(),
             decoder: Decoder::new(),
-            boot: fastrand::u32(1..),
+            boot,
             seqs: [0; Kind::COUNT],
             session_began: false,
             reported_ms: BTreeMap::new(),
@@ -115,10 +122,24 @@ impl NodeLine {
     pub(super) fn frame_for(&mut self, node: u32, body: Body) -> std::io::Result<Vec<u8>> {
         let seq = &mut self.seqs[body.kind().index()];
         *seq = seq.wrapping_add(1);
-        let frame = Frame { node, boot: self.boot, seq: *seq, time_us: 0, dropped: 0, body };
-        let mut bytes = [0; MAX_FRAME];
-        let length = encode(&frame, &mut bytes).map_err(std::io::Error::other)?;
-        Ok(bytes[..length].to_vec())
+        numbered(node, self.boot, *seq, body)
+    }
+
+    /// Raw blocks are wanted; false where one of its nodes has too many to give.
+    pub(super) fn want(&mut self, wanted: &Wanted) -> bool {
+        self.blocks.want(&self.nodes, wanted)
+    }
+
+    /// What is due about raw blocks: the encoded questions to nodes. What became of blocks goes to `taken`.
+    pub(super) fn tend(&mut self, now: &Now, intake: &Intake, counters: &SourceCounters, taken: &mut Taken) -> std::io::Result<Vec<Vec<u8>>> {
+        let mut questions = Vec::new();
+        for (&id, node) in &self.nodes {
+            let place = Place { id, node, now, intake, counters };
+            if let Some((seq, command)) = self.blocks.tend(place, &mut self.seqs[Kind::Command.index()], taken) {
+                questions.push(numbered(id, self.boot, seq, Body::Command(command))?);
+            }
+        }
+        Ok(questions)
     }
 
     /// Takes what arrived at `now`.
@@ -136,9 +157,11 @@ impl NodeLine {
         counters.messages.fetch_add(1, Ordering::Relaxed);
         let Some(node) = self.nodes.get(&frame.node) else { return counters.count("dropped", "unknown_node", 1) };
         let session = self.sessions.entry(frame.node).or_default();
+        self.blocks.heard(frame.node, now.log_ms);
         if session.begin(frame, now.log_ms) {
             info!(source = %counters.name, node = frame.node, boot = frame.boot, resumed = session.resumed(), "node session began");
             self.session_began = true;
+            self.blocks.began(Place { id: frame.node, node, now, intake, counters }, taken);
             // Their node has started anew and forgotten them.
             let forgotten = self.held.remove(&frame.node).map_or(0, |held| held.len());
             if forgotten > 0 {
@@ -187,6 +210,7 @@ impl NodeLine {
         let store = |taken: &mut Taken, report: Report| taken.events.entries.push(report.entry(node, &counters.name, now, intake.origin()));
         let durable = Durable { node: frame.node, ack: Ack { boot: frame.boot, kind: frame.kind(), seq: frame.seq } };
         let lane = node::lane(frame.kind());
+        let place = Place { id: frame.node, node, now, intake, counters };
         match session.judge(frame, now.log_ms) {
             Verdict::New { lost } => {
                 // Also for a frame without entries: acknowledged, it must be known after a restart, or the next one would be waited for in vain.
@@ -197,7 +221,8 @@ impl NodeLine {
                     store(taken, dropped(lost));
                     taken.events.marks.insert(frame.node, session.mark(LaneName::Events));
                 }
-                if let Body::Event(event) = &frame.body {
+                let answer = self.blocks.take(frame, true, session, place, taken);
+                if let (Body::Event(event), false) = (&frame.body, answer) {
                     let report = report(*event);
                     counters.count("node", report.what, 1);
                     let last_ms = self.reported_ms.entry((frame.node, report.what)).or_insert(u64::MAX);
@@ -215,6 +240,7 @@ impl NodeLine {
             }
             Verdict::Repeated => {
                 counters.count("node", "repeated", 1);
+                self.blocks.take(frame, false, session, place, taken);
                 taken.part(lane).durable.push(durable);
             }
             Verdict::Early => counters.count("node", "early", 1),
@@ -225,6 +251,13 @@ impl NodeLine {
             }
         }
     }
+}
+
+/// A frame of the agent, which began as `boot`, encoded.
+fn numbered(node: u32, boot: u32, seq: u32, body: Body) -> std::io::Result<Vec<u8>> {
+    let mut bytes = [0; MAX_FRAME];
+    let length = encode(&Frame { node, boot, seq, time_us: 0, dropped: 0, body }, &mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes[..length].to_vec())
 }
 
 #[cfg(test)]
@@ -240,7 +273,13 @@ mod tests {
         node::{HOLD_MS, RING_SENT_MS},
         *,
     };
-    use crate::{buffer::marks::SourceMark, clock::Clock, config, record::Body as EntryBody, source::registry::Registry};
+    use crate::{
+        buffer::marks::SourceMark,
+        clock::Clock,
+        config,
+        record::Body as EntryBody,
+        source::{node_block::SAMPLES_MAX, registry::Registry},
+    };
 
     const NODE: u32 = 7;
     const AT_US: i64 = 1_767_225_600_000_000;
@@ -260,7 +299,7 @@ mod tests {
         let assets = config::load(&shipped).unwrap().assets;
         let node = Node { asset: "fan-7".into(), channels: vec!["de-h".into(), "".into()] };
         Line {
-            line: NodeLine::new(BTreeMap::from([(NODE, node)]), "line", stored),
+            line: NodeLine::new(BTreeMap::from([(NODE, node)]), "line", stored, SAMPLES_MAX),
             intake: Intake::new(Arc::new(Registry::new(&assets, Origin::Simulated))),
             counters: SourceCounters::new("line".into(), "serial", "replay", Clock::new()),
         }

@@ -4,6 +4,7 @@ use hark_protocol::{
     topics::{Event, EventKind, Name, Origin, TsSource},
 };
 
+use super::node_block::{GivenUp, Wish};
 use crate::{
     clock::Now,
     config::Node,
@@ -16,6 +17,7 @@ pub(super) struct Report {
     pub(super) what: &'static str,
     count: Option<u64>,
     text: String,
+    detail_json: Option<String>,
 }
 
 impl Report {
@@ -25,6 +27,7 @@ impl Report {
             what: Some(self.what.into()),
             count: self.count,
             text: Some(self.text.into()),
+            detail_json: self.detail_json.map(Into::into),
             ..Event::new(self.kind)
         };
         let stamp = Stamp { asset: Some(node.asset.clone()), ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, origin };
@@ -34,7 +37,7 @@ impl Report {
 
 pub(super) fn dropped(frames: u32) -> Report {
     let text = format!("{frames} frames were dropped by the node before they could be stored");
-    Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text }
+    Report { kind: EventKind::SourceLoss, what: "node_ring", count: Some(frames.into()), text, detail_json: None }
 }
 
 /// The numbers went on elsewhere: frames were acknowledged that this log does not hold.
@@ -42,24 +45,46 @@ pub(super) fn numbers_vanished(frames: u32) -> Report {
     let text = format!(
         "{frames} frames are missing that the node neither has nor dropped: acknowledged by another agent, or before the buffer was put back to an older state"
     );
-    Report { kind: EventKind::SourceLoss, what: "node_numbers", count: Some(frames.into()), text }
+    Report { kind: EventKind::SourceLoss, what: "node_numbers", count: Some(frames.into()), text, detail_json: None }
 }
 
 /// The count is the node's since its own start: what of it an earlier start of the agent reported is not known.
 pub(super) fn dropped_earlier(frames: u32) -> Report {
     let text =
         format!("the node dropped {frames} frames between its start and this first contact; an earlier contact may have reported some of them");
-    Report { kind: EventKind::SourceLoss, what: "node_ring_earlier", count: Some(frames.into()), text }
+    Report { kind: EventKind::SourceLoss, what: "node_ring_earlier", count: Some(frames.into()), text, detail_json: None }
+}
+
+/// Somebody, or an alarm, waits for a block that does not come.
+pub(super) fn given_up(node: u32, failed: &GivenUp) -> Report {
+    let GivenUp { wish: Wish { point, cause_id, .. }, reason, firmware } = failed;
+    let of = firmware.as_ref().map_or(String::new(), |firmware| format!(" ({firmware})"));
+    let text = format!("no raw block of `{point}` for {cause_id} from node {node}{of}: {}", reason.text());
+    let detail = serde_json::json!({ "point": &**point, "reason": reason.name(), "cause_id": &**cause_id });
+    Report { kind: EventKind::Source, what: "raw_block_given_up", count: None, text, detail_json: Some(detail.to_string()) }
+}
+
+/// The rest of a block that an earlier start of the agent asked for.
+pub(super) fn unasked(node: u32) -> Report {
+    let text = format!("the agent was started anew while node {node} sent a raw block: what had come of it is gone; ask again");
+    Report {
+        kind: EventKind::Source,
+        what: "raw_block_given_up",
+        count: None,
+        text,
+        detail_json: Some("{\"reason\":\"agent_restarted\"}".to_owned()),
+    }
 }
 
 pub(super) fn report(event: NodeEvent) -> Report {
-    let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text };
+    let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text, detail_json: None };
     match event {
         NodeEvent::Overrun { channel, samples } => Report {
             kind: EventKind::SourceLoss,
             what: "overrun",
             count: Some(samples.into()),
             text: format!("the node lost {samples} samples of channel {channel}: its sample ring was full"),
+            detail_json: None,
         },
         NodeEvent::Clipped { channel, samples } => Report {
             count: Some(samples.into()),

@@ -129,6 +129,12 @@ impl Intake {
         self.registry.assets.get(asset).map(|asset| asset.points.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// What a raw block of `asset` that came at `now` is stamped with; `time` is that of its last sample.
+    pub fn stamp(&self, asset: &Name, time: Option<Timestamp>, now: &Now) -> Stamp {
+        let time = judge_time(time.map(Ok), now);
+        Stamp { asset: Some(asset.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: self.registry.origin }
+    }
+
     /// Appends the entries of `sample` to `entries`; what cannot become an entry is counted by cause.
     pub fn take(&self, sample: Sample, context: Context<'_>, now: &Now, counters: &SourceCounters, entries: &mut Vec<Entry>) {
         let registry = self.registry.clone();

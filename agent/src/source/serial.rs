@@ -22,6 +22,7 @@ use super::{
     decode::{DecodeError, json, line_reader::LineReader, lines::LineDecoder},
     node_line::{Durable, NodeLine, Part, Taken},
     registry::{Context, Intake},
+    snapshot::LineEnd,
 };
 use crate::{
     backoff::Backoff,
@@ -39,7 +40,8 @@ const SILENCE: Duration = Duration::from_millis(100);
 const ACKS: usize = 4_096;
 /// Between clock comparisons with nodes.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
-
+/// Between two looks at what raw blocks are wanted and what is late.
+const TEND_EVERY: Duration = Duration::from_millis(500);
 /// For the last acknowledgements when stopping.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A node that takes nothing for so long does not read: what is meant for it is left out for a while, or it would hold up what it sends.
@@ -58,6 +60,8 @@ pub struct SerialSource {
     pub clock: Clock,
     /// What the log tells of the nodes on this line.
     pub stored: SourceMarks,
+    /// Who wants raw blocks of the nodes.
+    pub raw_blocks: LineEnd,
     /// Counts.
     pub counters: Arc<SourceCounters>,
 }
@@ -66,7 +70,7 @@ impl SerialSource {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut speech = Speech::new(&self.config, &self.intake, &self.stored);
+        let mut speech = Speech::new(&self.config, &self.intake, &self.stored, self.raw_blocks.samples_max);
         let (acks_tx, mut acks) = mpsc::channel(ACKS);
         let mut absent_logged = false;
         while !stop.is_cancelled() {
@@ -99,6 +103,10 @@ impl SerialSource {
                 }
                 Err(_) => {}
             }
+            // Who waits for a raw block is told that nobody is there; what would be asked is asked again.
+            if self.tend(&mut speech, &acks_tx).await.is_err() {
+                break;
+            }
             if tokio::time::timeout(backoff.next_wait(), stop.cancelled()).await.is_ok() {
                 break;
             }
@@ -117,8 +125,12 @@ impl SerialSource {
             lines.opened(port).await;
         }
         let mut bytes = vec![0_u8; 4_096];
-        let mut compare = tokio::time::interval(COMPARE_EVERY);
-        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let every = |period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let (mut compare, mut tend) = (every(COMPARE_EVERY), every(TEND_EVERY));
         loop {
             tokio::select! {
                 read = port.read(&mut bytes) => match read {
@@ -142,6 +154,14 @@ impl SerialSource {
                         };
                     }
                 }
+                _ = tend.tick() => {
+                    let Ok(questions) = self.tend(speech, acks_tx).await else { return Ended::Log };
+                    for question in questions {
+                        if let Err(error) = self.write(port, speech, &question).await {
+                            return Ended::Port(error);
+                        }
+                    }
+                }
                 _ = compare.tick() => {
                     for node in speech.nodes() {
                         let t1_us = u64::try_from(self.clock.now().ts.0).unwrap_or(0);
@@ -154,16 +174,21 @@ impl SerialSource {
         }
     }
 
-    /// Sends to a node; false where it was left out because the node does not read. It asks for an acknowledgement again by repeating the frame, and
-    /// a comparison is repeated by us.
+    /// Sends to a node; false as in [`Self::write`]. It asks for an acknowledgement again by repeating the frame, and a comparison is repeated by us.
     async fn send(&self, port: &mut SerialStream, speech: &mut Speech, node: u32, body: Body) -> std::io::Result<bool> {
+        let Speech::Node(line) = speech else { return Ok(false) };
+        let bytes = line.frame_for(node, body)?;
+        self.write(port, speech, &bytes).await
+    }
+
+    /// Writes a frame; false where it was left out because the node does not read.
+    async fn write(&self, port: &mut SerialStream, speech: &mut Speech, bytes: &[u8]) -> std::io::Result<bool> {
         let Speech::Node(line) = speech else { return Ok(false) };
         let now = self.clock.monotonic();
         if now < line.deaf_until {
             return Ok(false);
         }
-        let bytes = line.frame_for(node, body)?;
-        match tokio::time::timeout(SEND_TIMEOUT, port.write_all(&bytes)).await {
+        match tokio::time::timeout(SEND_TIMEOUT, port.write_all(bytes)).await {
             Ok(sent) => sent.map(|()| true),
             Err(_) => {
                 line.deaf_until = now + DEAF_FOR;
@@ -171,6 +196,21 @@ impl SerialSource {
                 Ok(false)
             }
         }
+    }
+
+    /// Goes on with raw blocks that are wanted. Gives the questions to nodes.
+    async fn tend(&mut self, speech: &mut Speech, acks_tx: &mpsc::Sender<Durable>) -> Result<Vec<Vec<u8>>, ()> {
+        let Speech::Node(line) = speech else { return Ok(Vec::new()) };
+        while let Some(wanted) = self.raw_blocks.wanted() {
+            if !line.want(&wanted) {
+                self.raw_blocks.busy();
+            }
+        }
+        let mut taken = Taken::default();
+        let questions = line.tend(&self.clock.now(), &self.intake, &self.counters, &mut taken);
+        self.store(taken, acks_tx).await?;
+        // A frame that cannot be encoded would be a mistake of ours: its block is given up as not answered.
+        Ok(questions.unwrap_or_default())
     }
 
     /// Decodes what arrived and hands it to the log; waiting there holds the line back.
@@ -181,6 +221,12 @@ impl SerialSource {
             Speech::Node(line) => line.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
             Speech::Lines(lines) => lines.take(bytes, &now, &mut self.intake, &self.counters, &mut taken),
         }
+        self.store(taken, acks_tx).await
+    }
+
+    /// Hands over what came of a read.
+    async fn store(&self, taken: Taken, acks_tx: &mpsc::Sender<Durable>) -> Result<(), ()> {
+        taken.blocks.into_iter().for_each(|block| self.raw_blocks.hand_over(block));
         for (lane, part) in [(LaneName::Events, taken.events), (LaneName::Inputs, taken.inputs)] {
             if !part.is_empty() {
                 self.append(lane, part, acks_tx.clone()).await?;
@@ -248,9 +294,9 @@ enum Speech {
 }
 
 impl Speech {
-    fn new(config: &Serial, intake: &Intake, stored: &SourceMarks) -> Self {
+    fn new(config: &Serial, intake: &Intake, stored: &SourceMarks, samples_max: usize) -> Self {
         match &config.format {
-            SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone(), &config.name, stored))),
+            SerialFormat::Node { nodes } => Self::Node(Box::new(NodeLine::new(nodes.clone(), &config.name, stored, samples_max))),
             SerialFormat::Csv(csv) => {
                 let decoder = LineFormat::Csv(LineDecoder::new(csv.clone(), intake.names(&csv.asset)));
                 Self::Lines(Box::new(Lines { reader: LineReader::default(), decoder }))

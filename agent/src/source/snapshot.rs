@@ -2,7 +2,11 @@
 //!
 //! Inference asks, once for each alarm and command: what it says again after a crash it has said before. What was only in memory by then is gone, and
 //! counted as not kept. Blocks are large, so there is a budget: what is beyond it is counted and not sent.
+//!
+//! Blocks of MQTT lie in the rings of the [`Registry`]. Those of a serial node lie in the node: its line is asked, and hands over what came, which goes the
+//! same way from there.
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{registry::Registry, ring::Kept};
+use super::{node_block::SAMPLES_MAX, registry::Registry, ring::Kept};
 use crate::{
     buffer::commit::{AppendError, Appender},
     clock::Clock,
+    config::{Node, Snapshots as Settings},
     record::{Body, Entry},
 };
 
@@ -27,6 +32,8 @@ use crate::{
 const CHUNK_SAMPLES: usize = 8_192;
 /// Requests that wait; more at a time are alarms of a whole plant.
 const WAITING_MAX: usize = 64;
+/// Blocks of nodes that wait for the commit loop.
+const FETCHED_MAX: usize = 4;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What is wanted.
@@ -40,7 +47,23 @@ pub struct Wanted {
     pub cause_id: Name,
 }
 
+/// A block that a serial node gave.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its point.
+    pub point: Name,
+    /// Alarm or command behind it.
+    pub cause_id: Name,
+    /// The block.
+    pub block: Kept,
+}
+
 impl Wanted {
+    /// Whether a block of a node's `channel` at `asset` is among what is wanted. A channel without a name is no point.
+    pub fn is_of(&self, asset: &Name, channel: &str) -> bool {
+        self.asset == *asset && !channel.is_empty() && self.point.as_deref().is_none_or(|point| point == channel)
+    }
+
     /// What an output of inference asks for: an alarm that begins, or a command that was granted.
     pub fn by(output: &Entry) -> Option<Self> {
         let asset = output.stamp.asset.clone()?;
@@ -69,11 +92,11 @@ pub fn point_of(detail_json: &str) -> Option<Name> {
 pub struct SnapshotCounters {
     /// Blocks handed to the log.
     pub sent: AtomicU64,
-    /// Requests for which no block was kept.
+    /// Requests for which no block was kept, and no node could be asked.
     pub not_kept: AtomicU64,
     /// Blocks left out because the day's bytes were used up.
     pub over_budget: AtomicU64,
-    /// Requests left out because too many waited.
+    /// Requests, and blocks of nodes, left out because too many waited.
     pub busy: AtomicU64,
 }
 
@@ -101,10 +124,42 @@ impl Requests {
     }
 }
 
+/// A serial line's end: what is wanted of its nodes, and where their blocks go.
+#[derive(Debug)]
+pub struct LineEnd {
+    wanted: mpsc::Receiver<Wanted>,
+    fetched: mpsc::Sender<Fetched>,
+    counters: Arc<SnapshotCounters>,
+    /// Most samples of a block: what memory there is for one.
+    pub samples_max: usize,
+}
+
+impl LineEnd {
+    /// The next request, if one waits.
+    pub fn wanted(&mut self) -> Option<Wanted> {
+        self.wanted.try_recv().ok()
+    }
+
+    /// Hands over a block; where too many wait it is counted and left.
+    pub fn hand_over(&self, fetched: Fetched) {
+        if self.fetched.try_send(fetched).is_err() {
+            self.busy();
+        }
+    }
+
+    /// A node has too many to give.
+    pub fn busy(&self) {
+        self.counters.busy.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Sends what is asked for.
 #[derive(Debug)]
 pub struct Snapshots {
     receiver: mpsc::Receiver<Wanted>,
+    lines: Vec<(Vec<Node>, mpsc::Sender<Wanted>)>,
+    fetched: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
+    memory_bytes: usize,
     registry: Arc<Registry>,
     appender: Appender,
     clock: Clock,
@@ -112,43 +167,93 @@ pub struct Snapshots {
     counters: Arc<SnapshotCounters>,
 }
 
+enum Next {
+    Wanted(Wanted),
+    Fetched(Fetched),
+}
+
 impl Snapshots {
-    /// Both ends, with a budget of `bytes_per_day` of samples.
-    pub fn new(registry: Arc<Registry>, appender: Appender, clock: Clock, bytes_per_day: u64, counters: Arc<SnapshotCounters>) -> (Requests, Self) {
+    /// Both ends, with the budget and the memory of `settings`.
+    pub fn new(registry: Arc<Registry>, appender: Appender, clock: Clock, settings: &Settings, counters: Arc<SnapshotCounters>) -> (Requests, Self) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let budget = Budget::new(bytes_per_day, clock.monotonic());
-        (Requests { sender, counters: counters.clone() }, Self { receiver, registry, appender, clock, budget, counters })
+        let budget = Budget::new(settings.bytes_per_day, clock.monotonic());
+        let (fetched, memory_bytes) = (mpsc::channel(FETCHED_MAX), settings.memory_bytes);
+        let requests = Requests { sender, counters: counters.clone() };
+        (requests, Self { receiver, lines: Vec::new(), fetched, memory_bytes, registry, appender, clock, budget, counters })
+    }
+
+    /// The end of a line with these `nodes`, which is asked from here on; not at all where no memory is given to raw blocks.
+    pub fn line(&mut self, nodes: &BTreeMap<u32, Node>) -> LineEnd {
+        let (sender, wanted) = mpsc::channel(WAITING_MAX);
+        if self.memory_bytes > 0 {
+            self.lines.push((nodes.values().cloned().collect(), sender));
+        }
+        let samples_max = SAMPLES_MAX.min(self.memory_bytes / size_of::<i16>());
+        LineEnd { wanted, fetched: self.fetched.0.clone(), counters: self.counters.clone(), samples_max }
     }
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        while let Some(Some(wanted)) = stop.run_until_cancelled(self.receiver.recv()).await {
+        while let Some(Some(next)) = stop.run_until_cancelled(self.next()).await {
             // What was handed over when a stop comes is stored all the same.
-            if stop.run_until_cancelled(self.send(&wanted)).await.flatten().is_none() {
+            if stop.run_until_cancelled(self.send(next)).await.flatten().is_none() {
                 return;
             }
         }
     }
 
+    /// May be cancelled.
+    async fn next(&mut self) -> Option<Next> {
+        tokio::select! {
+            wanted = self.receiver.recv() => wanted.map(Next::Wanted),
+            fetched = self.fetched.1.recv() => fetched.map(Next::Fetched),
+        }
+    }
+
     /// `None` once the log takes nothing more.
-    async fn send(&mut self, wanted: &Wanted) -> Option<()> {
+    async fn send(&mut self, next: Next) -> Option<()> {
+        let wanted = match next {
+            Next::Wanted(wanted) => wanted,
+            Next::Fetched(Fetched { point, cause_id, block }) => return self.send_block(&point, &cause_id, &block).await,
+        };
         let blocks = self.registry.blocks(&wanted.asset, wanted.point.as_ref());
-        if blocks.is_empty() {
+        let asked = self.ask_lines(&wanted);
+        if blocks.is_empty() && !asked {
             self.counters.not_kept.fetch_add(1, Ordering::Relaxed);
         }
         for (point, block) in blocks {
-            if !self.budget.take(2 * block.counts.len() as u64, self.clock.monotonic()) {
-                self.counters.over_budget.fetch_add(1, Ordering::Relaxed);
-                continue;
+            self.send_block(&point, &wanted.cause_id, &block).await?;
+        }
+        Some(())
+    }
+
+    /// Whether there are nodes to be asked.
+    fn ask_lines(&self, wanted: &Wanted) -> bool {
+        let is_of = |nodes: &[Node]| nodes.iter().any(|node| node.channels.iter().any(|channel| wanted.is_of(&node.asset, channel)));
+        let mut asked = false;
+        for (_, sender) in self.lines.iter().filter(|(nodes, _)| is_of(nodes)) {
+            asked = true;
+            if sender.try_send(wanted.clone()).is_err() {
+                self.counters.busy.fetch_add(1, Ordering::Relaxed);
             }
-            let entries = chunks(&block, &point, &wanted.cause_id);
-            info!(asset = %wanted.asset, %point, cause = %wanted.cause_id, chunks = entries.len(), "a raw block is stored");
-            // One block at a time: what waits for the commit loop is not counted in any window of a source.
-            match self.appender.append_durably(LaneName::Inputs, entries, false).await {
-                Ok(_) => drop(self.counters.sent.fetch_add(1, Ordering::Relaxed)),
-                Err(AppendError::Stopped) => return None,
-                Err(refused @ AppendError::Refused(_)) => warn!(asset = %wanted.asset, %point, %refused, "a raw block cannot be stored"),
-            }
+        }
+        asked
+    }
+
+    /// `None` once the log takes nothing more.
+    async fn send_block(&mut self, point: &Name, cause_id: &Name, block: &Kept) -> Option<()> {
+        if !self.budget.take(2 * block.counts.len() as u64, self.clock.monotonic()) {
+            self.counters.over_budget.fetch_add(1, Ordering::Relaxed);
+            return Some(());
+        }
+        let entries = chunks(block, point, cause_id);
+        let asset = block.stamp.asset.as_deref().unwrap_or_default();
+        info!(asset, %point, cause = %cause_id, chunks = entries.len(), "a raw block is stored");
+        // One block at a time: what waits for the commit loop is not counted in any window of a source.
+        match self.appender.append_durably(LaneName::Inputs, entries, false).await {
+            Ok(_) => drop(self.counters.sent.fetch_add(1, Ordering::Relaxed)),
+            Err(AppendError::Stopped) => return None,
+            Err(refused @ AppendError::Refused(_)) => warn!(asset, %point, %refused, "a raw block cannot be stored"),
         }
         Some(())
     }

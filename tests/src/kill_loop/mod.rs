@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use hark_firmware_sim::{NodeHandle, SerialNode, SerialNodeConfig};
-use hark_protocol::topics::{ALARMS, EVENTS, PREDICTIONS, READINGS, Topic};
+use hark_protocol::topics::{ALARMS, EVENTS, PREDICTIONS, READINGS, SNAPSHOTS, Topic};
 
 use self::{
     faults::{Pace, disturb, restart_kafka, restart_mosquitto},
@@ -33,7 +33,7 @@ pub use self::{
 use crate::support::{Agent, Kafka, Mosquitto, PREFIX, Proxy, Random, Settings as BrokerSettings, Witness, free_port, start_ready, wait_for};
 
 /// All topics whose records belong to lanes.
-pub const TOPICS_OF_LANES: [Topic; 4] = [READINGS, PREDICTIONS, ALARMS, EVENTS];
+pub const TOPICS_OF_LANES: [Topic; 5] = [READINGS, SNAPSHOTS, PREDICTIONS, ALARMS, EVENTS];
 const NODE_ASSET: &str = "node-machine";
 /// The backlog of a run, on a machine that may be busy.
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);

@@ -20,6 +20,10 @@ enum EventCommand {
     #[command(after_help = EXIT_CODES)]
     Maintenance(MaintenanceArgs),
     /// Somebody wants to look closer: the newest raw block of a waveform goes to the topic of snapshots.
+    ///
+    /// A block of MQTT comes from the agent's memory, one of a serial node from the node, within seconds on a fast line and a minute on a slow one. Where
+    /// the node gives none (its firmware has none, it is silent or starts anew), an event `raw_block_given_up` says why, and hark_source_cause_total with
+    /// the group raw_block counts it; hark_snapshots_total counts the rest.
     #[command(after_help = EXIT_CODES)]
     Snapshot(SnapshotArgs),
 }
@@ -28,7 +32,7 @@ enum EventCommand {
 struct SnapshotArgs {
     /// Asset id
     asset: String,
-    /// Id of its `[[waveform]]`, such as de-h
+    /// Id of its `[[waveform]]`, or name of its node's channel, such as de-h
     point: String,
     #[command(flatten)]
     word: WordArgs,
@@ -58,7 +62,7 @@ pub fn main(args: EventArgs) -> ExitCode {
         }
         EventCommand::Snapshot(SnapshotArgs { asset, point, word, agent }) => {
             let request = CommandRequest { point: Some(point), ..CommandRequest::new(&asset, FeedbackAction::SnapshotRequest) };
-            agent.command(request, word, "snapshot granted; it comes from memory, if a block is kept")
+            agent.command(request, word, "snapshot granted; the block comes from memory or from its sensor node, if one is kept")
         }
     })
 }

@@ -143,8 +143,3 @@ fn known_asset(key: &str, asset: Option<String>, assets: &BTreeMap<Name, Asset>,
     }
     Some(id.into())
 }
-
-/// The names by which sources may call a point of `asset`.
-fn takes(asset: &Asset, name: &str) -> bool {
-    asset.points.iter().any(|point| &*point.id == name || point.column.as_deref() == Some(name))
-}

@@ -14,7 +14,6 @@ use super::{
     gateway::refuse_plain_text,
     known_asset,
     payload::check_shape,
-    takes,
 };
 use crate::{
     config::{
@@ -77,7 +76,7 @@ fn check_topic(key: &str, raw: TopicTable, assets: &BTreeMap<Name, Asset>, fault
 
 /// A point that `asset` has, or where that is not known beforehand, any asset.
 fn check_point(key: &str, point: &str, asset: Option<&str>, waveform: bool, assets: &BTreeMap<Name, Asset>, faults: &mut Faults) {
-    let has = |asset: &Asset| if waveform { asset.waveforms.iter().any(|w| &*w.id == point) } else { takes(asset, point) };
+    let has = |asset: &Asset| if waveform { asset.waveforms.iter().any(|w| &*w.id == point) } else { asset.takes(point) };
     let expected = if waveform { "the id of a `[[waveform]]`" } else { "the id or column of a `[[point]]`" };
     match asset {
         Some(id) if assets.get(id).is_some_and(|asset| !has(asset)) => {

@@ -1,13 +1,12 @@
 //! `[[serial]]`: a port and what is spoken on it.
 use std::{collections::BTreeMap, path::Path};
 
-use hark_protocol::{node::Quantity, topics::Name};
+use hark_protocol::topics::Name;
 
 use super::{
     faults::Faults,
     known_asset,
     payload::{check_shape, check_time_unit},
-    takes,
 };
 use crate::{
     config::{
@@ -72,7 +71,7 @@ pub(super) fn check_serial(index: usize, raw: SerialTable, dir: &Path, assets: &
 fn check_columns(key: &str, columns: &[String], asset: &Asset, faults: &mut Faults) {
     let is_time = |column: &str| TIME_COLUMNS.contains(&column);
     for (i, column) in columns.iter().enumerate().filter(|(_, column)| !column.is_empty()) {
-        if !is_time(column) && !takes(asset, column) {
+        if !is_time(column) && !asset.takes(column) {
             let times = TIME_COLUMNS.join("`, `");
             faults.add(
                 key,
@@ -102,7 +101,7 @@ fn check_channels(key: &str, node: u32, channels: &[String], asset: Option<&Asse
     }
     let Some(asset) = asset else { return };
     for channel in channels.iter().filter(|channel| !channel.is_empty()) {
-        if !Quantity::ALL.iter().any(|quantity| takes(asset, &format!("{channel}.{}", quantity.name()))) {
+        if !asset.takes_channel(channel) {
             faults.add(
                 &key,
                 format!("`{channel}` of node {node} is no beginning of a point; expected points such as `{channel}.v_rms` in `{}`", asset.id),
