@@ -240,17 +240,12 @@ pub(super) struct AssetFile {
     pub(super) waveforms: Vec<WaveformTable>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CommissioningTable {
-    pub(super) rows: usize,
-}
-
-impl Default for CommissioningTable {
-    fn default() -> Self {
-        // A day at one row a second.
-        Self { rows: 86_400 }
-    }
+    pub(super) running: Option<String>,
+    pub(super) rows: Option<usize>,
+    pub(super) starts: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

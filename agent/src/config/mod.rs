@@ -370,8 +370,11 @@ impl Asset {
 /// Commissioning of the anomaly score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commissioning {
-    /// Rows of normal running to collect in all.
+    /// Rows of normal running to collect in all, of each regime.
     pub rows: usize,
+    /// Starts of the machine to see meanwhile; 0 where nothing tells its operating state.
+    #[serde(default)]
+    pub starts: u32,
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

@@ -35,11 +35,7 @@ use crate::{buffer::Position, config};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Collecting normal rows.
-    Commissioning {
-        rows: Collected,
-        /// First and last record behind them.
-        range: Option<(Position, Position)>,
-    },
+    Commissioning(Collected),
     /// Commissioning ended without usable weights.
     Refused,
     /// Weights are fitted.
@@ -114,6 +110,8 @@ pub(super) struct AssetState {
     pub(super) window: Window,
     /// `None` where it is not configured.
     pub(super) operating: Option<Operating>,
+    /// Starts of the machine since its commissioning began.
+    pub(super) starts: u32,
     /// How far the present regime is.
     pub(super) stage: Stage,
     /// How far the others are.
@@ -143,6 +141,25 @@ pub(super) struct AssetState {
     pub(super) after_gap: bool,
 }
 
+/// How far the commissioning of the present regime is, and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Progress {
+    /// Of normal running, collected so far.
+    pub(super) rows: usize,
+    /// Of the machine, seen so far.
+    pub(super) starts: u32,
+    pub(super) of: config::Commissioning,
+}
+
+impl Progress {
+    /// 0 to 1: the mean of what is had of the rows and, where they count, of the starts.
+    pub(super) fn part(self) -> f64 {
+        let part = |have: f64, of: f64| if of > 0.0 { have / of } else { 1.0 };
+        let of_rows = part(self.rows as f64, self.of.rows as f64);
+        if self.of.starts == 0 { of_rows } else { f64::midpoint(of_rows, f64::from(self.starts) / f64::from(self.of.starts)) }
+    }
+}
+
 /// A fit that a row completed.
 #[derive(Debug)]
 pub(super) enum Commissioned {
@@ -163,7 +180,8 @@ impl AssetState {
             grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
             window: Window::new(lags + 1, grid_us),
             operating: asset.operating.clone().map(|settings| Operating::new(settings, micros(asset.stale_after))),
-            stage: Stage::Commissioning { rows: Collected::new(scored.len()), range: None },
+            starts: 0,
+            stage: Stage::Commissioning(Collected::new(scored.len())),
             regimes: Regimes::default(),
             stretch: Stretch::default(),
             scored,
@@ -235,11 +253,13 @@ impl AssetState {
         let (mut completed, unseen, spare) = (None, self.is_unseen(), self.rows_to_settle());
         match &mut self.stage {
             Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
-            Stage::Commissioning { rows, range: collected } => {
+            Stage::Commissioning(rows) => {
                 verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
-                rows.push(&values, &fresh, continues);
-                *collected = Some(collected.map_or(range, |(from, to)| (from.min(range.0), to.max(range.1))));
-                if rows.len() >= settings.rows + spare {
+                rows.push(&values, &fresh, continues, range);
+                let enough = settings.rows.saturating_add(spare);
+                if rows.len() >= enough && self.starts < settings.starts {
+                    rows.keep_newest(enough);
+                } else if rows.len() >= enough {
                     rows.drop_last(spare);
                     completed = match zone.filter(|zone| *zone >= Zone::C) {
                         Some(zone) => self.refuse(Refusal::Severity { zone }),
@@ -341,7 +361,7 @@ impl AssetState {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Option<Commissioned> {
-        let Stage::Commissioning { rows, .. } = &self.stage else { return None };
+        let Stage::Commissioning(rows) = &self.stage else { return None };
         let commissioned = Commissioned::Refused { refusal, rows: rows.len() };
         self.end_commissioning(&commissioned);
         Some(commissioned)
@@ -349,10 +369,10 @@ impl AssetState {
 
     /// What commissioning would end with now. `None` where it is over already.
     pub(super) fn fit(&self, lags: usize) -> Option<Commissioned> {
-        let Stage::Commissioning { rows, range } = &self.stage else { return None };
+        let Stage::Commissioning(rows) = &self.stage else { return None };
         let count = rows.len();
-        match (range, baseline::fit(rows, lags)) {
-            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), rows: count, range: *range }),
+        match (rows.range(), baseline::fit(rows, lags)) {
+            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), rows: count, range }),
             (None, Ok(_)) => None,
             (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
         }
@@ -379,6 +399,7 @@ impl AssetState {
     pub(super) fn recommission(&mut self) {
         self.stage = self.first_stage();
         self.stillness = Stillness::new(self.scored.len());
+        self.starts = 0;
         self.forget_regimes();
         self.stretch = Stretch::default();
         self.window.clear();
@@ -436,13 +457,15 @@ impl AssetState {
         (self.heard, self.ticked, self.silent, self.after_gap) = (None, None, false, true);
     }
 
-    /// 0 to 1 while commissioning, `None` afterwards.
-    pub(super) fn progress(&self, settings: config::Commissioning) -> Option<f64> {
-        match &self.stage {
-            Stage::Commissioning { rows, .. } => Some((rows.len() as f64 / settings.rows.max(1) as f64).min(1.0)),
-            Stage::Refused => Some(1.0),
-            Stage::Scoring(_) => None,
-        }
+    /// How far commissioning is, 0 to 1; `None` once there is a baseline.
+    pub(super) fn progress_part(&self, settings: config::Commissioning) -> Option<f64> {
+        if matches!(self.stage, Stage::Refused) { Some(1.0) } else { self.progress(settings).map(Progress::part) }
+    }
+
+    /// What commissioning has and takes; `None` where it is over.
+    pub(super) fn progress(&self, settings: config::Commissioning) -> Option<Progress> {
+        let Stage::Commissioning(rows) = &self.stage else { return None };
+        Some(Progress { rows: rows.len().min(settings.rows), starts: self.starts.min(settings.starts), of: settings })
     }
 
     pub(super) fn scoring(&self) -> Option<&Scoring> {

@@ -20,11 +20,15 @@ use super::{
     seldom::{self, Apart, Learned},
     validation::{FOLDS, SETTLING, Validation},
 };
+use crate::buffer::Position;
 
 /// A point that did not move gets this part of its mean as its standard deviation (or 1 where the mean is 0), so that a later move counts.
 const STILL_FRACTION: f64 = 0.01;
 /// A spread below this part of the mean is rounding, not movement.
 const STILL_SPREAD: f64 = 1e-9;
+
+/// Rows are forgotten in blocks of so many: a whole number of bytes of bits, whatever the number of points.
+pub const ROWS_BLOCK: usize = 1_024;
 
 /// The weight inputs of the graph, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,6 +121,8 @@ pub(super) struct Collected {
     held: Vec<u8>,
     /// Indices of rows that do not continue the row before them.
     starts: Vec<usize>,
+    /// First and last record behind each block of [`ROWS_BLOCK`] rows.
+    ranges: Vec<(Position, Position)>,
 }
 
 impl Collected {
@@ -125,8 +131,14 @@ impl Collected {
         Self { points, ..Self::default() }
     }
 
-    /// Adds a row; `fresh` says which values are its own, `continues` whether it follows the one before without a gap.
-    pub(super) fn push(&mut self, values: &[f64], fresh: &[bool], continues: bool) {
+    /// Adds a row that is made of the records in `range`; `fresh` says which values are its own, `continues` whether it follows the one before without
+    /// a gap.
+    pub(super) fn push(&mut self, values: &[f64], fresh: &[bool], continues: bool, range: (Position, Position)) {
+        let block = self.len() / ROWS_BLOCK;
+        match self.ranges.get_mut(block) {
+            Some(block) => *block = joined(*block, range),
+            None => self.ranges.push(range),
+        }
         if !continues {
             self.starts.push(self.len());
         }
@@ -140,7 +152,30 @@ impl Collected {
     /// A row whose values are all its own.
     #[cfg(test)]
     pub(super) fn push_fresh(&mut self, values: &[f64], continues: bool) {
-        self.push(values, &vec![true; values.len()], continues);
+        self.push_of(values, &vec![true; values.len()], continues);
+    }
+
+    /// A row of the record whose number is its own.
+    #[cfg(test)]
+    pub(super) fn push_of(&mut self, values: &[f64], fresh: &[bool], continues: bool) {
+        let position = Position { ordinal: 1, seq: self.len() as u64 };
+        self.push(values, fresh, continues, (position, position));
+    }
+
+    /// Forgets the oldest rows, a block at a time, as long as `rows` are left: what is waited for may take long.
+    pub(super) fn keep_newest(&mut self, rows: usize) {
+        while self.len() >= rows.saturating_add(ROWS_BLOCK) {
+            self.values.drain(..ROWS_BLOCK * self.points);
+            self.held.drain(..ROWS_BLOCK * self.points / 8);
+            self.ranges.remove(0);
+            self.starts.retain(|start| *start > ROWS_BLOCK);
+            self.starts.iter_mut().for_each(|start| *start -= ROWS_BLOCK);
+        }
+    }
+
+    /// First and last record behind its rows; `None` where there is none.
+    pub(super) fn range(&self) -> Option<(Position, Position)> {
+        self.ranges.iter().copied().reduce(joined)
     }
 
     /// Forgets the last `rows` rows, as far as they belong to the last stretch.
@@ -192,6 +227,10 @@ impl Collected {
         }
         scorable
     }
+}
+
+fn joined(a: (Position, Position), b: (Position, Position)) -> (Position, Position) {
+    (a.0.min(b.0), a.1.max(b.1))
 }
 
 /// Fits weights and limits; each window needs `lags` rows before its own.
@@ -385,6 +424,23 @@ pub(super) mod tests {
         assert_eq!((collected.len(), collected.starts.len()), (0, 0));
     }
 
+    #[test]
+    fn while_it_waits_the_oldest_rows_are_forgotten_in_blocks() {
+        let mut collected = Collected::new(3);
+        let fresh = |row: usize| [true, row.is_multiple_of(3), row.is_multiple_of(2)];
+        let rows = 3 * ROWS_BLOCK + 10;
+        for row in 0..rows {
+            collected.push_of(&[row as f64; 3], &fresh(row), ![0, 20, ROWS_BLOCK, rows - 5].contains(&row));
+            collected.keep_newest(200);
+        }
+        let gone = 2 * ROWS_BLOCK;
+        assert_eq!((collected.len(), collected.value(0, 2)), (rows - gone, gone as f64));
+        assert!((gone..rows).all(|row| (0..3).map(|point| collected.is_fresh(row - gone, point)).eq(fresh(row))));
+        assert_eq!(collected.starts, [rows - 5 - gone]);
+        // Of the numbers that test rows have: each is how many there were.
+        assert_eq!(collected.range().map(|(from, to)| (from.seq, to.seq)), Some((200, 200 + ROWS_BLOCK as u64 - 1)));
+    }
+
     /// A bit per value, across the bytes and after rows were forgotten.
     #[test]
     fn it_is_known_which_values_were_held() {
@@ -392,11 +448,11 @@ pub(super) mod tests {
         let fresh = |row: usize| [true, row.is_multiple_of(4), row.is_multiple_of(2)];
         let is_known = |collected: &Collected, row| (0..3).map(|point| collected.is_fresh(row, point)).eq(fresh(row));
         for row in 0..20 {
-            collected.push(&[0.0; 3], &fresh(row), row > 0);
+            collected.push_of(&[0.0; 3], &fresh(row), row > 0);
         }
         assert!((0..20).all(|row| is_known(&collected, row)));
         collected.drop_last(9);
-        (11..30).for_each(|row| collected.push(&[0.0; 3], &fresh(row), true));
+        (11..30).for_each(|row| collected.push_of(&[0.0; 3], &fresh(row), true));
         assert!((0..30).all(|row| is_known(&collected, row)));
         assert_eq!(collected.seldom().iter().map(|learned| learned.point).collect::<Vec<_>>(), [1]);
     }

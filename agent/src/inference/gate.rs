@@ -40,6 +40,7 @@ impl AssetRun {
     pub(super) fn tell_state(&mut self, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let Some(change) = self.state.operating.as_mut().and_then(|operating| operating.pass(ts)) else { return };
         shared.counters.state_changes += 1;
+        self.state.starts = self.state.starts.saturating_add(u32::from(change.is_start));
         emit.push(LaneName::Events, Body::Event(changed(change).into()));
         self.silence_inapplicable(&Told::default(), shared, emit);
     }
@@ -114,7 +115,7 @@ impl AssetRun {
 
 /// The event of another operating state.
 fn changed(change: Change) -> Event {
-    let Change { from, to } = change;
+    let Change { from, to, .. } = change;
     let regime = to.regime.map(Regime::name);
     let state = match to.state {
         OperatingState::Unknown => "is in a state that is not known: the point that tells it has no usable value",

@@ -72,6 +72,7 @@ use self::{
     stage_a::StageA,
 };
 pub use self::{
+    baseline::ROWS_BLOCK,
     bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
     bundles::Bundles,
     counters::EngineCounters,

@@ -41,6 +41,8 @@ pub(super) struct Change {
     pub from: OperatingState,
     /// From now on.
     pub to: Condition,
+    /// The machine was told off or idle, and now it runs.
+    pub is_start: bool,
 }
 
 /// What is known of the operating state of one asset.
@@ -57,6 +59,8 @@ pub(super) struct Operating {
     /// What was told last, and how far time has come for it.
     told: OperatingState,
     told_at: Option<Timestamp>,
+    /// It was told off or idle since it was told running last.
+    stood: bool,
 }
 
 /// A point against thresholds.
@@ -121,7 +125,17 @@ impl Operating {
     /// Nothing known yet. Values older than `stale_us` say nothing.
     pub(super) fn new(settings: config::Operating, stale_us: i64) -> Self {
         let [level, load] = [Signal::default(), Signal::default()];
-        Self { settings, stale_us, level, load, changed: None, references: VecDeque::new(), told: OperatingState::Unknown, told_at: None }
+        Self {
+            settings,
+            stale_us,
+            level,
+            load,
+            changed: None,
+            references: VecDeque::new(),
+            told: OperatingState::Unknown,
+            told_at: None,
+            stood: false,
+        }
     }
 
     /// From now on `settings` hold, whose regimes are the same.
@@ -136,7 +150,7 @@ impl Operating {
 
     /// What was before is not continued; what was told stays told.
     pub(super) fn restart(&mut self) {
-        *self = Self { told: self.told, ..Self::new(self.settings.clone(), self.stale_us) };
+        *self = Self { told: self.told, stood: self.stood, ..Self::new(self.settings.clone(), self.stale_us) };
     }
 
     /// Takes a usable value of `point`. True where the state depends on this point.
@@ -218,7 +232,13 @@ impl Operating {
         self.told_at = Some(now);
         let to = self.at(now);
         let from = std::mem::replace(&mut self.told, to.state);
-        (from != to.state).then_some(Change { from, to })
+        let is_start = to.state == OperatingState::Running && self.stood;
+        self.stood = match to.state {
+            OperatingState::Off | OperatingState::Idle => true,
+            OperatingState::Running => false,
+            OperatingState::Transient | OperatingState::Unknown => self.stood,
+        };
+        (from != to.state).then_some(Change { from, to, is_start })
     }
 
     /// What was told last.

@@ -196,7 +196,7 @@ mod tests {
             let is_fresh = index % 10 == 0;
             level = if is_fresh { noise.next() } else { level };
             let values = [row[0], row[1], level, row[2], row[3], row[4]];
-            collected.push(&values, &[true, true, is_fresh, true, true, true], index > 0);
+            collected.push_of(&values, &[true, true, is_fresh, true, true, true], index > 0);
         }
         let (with, without) = (baseline::fit(&collected, LAGS).unwrap(), fitted(&rows, &[0, 1, 2, 3, 4]));
         assert_eq!((&with.weights.seldom[..], &with.moments), (&[2][..], &without.moments));

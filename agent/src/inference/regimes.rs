@@ -84,12 +84,12 @@ impl AssetState {
     /// The commissioning of some regime has ended.
     fn is_commissioned(&self) -> bool {
         let others = self.regimes.others.values().map(|waiting| &waiting.stage);
-        others.chain([&self.stage]).any(|stage| !matches!(stage, Stage::Commissioning { .. }))
+        others.chain([&self.stage]).any(|stage| !matches!(stage, Stage::Commissioning(_)))
     }
 
     /// The present regime was first met after the commissioning of another one, and has no weights yet.
     pub(super) fn is_unseen(&self) -> bool {
-        self.regimes.unseen && matches!(self.stage, Stage::Commissioning { .. })
+        self.regimes.unseen && matches!(self.stage, Stage::Commissioning(_))
     }
 
     /// A row that is neither learned nor scored, and why. The window ends before it, and delays of the alarm do not run.
@@ -107,7 +107,7 @@ impl AssetState {
         let (spare, settle_us, in_alarm) = (self.rows_to_settle(), self.settle_us(), self.alarms.is_active_for(&Condition::Anomaly));
         let Some(mark) = self.stretch.end(ts, settle_us) else { return };
         match (&mut self.stage, mark) {
-            (Stage::Commissioning { rows, .. }, _) => rows.drop_last(spare),
+            (Stage::Commissioning(rows), _) => rows.drop_last(spare),
             (Stage::Scoring(scoring), Some(mark)) => {
                 scoring.smoothed = mark.smoothed;
                 if let Some(verdict) = self.verdict.as_mut().filter(|_| !in_alarm) {
@@ -140,6 +140,6 @@ impl AssetState {
 
     /// The stage of a regime of which nothing is known.
     pub(super) fn first_stage(&self) -> Stage {
-        Stage::Commissioning { rows: Collected::new(self.scored.len()), range: None }
+        Stage::Commissioning(Collected::new(self.scored.len()))
     }
 }

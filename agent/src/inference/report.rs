@@ -162,19 +162,25 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
 }
 
 /// The event of an accepted commissioning.
-pub(super) fn accepted(fit: &Fit, baseline_id: &Name, rows: usize, actor: Option<Name>, scored: &[Name]) -> Event {
-    let mut text = format!("commissioned on {rows} rows, on the median at {:.0} % of the limit", 100.0 * fit.score_median / LIMIT);
-    if let Some(remark) = remarks(fit, scored) {
+pub(super) fn accepted(of: &BaselineOf<'_>, scored: &[Name]) -> Event {
+    let BaselineOf { fit, id, rows, starts, actor, .. } = of;
+    let after = match starts {
+        Some(Starts { seen: 1, .. }) => " after one start".to_owned(),
+        Some(Starts { seen: seen @ 2.., .. }) => format!(" after {seen} starts"),
+        _ => String::new(),
+    };
+    let mut text = format!("commissioned on {rows} rows{after}, on the median at {:.0} % of the limit", 100.0 * fit.score_median / LIMIT);
+    if let Some(remark) = remarks(of, scored) {
         text.push_str("; ");
         text.push_str(&remark);
     }
     Event {
         text: Some(text.into()),
         what: Some("accepted".into()),
-        actor,
+        actor: actor.clone(),
         result: Some("success".into()),
-        count: Some(rows as u64),
-        detail_json: Some(json!({ "baseline_id": **baseline_id, "limit": LIMIT, "score_median": fit.score_median }).to_string().into()),
+        count: Some(*rows as u64),
+        detail_json: Some(json!({ "baseline_id": ***id, "limit": LIMIT, "score_median": fit.score_median }).to_string().into()),
         ..Event::new(EventKind::Commissioning)
     }
 }
@@ -197,11 +203,14 @@ pub(super) fn of_regime(event: Event, regime: Option<Name>) -> Event {
     Event { text, ..event }
 }
 
-fn remarks(fit: &Fit, scored: &[Name]) -> Option<String> {
+fn remarks(of: &BaselineOf<'_>, scored: &[Name]) -> Option<String> {
+    let fit = of.fit;
     let names = |points: &[usize]| points.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect::<Vec<&str>>().join(", ");
     let still = (!fit.still.is_empty()).then(|| format!("without any change of {}", names(&fit.still)));
     let unjudged = (!fit.unjudged.is_empty()).then(|| format!("too few values of {} to judge it", names(&fit.unjudged)));
-    let remarks: Vec<String> = still.into_iter().chain(unjudged).collect();
+    let missing = of.starts.filter(|starts| starts.seen < starts.needed);
+    let starts = missing.map(|starts| format!("after {} of {} starts", starts.seen, starts.needed));
+    let remarks: Vec<String> = still.into_iter().chain(unjudged).chain(starts).collect();
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
@@ -211,14 +220,24 @@ pub(super) struct BaselineOf<'a> {
     pub(super) id: &'a Name,
     pub(super) regime: Option<Name>,
     pub(super) rows: usize,
+    /// `None` where nothing tells the operating state.
+    pub(super) starts: Option<Starts>,
     pub(super) inputs: InputRange,
     pub(super) actor: Option<Name>,
 }
 
+/// Starts of a machine by the end of its commissioning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Starts {
+    pub(super) seen: u32,
+    /// As configured.
+    pub(super) needed: u32,
+}
+
 /// The baseline record of an accepted commissioning.
 pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name], model: &ModelNames) -> Baseline {
-    let BaselineOf { fit, id, regime, rows, inputs, actor } = of;
-    let remarks = remarks(fit, scored);
+    let remarks = remarks(&of, scored);
+    let BaselineOf { fit, id, regime, rows, starts, inputs, actor } = of;
     let ranges: Map<String, Value> = scored.iter().zip(&fit.ranges).map(|(id, (low, high))| (id.to_string(), json!([low, high]))).collect();
     Baseline {
         baseline_id: id.clone(),
@@ -231,6 +250,7 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         remarks: remarks.map(Into::into),
         accepted_by: Some(actor.unwrap_or_else(|| "policy".into())),
         rows: rows as u64,
+        starts: starts.map(|starts| starts.seen),
         rows_held_back: fit.windows as u64,
         input_from: inputs.from.unwrap_or_else(|| "".into()),
         input_to: inputs.to.unwrap_or_else(|| "".into()),
@@ -334,13 +354,20 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
     let instruments = instruments(state);
     let points: Vec<Value> = asset.points.iter().map(|point| json!({ "point": *point.id, "unit": *point.unit, "scored": point.scored })).collect();
     let scoring = state.scoring();
+    let progress = state.progress(asset.commissioning);
+    let running_s = |rows: usize| rows as f64 * asset.grid.as_secs_f64();
     Asset {
         name: asset.name.clone(),
         path: asset.path.clone(),
         class: asset.class.clone(),
         lifecycle: "active".into(),
         phase: state.phase(),
-        commissioning_progress: state.progress(asset.commissioning),
+        commissioning_progress: state.progress_part(asset.commissioning),
+        commissioning_rows: progress.map(|progress| progress.rows as u64),
+        commissioning_running_s: progress.map(|progress| running_s(progress.rows)),
+        commissioning_running_needed_s: progress.map(|progress| running_s(progress.of.rows)),
+        commissioning_starts: progress.map(|progress| progress.starts),
+        commissioning_starts_needed: progress.map(|progress| progress.of.starts),
         state: state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told),
         regime: state.verdict.as_ref().and_then(|verdict| verdict.regime).map(Regime::name),
         health,

@@ -353,9 +353,10 @@ impl AssetRun {
                     scoring.baseline_id = baseline_id.clone();
                 }
                 self.prepare(&shared.stage_a);
-                let event = report::accepted(&fit, &baseline_id, rows, actor.clone(), &self.state.scored);
-                let inputs = shared.input_range(Some(range));
-                let made = report::BaselineOf { fit: &fit, id: &baseline_id, regime: regime.clone(), rows, inputs, actor };
+                let (inputs, needed) = (shared.input_range(Some(range)), self.config.commissioning.starts);
+                let starts = self.state.operating.as_ref().map(|_| report::Starts { seen: self.state.starts, needed });
+                let made = report::BaselineOf { fit: &fit, id: &baseline_id, regime: regime.clone(), rows, starts, inputs, actor };
+                let event = report::accepted(&made, &self.state.scored);
                 let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
                 let kept = shared.baselines.entry(self.config.id.clone()).or_default();
                 keep(kept, baseline.into());

@@ -20,6 +20,8 @@ pub struct AssetView {
     pub phase: Phase,
     /// 0 to 1 while commissioning.
     pub progress: Option<f64>,
+    /// Starts of the machine that commissioning still waits for.
+    pub starts_missing: u32,
     /// Why there is no score.
     pub reason: Option<ScoreReason>,
     /// Start of the newest row's slot.
@@ -72,7 +74,8 @@ impl AssetView {
             state: verdict.map_or(OperatingState::Unknown, |verdict| verdict.state),
             regime: verdict.and_then(|verdict| verdict.regime).map(Regime::name),
             phase: verdict.map_or(Phase::Commissioning, |verdict| verdict.phase),
-            progress: state.progress(asset.commissioning),
+            progress: state.progress_part(asset.commissioning),
+            starts_missing: state.progress(asset.commissioning).map_or(0, |progress| progress.of.starts - progress.starts),
             reason: verdict.and_then(|verdict| verdict.reason),
             row_ts: verdict.map(|verdict| verdict.ts),
             score,

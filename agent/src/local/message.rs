@@ -222,6 +222,12 @@ pub struct BaselineSummary {
     pub accepted_by: Option<Name>,
     /// Rows it was fitted on.
     pub rows: u64,
+    /// Starts of the machine by then.
+    #[serde(default)]
+    pub starts: Option<u32>,
+    /// Limit of the score.
+    #[serde(default)]
+    pub limit: Option<f64>,
     /// First record behind it, `inc/seq`.
     pub input_from: Name,
     /// Last one.
@@ -236,6 +242,8 @@ impl From<&topics::Baseline> for BaselineSummary {
             remarks: baseline.remarks.clone(),
             accepted_by: baseline.accepted_by.clone(),
             rows: baseline.rows,
+            starts: baseline.starts,
+            limit: Some(baseline.limit),
             input_from: baseline.input_from.clone(),
             input_to: baseline.input_to.clone(),
         }

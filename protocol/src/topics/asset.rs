@@ -35,6 +35,16 @@ pub struct Asset {
     pub phase: Phase,
     /// 0 to 1 while commissioning.
     pub commissioning_progress: Option<f64>,
+    /// Rows of normal running that are collected so far, of the present regime; `null` where nothing is collected, as the following ones.
+    pub commissioning_rows: Option<u64>,
+    /// The running that they cover, seconds.
+    pub commissioning_running_s: Option<f64>,
+    /// The running that it takes, seconds.
+    pub commissioning_running_needed_s: Option<f64>,
+    /// Starts of the machine that were seen so far, of those that it takes.
+    pub commissioning_starts: Option<u32>,
+    /// Starts that it takes; 0 where nothing tells the operating state.
+    pub commissioning_starts_needed: Option<u32>,
     /// Operating state.
     pub state: OperatingState,
     /// Regime of the newest row, as in predictions.

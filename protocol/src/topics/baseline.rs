@@ -27,6 +27,8 @@ pub struct Baseline {
     pub accepted_by: Option<Name>,
     /// Rows of commissioning.
     pub rows: u64,
+    /// Starts of the machine by the end of it; `null` where nothing tells its operating state.
+    pub starts: Option<u32>,
     /// Rows that were scored by a fit which had not seen them, for the limit.
     pub rows_held_back: u64,
     /// First record of the inputs lane: `inc/seq`.

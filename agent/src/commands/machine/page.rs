@@ -99,11 +99,15 @@ pub(super) fn commissioning(machines: &[Machine]) -> String {
     let row = |machine: &Machine| {
         let baseline = machine.baselines.iter().rev().find(|baseline| Some(&baseline.baseline_id) == machine.state.baseline_id.as_ref());
         let of_baseline = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+        let state = &machine.state;
         vec![
             machine.asset.to_string(),
-            progress(&machine.state),
+            progress(state),
+            of_baseline(of_needed(state.commissioning_running_s.map(age), state.commissioning_running_needed_s.map(age))),
+            of_baseline(starts(state).or_else(|| Some(baseline?.starts?.to_string()))),
+            of_baseline(state.commissioning_rows.or_else(|| Some(baseline?.rows)).map(count)),
+            of_baseline(baseline.and_then(|baseline| baseline.limit).map(|limit| format!("{limit:.2}"))),
             of_baseline(baseline.map(|baseline| baseline.verdict.replace('_', " "))),
-            of_baseline(baseline.map(|baseline| count(baseline.rows))),
             of_baseline(baseline.and_then(|baseline| baseline.accepted_by.as_deref().map(str::to_owned))),
             of_baseline(baseline.map(|baseline| baseline.baseline_id.to_string())),
             baseline.and_then(|baseline| baseline.remarks.as_deref().map(str::to_owned)).unwrap_or_default(),
@@ -112,7 +116,18 @@ pub(super) fn commissioning(machines: &[Machine]) -> String {
     if machines.is_empty() {
         return "No machine is configured.\n".to_owned();
     }
-    table(&["machine", "phase", "verdict", ">rows", "accepted by", "baseline", "remarks"], &machines.iter().map(row).collect::<Vec<_>>())
+    let titles = ["machine", "phase", ">running", ">starts", ">rows", ">limit", "verdict", "accepted by", "baseline", "remarks"];
+    table(&titles, &machines.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Starts so far, where commissioning waits for some.
+fn starts(state: &Asset) -> Option<String> {
+    let needed = state.commissioning_starts_needed.filter(|needed| *needed > 0);
+    of_needed(state.commissioning_starts.map(|starts| starts.to_string()), needed.map(|needed| needed.to_string()))
+}
+
+fn of_needed(have: Option<String>, needed: Option<String>) -> Option<String> {
+    Some(format!("{} of {}", have?, needed?))
 }
 
 fn progress(state: &Asset) -> String {
@@ -209,6 +224,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::message::BaselineSummary;
 
     /// The machine and the alarm of the published examples.
     fn machine() -> (Machine, Alarm) {
@@ -302,6 +318,52 @@ pump-p101: instrument `de-h` is out of service, its values do not count
     fn numbers_have_four_digits_that_count() {
         let cases = [(82.126, "82.13"), (80.0, "80"), (0.0, "0"), (12_345.6, "12346"), (0.001_234_56, "0.001235"), (-1.5, "-1.5")];
         cases.iter().for_each(|(value, text)| assert_eq!(number(*value), *text));
+    }
+
+    #[test]
+    fn commissioning_tells_what_is_missing() {
+        let example: Asset = serde_json::from_str(include_str!("../../../../config/kafka/schemas/hark.assets.v1.example.json")).unwrap();
+        let learning = Asset {
+            phase: Phase::Commissioning,
+            health_reason: None,
+            commissioning_progress: Some(0.46),
+            commissioning_rows: Some(36_000),
+            commissioning_running_s: Some(36_000.0),
+            commissioning_running_needed_s: Some(86_400.0),
+            commissioning_starts: Some(1),
+            commissioning_starts_needed: Some(2),
+            baseline_id: None,
+            ..example
+        };
+        let without_states = Asset { commissioning_starts: Some(0), commissioning_starts_needed: Some(0), ..learning.clone() };
+        let baseline = BaselineSummary {
+            baseline_id: "2-300".into(),
+            verdict: "accepted".into(),
+            remarks: None,
+            accepted_by: Some("policy".into()),
+            rows: 86_400,
+            starts: Some(3),
+            limit: Some(1.2),
+            input_from: "a/1".into(),
+            input_to: "a/9".into(),
+        };
+        let scored = Asset {
+            phase: Phase::Scoring,
+            baseline_id: Some("2-300".into()),
+            commissioning_rows: None,
+            commissioning_running_s: None,
+            commissioning_starts: None,
+            ..learning.clone()
+        };
+        let of = |asset: &str, state, baselines| Machine { asset: asset.into(), state, alarms: Vec::new(), baselines };
+        let text = commissioning(&[of("a", learning, vec![]), of("b", without_states, vec![]), of("c", scored, vec![baseline])]);
+        let expected = [
+            "machine  phase                         running  starts    rows  limit  verdict   accepted by  baseline  remarks",
+            "a        commissioning, 46 %  10.0 h of 24.0 h  1 of 2  36 000      –  –         –            –",
+            "b        commissioning, 46 %  10.0 h of 24.0 h       –  36 000      –  –         –            –",
+            "c        scoring                             –       3  86 400   1.20  accepted  policy       2-300",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -226,7 +226,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     let needed = args.commission_rows.map_or(asset.commissioning.rows, |rows| rows as usize);
     if args.commission.is_some() || args.commission_rows.is_some() {
         // More rows than any file has: commissioning ends by being accepted, at the end of its file or after the rows asked for.
-        asset.commissioning = config::Commissioning { rows: u32::MAX as usize };
+        asset.commissioning = config::Commissioning { rows: u32::MAX as usize, starts: 0 };
     }
     let format = Format { separator: args.separator, decimal_comma: args.decimal.map(|decimal| decimal.0), period_us: args.period };
     let mut replay = Replay::new(asset, &config.models)?;
@@ -396,7 +396,11 @@ impl Replay {
         }
         match view.reason {
             Some(ScoreReason::Commissioning) => {
-                format!("commissioning needs {needed} complete rows, the file has {rows}; see --commission-rows and --commission")
+                let starts = match view.starts_missing {
+                    0 => String::new(),
+                    missing => format!(" and {missing} more start{}", if missing == 1 { "" } else { "s" }),
+                };
+                format!("commissioning needs {needed} complete rows{starts}, the file has {rows}; see --commission-rows and --commission")
             }
             Some(ScoreReason::CommissioningRefused) => self.commissioning.as_deref().unwrap_or("commissioning was refused").to_owned(),
             Some(ScoreReason::MissingPoint) => format!("points without a usable value: {}", view.bad_points.join(", ")),

@@ -34,7 +34,7 @@ fn config() -> Config {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(5),
         predict_every: Duration::from_secs(30),
-        commissioning: Commissioning { rows: 1000 },
+        commissioning: Commissioning { rows: 1000, starts: 0 },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false },
         instrument: InstrumentSettings::default(),
         operating: None,
@@ -160,6 +160,12 @@ fn lines_tell_the_operating_state() {
     let still = file(150, 0, |_| ("0".to_owned(), "0".to_owned()));
     let why = replay_with(&config, &still, None, &[]).unwrap().0.unscored.unwrap();
     assert!(why.contains("not running steadily by `flow`"), "{why}");
+    config.assets.values_mut().next().unwrap().commissioning.starts = 2;
+    let why = replay_with(&config, &file(220, 0, |row| if row < 20 { ("0".to_owned(), "0".to_owned()) } else { plain(row) }), None, &[]).unwrap();
+    let why = why.0.unscored.unwrap();
+    assert!(why.contains("needs 1000 complete rows and 1 more start, the file has 220"), "{why}");
+    let (summary, _) = replay_with(&config, &content, None, &["--commission-rows", "150"]).unwrap();
+    assert_eq!(summary.scored, 50, "who says when it is enough need not wait for starts");
 }
 
 /// Half a second apart on a grid of one: 100 rows of the file are 50 of the model.

@@ -5,6 +5,7 @@ use hark_protocol::topics::Name;
 use sha2::{Digest, Sha256};
 
 use super::{
+    commissioning::check_commissioning,
     faults::{DAY, Faults},
     limits,
     operating::check_operating,
@@ -12,18 +13,15 @@ use super::{
 };
 use crate::{
     config::{
-        AlarmSettings, Asset, Checks, Commissioning, InstrumentSettings, Point, Stuck, Waveform,
+        AlarmSettings, Asset, Checks, InstrumentSettings, Point, Stuck, Waveform,
         file::{AssetFile, PointTable},
     },
-    inference::checkpoint::COLLECTED_MAX_BYTES,
     source::decode::lines::TIME_COLUMNS,
 };
 
 const GRID: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
 /// The slowest of readings, a person's round, comes once a month.
 const STALE_AFTER_MOST: Duration = Duration::from_secs(31 * DAY.as_secs());
-/// Fewer rows say nothing of how far a score strays.
-const ROWS_LEAST: usize = 130;
 const UP_TO_A_DAY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 
 pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
@@ -48,10 +46,6 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     }
     refuse_clashes(&points, &waveforms, faults);
     waveforms.iter().for_each(|waveform| check_speed_point(waveform, &points, faults));
-    let rows = raw.commissioning.rows;
-    if rows < ROWS_LEAST {
-        faults.add("commissioning.rows", format!("{rows} are too few to learn from: expected {ROWS_LEAST} at least"));
-    }
     let operating = raw.operating.map(|operating| check_operating(operating, &points, faults));
     let id = faults.name("id", &raw.id);
     Asset {
@@ -62,7 +56,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         grid,
         stale_after,
         predict_every: faults.duration("predict_every", &raw.predict_every, UP_TO_A_DAY),
-        commissioning: Commissioning { rows },
+        commissioning: check_commissioning(&raw.commissioning, grid, operating.is_some(), faults),
         alarm: AlarmSettings {
             on_delay: faults.duration("alarm.on_delay", &raw.alarm.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),
@@ -77,32 +71,6 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
         waveforms,
         hash,
     }
-}
-
-/// While machines are commissioned, all their rows are kept, those of each regime, and a checkpoint must hold them.
-pub(super) fn refuse_too_many_rows<'a>(assets: impl Iterator<Item = &'a Asset>, faults: &mut Faults) {
-    let bytes = |asset: &Asset| {
-        let scored = asset.points.iter().filter(|point| point.scored).count();
-        let (regimes, settle) = asset.operating.as_ref().map_or((1, Duration::ZERO), |operating| (operating.regimes(), operating.settle));
-        // Rows of a machine that may have begun to change are left out in the end, and kept until then.
-        let spare = (settle.as_nanos() / asset.grid.as_nanos().max(1)) as usize;
-        asset.commissioning.rows.saturating_add(spare).saturating_mul(scored * regimes * size_of::<f64>())
-    };
-    let of_each: Vec<(usize, &Asset)> = assets.map(|asset| (bytes(asset), asset)).collect();
-    let found = of_each.iter().fold(0_usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
-    let Some((most, largest)) = of_each.iter().max_by_key(|(bytes, _)| *bytes).filter(|_| found > COLLECTED_MAX_BYTES) else { return };
-    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    faults.add(
-        "commissioning.rows",
-        format!(
-            "of all machines take {} MiB while they are collected (rows × scored points × regimes × 8 bytes; most of all `{}` with {} MiB); expected {} MiB at most: \
-             fewer rows, such as those of a coarser `grid`",
-            mib(found),
-            largest.id,
-            mib(*most),
-            mib(COLLECTED_MAX_BYTES)
-        ),
-    );
 }
 
 fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> Point {

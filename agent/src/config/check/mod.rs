@@ -1,6 +1,7 @@
 //! From the files as written to a [`Config`] that cannot be wrong. Every fault is reported, not only the first.
 mod annunciation;
 mod asset;
+mod commissioning;
 mod faults;
 mod gateway;
 mod limits;
@@ -24,11 +25,7 @@ use serde::Deserialize;
 
 pub use self::faults::ConfigError;
 pub(crate) use self::faults::parse_duration;
-use self::{
-    asset::{check_asset, refuse_too_many_rows},
-    faults::Faults,
-    gateway::check_gateway,
-};
+use self::{asset::check_asset, commissioning::refuse_too_many_rows, faults::Faults, gateway::check_gateway};
 use super::{
     Asset, Config,
     file::{AssetFile, HarkFile},

@@ -251,11 +251,43 @@ fn rows_that_no_checkpoint_can_hold_are_refused() {
     let files = [asset("a", 1_136_939), asset("b", 86_400)];
     let faults = load_texts(load_to_run, &source, &[&files[0], &files[1]]);
     let [fault] = &faults[..] else { panic!("{faults:?}") };
-    for part in ["assets: commissioning.rows: of all machines take 57 MiB", "most of all `a` with 53 MiB", "expected 56 MiB at most: fewer rows"] {
+    for part in
+        ["assets: commissioning: rows of all machines take 57 MiB", "most of all `a` with 53 MiB", "expected 56 MiB at most: a coarser `grid`"]
+    {
         assert!(fault.contains(part), "{part} in {fault}");
     }
     assert_eq!(load_texts(load, &source, &[&files[0], &files[1]]), [""; 0], "a back-test has no checkpoint");
     assert!(check_asset_text("asset", &asset("a", 2_000_000)).unwrap_err().faults[0].contains("with 92 MiB"));
+}
+
+#[test]
+fn a_machine_is_learned_from_a_day_of_running_and_two_starts() {
+    let commissioning = |keys: &str, states: bool| {
+        let operating = if states { "[operating]\npoint = \"speed\"\nrunning = 600.0\n" } else { "" };
+        let text = ASSET.replacen("id = \"pump\"\n", &format!("id = \"pump\"\n{keys}\n{operating}"), 1);
+        check_asset_text("asset", &text).map(|asset| (asset.commissioning.rows, asset.commissioning.starts)).map_err(|error| error.faults.join("; "))
+    };
+    for (keys, states, expected) in [
+        ("", false, (86_400, 0)),
+        ("", true, (86_400, 2)),
+        ("grid = \"500ms\"", false, (172_800, 0)),
+        ("grid = \"1m\"", false, (1_440, 0)),
+        ("grid = \"10m\"", false, (400, 0)),
+        ("commissioning.running = \"1h\"", true, (3_600, 2)),
+        ("commissioning = { rows = 130, starts = 0 }", true, (130, 0)),
+        ("commissioning.starts = 0", false, (86_400, 0)),
+    ] {
+        assert_eq!(commissioning(keys, states), Ok(expected), "{keys}");
+    }
+    for (keys, states, expected) in [
+        ("commissioning.rows = 129", false, "commissioning.rows: 129 are too few to learn from: expected 130 at least"),
+        ("commissioning = { rows = 400, running = \"1h\" }", false, "commissioning.rows: says the same as `running`"),
+        ("commissioning.running = \"1s\"", false, "commissioning.running: `1s` is out of range; expected 1m to 90d"),
+        ("commissioning.starts = 1", false, "commissioning.starts: needs to know when the machine runs; expected `[operating]`, or 0"),
+    ] {
+        let faults = commissioning(keys, states).unwrap_err();
+        assert!(faults.contains(expected), "{keys}: {faults}");
+    }
 }
 
 #[test]

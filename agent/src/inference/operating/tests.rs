@@ -128,11 +128,39 @@ fn without_a_value_the_state_is_unknown_and_settles_anew() {
     assert_eq!(operating.at(at(4.0)), Condition { state: Running, regime: None }, "nothing is known of the load");
     assert_eq!(operating.pass(at(9.0)), None, "as old as the stale limit");
     let unknown = Condition { state: Unknown, regime: None };
-    assert_eq!(operating.pass(at(9.1)), Some(Change { from: Running, to: unknown }));
+    assert_eq!(operating.pass(at(9.1)), Some(Change { from: Running, to: unknown, is_start: false }));
     assert_eq!(states(&mut operating, 10, &[1000.0; 4]), [Transient, Transient, Transient, Running]);
     operating.restart();
     assert_eq!((operating.told(), operating.at(at(13.0))), (Running, unknown));
-    assert_eq!(operating.pass(at(14.0)), Some(Change { from: Running, to: unknown }));
+    assert_eq!(operating.pass(at(14.0)), Some(Change { from: Running, to: unknown, is_start: false }));
+}
+
+/// Speed after speed, for ten seconds each: the starts that are told.
+fn starts(operating: &mut Operating, from: u32, speeds: &[f64]) -> usize {
+    let seconds = (from..).zip(speeds.iter().flat_map(|speed| [*speed; 10]));
+    let mut is_start = |(second, speed): (u32, f64)| {
+        let ts = at(f64::from(second));
+        operating.observe("speed", ts, speed);
+        operating.pass(ts).is_some_and(|change| change.is_start)
+    };
+    seconds.filter(|second| is_start(*second)).count()
+}
+
+#[test]
+fn a_start_is_a_machine_that_stood_and_runs() {
+    for (speeds, expected) in
+        [(&[1000.0][..], 0), (&[0.0, 1000.0], 1), (&[1000.0, 100.0, 1000.0], 1), (&[0.0, 100.0, 1000.0, 0.0, 1000.0], 2), (&[0.0, 100.0, 0.0], 0)]
+    {
+        assert_eq!(starts(&mut Operating::new(settings(), STALE_US), 0, speeds), expected, "{speeds:?}");
+    }
+    // Too short to be told.
+    let mut operating = Operating::new(settings(), STALE_US);
+    states(&mut operating, 0, &[1000.0, 1000.0, 1000.0, 1000.0, 0.0, 1000.0, 1000.0, 1000.0, 1000.0]);
+    assert_eq!((operating.told(), operating.stood), (Running, false));
+    // Readings are missing between.
+    assert_eq!(starts(&mut operating, 20, &[0.0]), 0);
+    operating.restart();
+    assert_eq!(starts(&mut operating, 40, &[1000.0]), 1);
 }
 
 #[test]

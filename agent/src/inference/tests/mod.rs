@@ -46,7 +46,7 @@ fn asset() -> config::Asset {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(3),
         predict_every: Duration::ZERO,
-        commissioning: config::Commissioning { rows: ROWS },
+        commissioning: config::Commissioning { rows: ROWS, starts: 0 },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         operating: None,

@@ -225,6 +225,54 @@ fn commissioning_does_not_end_within_a_run_down() {
     assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);
 }
 
+/// It waits for the starts with the newest rows, and goes on doing so after a restart.
+#[test]
+fn commissioning_waits_for_starts_and_keeps_the_newest_rows() {
+    let mut engine = engine_with(|asset| {
+        asset.points.extend(["speed", "load"].map(|id| config::Point { id: id.into(), scored: false, ..asset.points[0].clone() }));
+        (asset.operating, asset.commissioning.starts) = (Some(operating()), 2);
+    });
+    let mut plant = Plant::new();
+    let stop = [RUN_DOWN, OFF, RUN_UP];
+    let progress = |engine: &Engine| {
+        let asset = engine.asset_records(Timestamp(0)).remove(0).1;
+        let rows = asset.commissioning_rows.unwrap();
+        (rows, asset.commissioning_running_s.unwrap(), asset.commissioning_starts.unwrap(), asset.commissioning_progress.unwrap())
+    };
+    plant.feed(&mut engine, &[RUN_UP, run(80, 10.0)]);
+    let (rows, running_s, starts, _) = progress(&engine);
+    assert!((50..90).contains(&rows) && running_s == rows as f64 && starts == 0, "{rows} {running_s} {starts}");
+    plant.feed(&mut engine, &stop);
+    plant.feed(&mut engine, &[run(1_400, 10.0)]);
+    assert_eq!(progress(&engine), (ROWS as u64, ROWS as f64, 1, 0.75), "all rows, and one of two starts");
+    engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let before_start = plant.seq;
+    plant.feed(&mut engine, &stop);
+    assert_eq!((engine.baselines().count(), progress(&engine).2), (0, 1), "it has to settle first");
+    let out = plant.feed(&mut engine, &[run(30, 10.0)]);
+    let (_, baseline) = engine.baselines().next().unwrap();
+    assert_eq!((baseline.starts, &*baseline.verdict), (Some(2), "accepted"));
+    let from: u64 = baseline.input_from.rsplit('/').next().unwrap().parse().unwrap();
+    assert!(from > 4 * 1_000 && from < before_start, "{from}: without the first rows");
+    assert!(baseline.rows < (ROWS + ROWS_BLOCK) as u64 + 30, "{}", baseline.rows);
+    let text = |entry: &Entry| if let Body::Event(event) = &entry.body { event.text.clone() } else { None };
+    assert!(out.iter().filter_map(|(_, entry)| text(entry)).any(|text| text.contains("rows after 2 starts")));
+}
+
+/// A person may know that it never stops.
+#[test]
+fn accepting_does_not_wait_for_starts_and_says_so() {
+    let mut engine = engine_with(|asset| {
+        asset.points.extend(["speed", "load"].map(|id| config::Point { id: id.into(), scored: false, ..asset.points[0].clone() }));
+        (asset.operating, asset.commissioning.starts) = (Some(operating()), 2);
+    });
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(300, 10.0)]);
+    feed(&mut engine, 100_000, &[event(f64::from(plant.second), EventKind::Command, Some("commissioning_accepted"))]);
+    let (_, baseline) = engine.baselines().next().unwrap();
+    assert_eq!((baseline.starts, &*baseline.verdict, baseline.remarks.as_deref()), (Some(1), "accepted_with_remarks", Some("after 1 of 2 starts")));
+}
+
 #[test]
 fn a_standstill_is_no_delay_of_an_alarm() {
     let mut engine = engine(Some(operating()));
