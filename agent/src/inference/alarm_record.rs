@@ -7,7 +7,6 @@ use super::{
     asset::AssetState,
     diagnosis::Named,
     evidence::{Evidence, OfScore},
-    limit::LIMIT,
     operating::{Operating, Regime},
     report::{InputRange, ModelNames},
 };
@@ -47,7 +46,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
     let shares = of_score.map_or(&[][..], |score| &score.shares);
     let [first, second, third] = [0, 1, 2].map(|place| shares.get(place).map(|(point, share)| (point.clone(), *share)).unzip());
     let words = match &shown.condition {
-        Condition::Anomaly => words_of_score(shares, state.scoring().is_some(), likely(state, asset)),
+        Condition::Anomaly => words_of_score(shares, of_score.and_then(|score| score.limit), likely(state, asset)),
         Condition::Limit(point, level) => {
             let words = words_of_limit(point, *level, evidence, asset);
             // A velocity in a bad zone is a symptom.
@@ -153,7 +152,7 @@ fn respond_by(shown: &Shown, priority: Priority) -> Option<Timestamp> {
     waits.then(|| Timestamp(shown.since.0.saturating_add(within_us)))
 }
 
-fn words_of_score(shares: &[(Name, f64)], has_limit: bool, cause: Option<Name>) -> Words {
+fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name>) -> Words {
     let look = match shares {
         [] => "Compare its readings with usual ones.".to_owned(),
         [(first, _), rest @ ..] => {
@@ -165,7 +164,7 @@ fn words_of_score(shares: &[(Name, f64)], has_limit: bool, cause: Option<Name>) 
     Words {
         what: "anomaly score over its limit".to_owned(),
         point: None,
-        limit: has_limit.then_some(LIMIT),
+        limit,
         unit: Some("1".into()),
         failure_mode: None,
         cause,

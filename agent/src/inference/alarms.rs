@@ -262,6 +262,11 @@ impl Alarms {
         of_all.or_else(|| Some(self.shown().first()?.state)).unwrap_or(AlarmState::Normal)
     }
 
+    /// There is no alarm, no case, and nobody has silenced the asset.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.case.is_none() && self.silenced.is_none()
+    }
+
     /// The open case.
     pub(super) fn case_id(&self) -> Option<&Name> {
         self.case.as_ref()

@@ -27,9 +27,12 @@ use super::{
     stage_a::StageA,
     still::Stillness,
     stretch::Stretch,
+    tail::{Moved, Tail},
     window::{UsableRow, Window},
 };
 use crate::{buffer::Position, config};
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// How far the asset is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +52,9 @@ pub(super) struct Scoring {
     pub(super) weights: Weights,
     pub(super) moments: Moments,
     pub(super) score_median: f64,
+    /// Of the score: that of commissioning, or where the tail moved it.
+    pub(super) limit: f64,
+    pub(super) tail: Tail,
     pub(super) smoothed: Smoothed,
     pub(super) novelty: Novelty,
     pub(super) second_opinion: Option<SecondOpinion>,
@@ -340,11 +346,24 @@ impl AssetState {
             reason: (!left_out.is_empty()).then_some(ScoreReason::Reduced),
             score: Some(score),
             anomaly: Some(scoring.novelty.push(&seldom::motion(scored.fast.whitened, &scoring.weights.seldom), &z)),
-            above: limit::is_above(verdict.above, score, LIMIT, scoring.score_median),
+            above: limit::is_above(verdict.above, score, scoring.limit, scoring.score_median),
             shares: scoring.smoothed.top_shares(),
             left_out,
             ..verdict
         }
+    }
+
+    /// Shows the newest row to the tail of its regime, if it is of a machine as it should be; gives the limit where it moves.
+    pub(super) fn learn_tail(&mut self) -> Option<Moved> {
+        let (day_rows, settle_rows) = (DAY_US as f64 / self.grid_us as f64, self.rows_to_settle() as u64);
+        let (verdict, Stage::Scoring(scoring)) = (self.verdict.as_ref()?, &mut self.stage) else { return None };
+        if !self.alarms.is_quiet() {
+            scoring.tail.forget_of_late(day_rows);
+            return None;
+        }
+        let score = verdict.score.filter(|_| verdict.reason.is_none() && verdict.quality == Quality::Good)?;
+        scoring.tail.push(score, settle_rows);
+        scoring.tail.look(scoring.limit, day_rows)
     }
 
     /// The asset has said nothing for longer than its stale limit at `ts`. The grid stays where it is: what a node kept while it was cut off comes
@@ -388,6 +407,8 @@ impl AssetState {
                 weights: fit.weights.clone(),
                 moments: fit.moments.clone(),
                 score_median: fit.score_median,
+                limit: LIMIT,
+                tail: Tail::new(fit.score_high),
                 smoothed: fit.smoothed.clone(),
                 novelty: fit.novelty.clone(),
                 second_opinion: fit.second_opinion.clone(),

@@ -18,6 +18,7 @@ use super::{
     reduced::Moments,
     second_opinion::SecondOpinion,
     seldom::{self, Apart, Learned},
+    tail::THRESHOLD_PART,
     validation::{FOLDS, SETTLING, Validation},
 };
 use crate::buffer::Position;
@@ -67,6 +68,8 @@ pub(super) struct Fit {
     pub moments: Moments,
     /// Median score of rows that the fit had not seen, as a part of the limit.
     pub score_median: f64,
+    /// The score that [`THRESHOLD_PART`] of them are below.
+    pub score_high: f64,
     /// Smoothed scores at the last row: scoring goes on from here.
     pub smoothed: Smoothed,
     /// What is usual for the machine, up to the last row.
@@ -280,9 +283,11 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
         slow: slow.weights(),
     };
     let score_median = median_of_sorted(&scores);
+    let score_high = scores[(scores.len() as f64 * THRESHOLD_PART) as usize];
     let second_opinion = SecondOpinion::fit(&z, &scorable);
     let Scale { still, unjudged, .. } = scale;
-    let fit = Fit { weights, moments, score_median, smoothed, novelty, second_opinion, windows: validation.windows(), still, unjudged, ranges };
+    let fit =
+        Fit { weights, moments, score_median, score_high, smoothed, novelty, second_opinion, windows: validation.windows(), still, unjudged, ranges };
     if fit.weights.is_finite() { Ok(fit) } else { Err(Refusal::NotFinite) }
 }
 
@@ -362,11 +367,13 @@ pub(super) mod tests {
 
     impl Noise {
         pub(in crate::inference) fn next(&mut self) -> f64 {
-            let mut uniform = || {
-                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (self.0 >> 11) as f64 / (1u64 << 53) as f64
-            };
-            (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+            (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+        }
+
+        /// From 0 to 1.
+        pub(in crate::inference) fn uniform(&mut self) -> f64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 11) as f64 / (1u64 << 53) as f64
         }
     }
 

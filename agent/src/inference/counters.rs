@@ -44,6 +44,8 @@ pub struct EngineCounters {
     pub silences: u64,
     /// Changes of an operating state.
     pub state_changes: u64,
+    /// Limits of the score that the tail of normal scores moved.
+    pub limits_moved: u64,
     /// Regimes met that commissioning had not seen.
     pub regimes_unseen: u64,
     /// Commands seen, repeated ones left out.
@@ -84,6 +86,7 @@ impl EngineCounters {
             ("alarm_floods", self.alarm_floods),
             ("silences", self.silences),
             ("state_changes", self.state_changes),
+            ("limits_moved", self.limits_moved),
             ("regimes_unseen", self.regimes_unseen),
             ("commands", self.commands),
             ("commands_repeated", self.commands_repeated),

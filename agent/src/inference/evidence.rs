@@ -30,6 +30,8 @@ pub(super) struct OfScore {
     pub(super) opinion: Option<Opinion>,
     pub(super) regime: Option<Regime>,
     pub(super) baseline_id: Option<Name>,
+    /// Of that baseline.
+    pub(super) limit: Option<f64>,
 }
 
 impl Evidence {
@@ -37,7 +39,8 @@ impl Evidence {
     pub(super) fn of_verdict(state: &AssetState, verdict: &Verdict) -> Option<Self> {
         let value = verdict.score?;
         let shares = verdict.shares.iter().filter_map(|&(point, share)| Some((state.scored.get(point)?.clone(), share))).collect();
-        let of_score = OfScore { shares, opinion: verdict.opinion, regime: verdict.regime, baseline_id: report::baseline_id(state) };
+        let (baseline_id, limit) = (report::baseline_id(state), state.scoring().map(|scoring| scoring.limit));
+        let of_score = OfScore { shares, opinion: verdict.opinion, regime: verdict.regime, baseline_id, limit };
         Some(Self { value, quality: verdict.quality, range: verdict.range, of_score: Some(of_score) })
     }
 }

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seldom::Levels;
 
-/// The limit of every score: the channels are scaled so that each is 1 at its own.
+/// The limit of every score after commissioning: the channels are scaled so that each is 1 at its own. What comes later may move it (`tail.rs`).
 pub(super) const LIMIT: f64 = 1.0;
 
 /// How a channel looks at a machine. All numbers were chosen once, on the development files of SKAB and the Tennessee Eastman process together

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! reading ─► clean ─► grid ─► gate ─► window ─► stage A (tract) ─► limit, health, novelty ─► alarm
-//!            │        row     │ steady          └─ weights from baseline (commissioning), one per regime
+//!            │        row     │ steady          │                  └─ moved by the tail of normal scores
+//!            │                │                 └─ weights from baseline (commissioning), one per regime
 //!            │                └─ operating state
 //!            └─► instrument (NE 107)
 //! ```
@@ -36,6 +37,7 @@ mod limit;
 mod model;
 mod novelty;
 mod operating;
+mod pareto;
 mod ready;
 mod reduced;
 mod regimes;
@@ -50,6 +52,7 @@ pub mod stage;
 mod stage_a;
 mod still;
 mod stretch;
+mod tail;
 mod validation;
 mod view;
 mod window;

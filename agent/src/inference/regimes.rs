@@ -106,6 +106,9 @@ impl AssetState {
         self.alarms.restart_delays_of(&Condition::Anomaly);
         let (spare, settle_us, in_alarm) = (self.rows_to_settle(), self.settle_us(), self.alarms.is_active_for(&Condition::Anomaly));
         let Some(mark) = self.stretch.end(ts, settle_us) else { return };
+        if let Stage::Scoring(scoring) = &mut self.stage {
+            scoring.tail.break_off();
+        }
         match (&mut self.stage, mark) {
             (Stage::Commissioning(rows), _) => rows.drop_last(spare),
             (Stage::Scoring(scoring), Some(mark)) => {

@@ -15,6 +15,7 @@ use super::{
     operating::{Operating, Regime},
     second_opinion::SecondOpinion,
     severity,
+    tail::Moved,
 };
 use crate::config;
 
@@ -69,9 +70,9 @@ fn health_by_score(state: &AssetState) -> (Option<f64>, Name) {
     let Some(verdict) = &state.verdict else { return (None, "no_reading".into()) };
     match (verdict.score, state.scoring()) {
         (Some(score), Some(scoring)) => {
-            let health = health::from_score(score, scoring.score_median, LIMIT);
+            let health = health::from_score(score, scoring.score_median, scoring.limit);
             // Some of the sensors can show that a machine is ill, and not that it is well.
-            let known = verdict.reason != Some(ScoreReason::Reduced) || score > LIMIT;
+            let known = verdict.reason != Some(ScoreReason::Reduced) || score > scoring.limit;
             if known { (Some(health), "anomaly".into()) } else { (None, reason_word(verdict.reason).into()) }
         }
         _ => (None, reason_word(verdict.reason).into()),
@@ -123,7 +124,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         regime: verdict.regime.map(Regime::name),
         score: verdict.score,
         score_max: state.score_max,
-        limit: scoring.map(|_| LIMIT),
+        limit: scoring.map(|scoring| scoring.limit),
         above: verdict.above,
         alarm: state.alarms.is_active(),
         health,
@@ -255,6 +256,7 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         input_from: inputs.from.unwrap_or_else(|| "".into()),
         input_to: inputs.to.unwrap_or_else(|| "".into()),
         limit: LIMIT,
+        limit_by: None,
         score_median: fit.score_median,
         points_json: json!(scored.iter().map(|id| &**id).collect::<Vec<&str>>()).to_string().into(),
         weights_json: weights_json(&fit.weights, fit.second_opinion.as_ref()).into(),
@@ -277,6 +279,32 @@ pub(super) fn reduced_baseline(whole: &Baseline, left: &[usize], weights: &Weigh
         range_json: Value::Object(ranges).to_string().into(),
         ..whole.clone()
     }
+}
+
+/// The baseline `before` with another limit.
+pub(super) fn moved_baseline(before: &Baseline, id: &Name, moved: &Moved) -> Baseline {
+    let origin = format!("{}; all else as in {}", by_peaks(moved), before.baseline_id);
+    Baseline { baseline_id: id.clone(), limit: moved.limit, limit_by: Some(origin.into()), ..before.clone() }
+}
+
+/// The event of a limit that moved; `before` was in use until then.
+pub(super) fn limit_moved(before: &Baseline, id: &Name, moved: &Moved) -> Event {
+    let Moved { limit, peaks, threshold, pareto, highest, days } = moved;
+    let detail = json!({
+        "baseline_id": **id, "previous": *before.baseline_id, "limit": limit, "previous_limit": before.limit, "peaks": peaks, "threshold": threshold,
+        "scale": pareto.scale, "shape": pareto.shape(), "highest": highest, "days": days,
+    });
+    Event {
+        text: Some(format!("the limit of the score moved from {:.2} to {limit:.2}: {}", before.limit, by_peaks(moved)).into()),
+        what: Some("limit".into()),
+        count: Some(*peaks as u64),
+        detail_json: Some(detail.to_string().into()),
+        ..Event::new(EventKind::Commissioning)
+    }
+}
+
+fn by_peaks(moved: &Moved) -> String {
+    format!("{} independent peaks over {:.2} in {:.1} days of running, the highest {:.2}", moved.peaks, moved.threshold, moved.days, moved.highest)
 }
 
 /// Whether a baseline is one of some of the points.

@@ -20,6 +20,7 @@ use super::{
     report, service,
     stage_a::StageA,
     stretch::Judged,
+    tail::Moved,
 };
 use crate::{
     buffer::Position,
@@ -234,6 +235,31 @@ impl AssetRun {
             self.watch(&Condition::Anomaly, (above, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
+        if let Some(moved) = self.state.learn_tail() {
+            self.move_limit(&moved, shared, emit);
+        }
+    }
+
+    /// From the next row on another limit holds: a baseline of its own, by which predictions of then can be recomputed.
+    fn move_limit(&mut self, moved: &Moved, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let (baseline_id, regime) = (self.name_baseline(emit), self.state.regimes.name());
+        let Stage::Scoring(scoring) = &mut self.state.stage else { return };
+        let Some(known) = shared.baselines.get_mut(&self.config.id) else { return };
+        let Some(before) = known.iter().find(|baseline| baseline.baseline_id == scoring.baseline_id).cloned() else { return };
+        scoring.limit = moved.limit;
+        scoring.baseline_id = baseline_id.clone();
+        keep(known, report::moved_baseline(&before, &baseline_id, moved).into());
+        // Weights without some of the points belong to a baseline by its id.
+        self.prepare(&shared.stage_a);
+        shared.counters.limits_moved += 1;
+        let event = report::limit_moved(&before, &baseline_id, moved);
+        emit.push(LaneName::Events, Body::Event(report::of_regime(event, regime).into()));
+    }
+
+    /// A name for the baseline that the present input makes: unique within the asset, and the same in a replay.
+    fn name_baseline(&self, emit: &Emit<'_>) -> Name {
+        let of_regime = self.state.regimes.name().map_or_else(String::new, |regime| format!("-{regime}"));
+        format!("{}-{}{of_regime}", emit.cause.ordinal, emit.cause.seq).into()
     }
 
     /// Weights that were made for some of the points are a baseline of their own, by which a prediction of theirs can be recomputed.
@@ -346,9 +372,7 @@ impl AssetRun {
         let event = match commissioned {
             Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
             Commissioned::Accepted { fit, rows, range } => {
-                // Named after the input that completed it: unique within the asset, and the same in a replay.
-                let of_regime = regime.as_ref().map_or_else(String::new, |regime| format!("-{regime}"));
-                let baseline_id: Name = format!("{}-{}{of_regime}", emit.cause.ordinal, emit.cause.seq).into();
+                let baseline_id = self.name_baseline(emit);
                 if let Stage::Scoring(scoring) = &mut self.state.stage {
                     scoring.baseline_id = baseline_id.clone();
                 }

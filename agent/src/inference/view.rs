@@ -2,7 +2,7 @@
 use hark_protocol::topics::{AlarmState, Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::Serialize;
 
-use super::{asset::AssetState, limit, operating::Regime, report};
+use super::{asset::AssetState, operating::Regime, report};
 use crate::config;
 
 /// What is known of an asset after its newest row.
@@ -65,7 +65,7 @@ impl AssetView {
         let scoring = state.scoring();
         let (health, health_reason) = report::health_of(state, asset);
         let score = verdict.and_then(|verdict| verdict.score);
-        let limit = scoring.map(|_| limit::LIMIT);
+        let limit = scoring.map(|scoring| scoring.limit);
         let point = |index: usize| state.scored.get(index).cloned();
         let shares = verdict.map_or(&[][..], |verdict| &verdict.shares);
         Self {

@@ -37,6 +37,8 @@ pub struct Baseline {
     pub input_to: Name,
     /// Limit of the score.
     pub limit: f64,
+    /// Where it comes from, one sentence, if not from commissioning: then weights and rows are those of an earlier baseline, which is named.
+    pub limit_by: Option<Name>,
     /// Their median score.
     pub score_median: f64,
     /// Points in the order of the weights, a JSON array of texts.

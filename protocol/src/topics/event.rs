@@ -25,7 +25,8 @@ pub enum EventKind {
     OperatingState,
     /// Maintenance was reported done.
     Maintenance,
-    /// Commissioning began, went on, ended: `what` says which.
+    /// Commissioning began, went on, ended: `what` says which. With `what` `limit`: the limit of the score moved, after it; `detail_json` has the
+    /// `baseline_id`, the `previous` one, and the peaks behind it.
     Commissioning,
     /// An operator did something worth keeping: `what`, `actor`, `result`.
     Audit,

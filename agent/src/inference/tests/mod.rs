@@ -11,6 +11,7 @@ mod row;
 mod seldom;
 mod silence;
 mod snapshot;
+mod tail;
 
 use std::{path::PathBuf, time::Duration};
 

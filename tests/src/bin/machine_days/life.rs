@@ -141,6 +141,7 @@ impl Life {
                         self.tally.learned_s.get_or_insert(at_s);
                     }
                     Some("refused") => self.tally.refused += 1,
+                    Some("limit") => self.tally.moved.push((at_s / DAY_S, limit_of(&event))),
                     _ => {}
                 },
                 Body::Prediction(prediction) => {
@@ -162,6 +163,12 @@ impl Life {
         self.tally.looks_above += u64::from(view.score.is_some() && view.above);
         self.tally.looks_in_alarm += u64::from(view.alarm);
     }
+}
+
+/// The limit that an event says has moved.
+fn limit_of(event: &Event) -> f64 {
+    let detail = event.detail_json.as_deref().and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
+    detail.and_then(|detail| detail["limit"].as_f64()).unwrap_or(f64::NAN)
 }
 
 /// An alarm that was not there before: nobody acknowledges here, so each occurrence comes once.

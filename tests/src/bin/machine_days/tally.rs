@@ -44,6 +44,8 @@ pub struct Tally {
     pub raised: Vec<Raised>,
     /// Largest smoothed score, of which 1 is the limit.
     pub score_max: f64,
+    /// Limits that moved, in the order of time: day and limit.
+    pub moved: Vec<(f64, f64)>,
     /// Looks at the engine, one each minute.
     pub looks: u64,
     /// Looks at which there was a score, and at which it was over its limit.
@@ -71,6 +73,7 @@ impl Tally {
         self.cpu += others.cpu;
         self.raised.extend(others.raised.iter().cloned());
         self.score_max = self.score_max.max(others.score_max);
+        self.moved.extend(others.moved.iter().copied());
         self.looks += others.looks;
         self.looks_scored += others.looks_scored;
         self.looks_above += others.looks_above;
@@ -142,7 +145,7 @@ impl Tally {
         json!({
             "scenario": name, "machines": self.machines, "machine_days": self.days, "refused": self.refused,
             "alarms": of(false), "advice": of(true), "scored_percent": scored, "above_percent": above, "in_alarm_percent": in_alarm,
-            "score_max": self.score_max,
+            "score_max": self.score_max, "limits_moved": self.moved.len(),
             "cpu_us_per_row": self.cpu_us_per_row(), "points": self.points(),
         })
     }
@@ -156,7 +159,9 @@ impl Tally {
         };
         let learned = self.learned_s.map_or_else(|| "not learned".to_owned(), |s| format!("learned on day {:.2}", s / DAY_S));
         let first: Vec<String> = self.raised.iter().take(8).map(one).collect();
-        format!("{learned}, {} refused, top score {:.2}, {} raised: {}", self.refused, self.score_max, self.raised.len(), first.join("; "))
+        let moved: Vec<String> = self.moved.iter().map(|(day, limit)| format!("{limit:.2} on day {day:.1}")).collect();
+        let moved = if moved.is_empty() { String::new() } else { format!(", limit {}", moved.join(", ")) };
+        format!("{learned}, {} refused, top score {:.2}{moved}, {} raised: {}", self.refused, self.score_max, self.raised.len(), first.join("; "))
     }
 }
 
