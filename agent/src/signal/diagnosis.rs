@@ -2,7 +2,7 @@
 //!
 //! - bearing: combs of fault lines in the envelope spectrum averaged over bands (`demodulation.rs`, `bearing_lines.rs`);
 //! - unbalance, misalignment, looseness, gear: `rotor.rs`;
-//! - cavitation: broadband noise above the severity band that swells at the vane pass.
+//! - cavitation: noise above the severity band that comes in bursts, more of them as a vane passes.
 //!
 //! What is out of order without a name is `not_determined`, with a reason; `none` says that every rule was asked for which its inputs were there.
 use serde::{Serialize, Serializer};

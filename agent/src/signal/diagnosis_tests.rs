@@ -48,7 +48,8 @@ fn bearing_faults_are_named() {
 #[test]
 fn a_cage_is_told_from_what_its_harmonics_fit() {
     for seed in 1..=3 {
-        let diagnosis = verdict(&struck(seed, 0.995 * 0.3983, (1.0, 0.0)), &known());
+        let strikes = Strikes::at(0.995 * 0.3983 * SPEED_HZ, 5.0);
+        let diagnosis = verdict(&Simulated { strikes: Some(strikes), ..Simulated::healthy(seed) }, &known());
         assert_eq!(diagnosis.fault, Verdict::Named(Fault::Cage), "seed {seed}: {diagnosis:?}");
         assert_eq!(diagnosis.candidates.len(), 1, "seed {seed}: {diagnosis:?}");
     }
@@ -59,7 +60,7 @@ fn combs_that_fit_one_part_name_it() {
     use Part::{Ball, Cage, Inner, Outer};
     #[track_caller]
     fn check(combs: &[(Part, f64)], expected: Result<Option<Fault>, &str>) {
-        let combs: Vec<Comb> = combs.iter().map(|&(part, evidence)| Comb { part, evidence, of_sidebands: 0.0, line_hz: 100.0 + evidence }).collect();
+        let combs: Vec<Comb> = combs.iter().map(|&(part, evidence)| comb(part, evidence, 0.0, if part == Ball { 140.0 } else { 107.4 })).collect();
         match (bearing_candidate(&combs), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found.map(|candidate| candidate.fault), expected),
             (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
@@ -74,6 +75,20 @@ fn combs_that_fit_one_part_name_it() {
     check(&[(Cage, 36.0), (Outer, 12.0), (Ball, 11.0), (Inner, 3.0)], Ok(Some(Fault::Cage)));
     check(&[(Cage, 30.0), (Inner, 29.0), (Ball, 13.0), (Outer, 3.0)], Err("Ball (30) and Inner (29)"));
     check(&[], Ok(None));
+}
+
+/// Of some bearings BPFO and twice BSF are nearly the same.
+#[test]
+fn lines_of_a_ring_and_an_element_are_told_by_their_sidebands() {
+    let named = |of_sidebands: f64| {
+        let combs = [comb(Part::Ball, 36.0 + of_sidebands, of_sidebands, 108.0), comb(Part::Outer, 36.0, 0.0, 107.4)];
+        bearing_candidate(&combs).map(|found| found.map(|candidate| candidate.fault))
+    };
+    assert_eq!((named(2.0), named(12.0)), (Ok(Some(Fault::Outer)), Ok(Some(Fault::Ball))));
+}
+
+fn comb(part: Part, evidence: f64, of_sidebands: f64, line_hz: f64) -> Comb {
+    Comb { part, evidence, of_sidebands, line_hz }
 }
 
 #[test]

@@ -152,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn noise_has_no_orders_however_much_it_is() {
+        for seed in 1..=20 {
+            // Fourteen turns in a block, so that the bins about the orders are a third of all.
+            let machine = Machine { noise: 20.0, length: 5_600, ..Machine::healthy(seed) };
+            let samples = machine.samples();
+            let mut spectrum = Spectrum::new(samples.len());
+            let v_rms = spectrum.velocity_rms(&samples, 0.0, machine.fs_hz, Some(machine.speed_hz)).unwrap();
+            let orders = Orders::of(&spectrum.velocities(&samples, 0.0, machine.fs_hz), v_rms, machine.speed_hz);
+            assert_eq!(candidate(&orders, &Class::named("2-rigid").unwrap()), None, "seed {seed}: {orders:?}");
+        }
+    }
+
+    #[test]
     fn a_gear_shows_in_its_sidebands() {
         let fault = |orders: &[(f64, f64)]| {
             let mut machine = Machine::healthy(1);
