@@ -64,7 +64,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 27] {
+    pub fn named(&self) -> [(&'static str, u64); 28] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),

@@ -4,7 +4,9 @@ use std::{
     sync::Arc,
 };
 
-use hark_protocol::topics::{Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, ScoreReason, Timestamp, TsSource};
+use hark_protocol::topics::{
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
+};
 
 use super::{
     BASELINES_MAX, Emit, Shared,
