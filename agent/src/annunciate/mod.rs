@@ -135,8 +135,11 @@ mod tests {
         (asset.into(), Alarm { alarm_id: id.into(), state, priority: Priority::Medium, ..example })
     }
 
-    /// What is new, by asset: state, count and the ids that are told; a removed one has none.
-    fn news(panel: &mut Panel) -> Vec<(String, Option<(AlarmState, usize, Vec<String>)>)> {
+    /// State of an asset, how many alarms it has, and the ids that are told.
+    type Told = (AlarmState, usize, Vec<String>);
+
+    /// What is new, by asset; a removed one has nothing.
+    fn news(panel: &mut Panel) -> Vec<(String, Option<Told>)> {
         let of = |news: News| match news {
             News::Removed(asset) => (asset.to_string(), None),
             News::Changed(summary) => {
@@ -148,7 +151,7 @@ mod tests {
         panel.news().into_iter().map(of).collect()
     }
 
-    fn told(asset: &str, state: AlarmState, ids: &[&str]) -> (String, Option<(AlarmState, usize, Vec<String>)>) {
+    fn told(asset: &str, state: AlarmState, ids: &[&str]) -> (String, Option<Told>) {
         (asset.to_owned(), Some((state, ids.len(), ids.iter().map(|id| (*id).to_owned()).collect())))
     }
 

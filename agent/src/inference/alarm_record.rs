@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{self, Level, Limits},
-    signal::severity::Class,
+    signal::{FEATURES, feature_words, severity::Class},
 };
 
 /// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift.
@@ -156,9 +156,9 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
     let look = match shares {
         [] => "Compare its readings with usual ones.".to_owned(),
         [(first, _), rest @ ..] => {
-            let rest: Vec<&str> = rest.iter().map(|(point, _)| &**point).collect();
+            let rest: Vec<String> = rest.iter().map(|(point, _)| named(point)).collect();
             let rest = if rest.is_empty() { String::new() } else { format!(", then {}", rest.join(" and ")) };
-            format!("Look first at `{first}`{rest}, and at what they measure.")
+            format!("Look first at {}{rest}, and at what they measure.", named(first))
         }
     };
     Words {
@@ -172,6 +172,12 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
         zone: None,
     }
+}
+
+/// A point as a person who has not written the configuration understands it: what stands behind the name of a feature.
+fn named(point: &str) -> String {
+    let what = FEATURES.iter().find_map(|feature| point.strip_suffix(feature)?.ends_with('.').then(|| feature_words(feature))).flatten();
+    what.map_or_else(|| format!("`{point}`"), |what| format!("`{point}` ({what})"))
 }
 
 fn words_of_limit(id: &Name, level: Level, evidence: Option<&Evidence>, asset: &config::Asset) -> Words {
@@ -206,6 +212,13 @@ fn failure_mode(point: &config::Point, level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_are_explained() {
+        assert_eq!(named("de-h.env.bpfo"), "`de-h.env.bpfo` (impacts at the rate of a bearing's outer ring)");
+        assert_eq!(["flow", "v_rms", "de.fault.outer"].map(named), ["`flow`", "`v_rms`", "`de.fault.outer`"]);
+        assert!(FEATURES.iter().all(|feature| feature_words(feature).is_some()));
+    }
 
     /// What is too cold, or shakes too little, deviates; what is too hot overheats, and what shakes too much vibrates.
     #[test]

@@ -57,6 +57,28 @@ pub const FEATURES: [&str; 16] = [
     "env.ftf",
 ];
 
+/// What a feature tells of, for people; `None` for a name that is no feature.
+pub fn feature_words(feature: &str) -> Option<&'static str> {
+    Some(match feature {
+        "v_rms" => "vibration velocity",
+        "a_rms" => "vibration acceleration",
+        "crest" | "kurtosis" => "single strong impacts",
+        "skewness" => "impacts to one side",
+        "peak_to_peak" => "largest swing",
+        "a_rms.low" => "vibration below 1 kHz",
+        "a_rms.high" => "vibration above 1 kHz",
+        "v_1x" => "vibration once per turn",
+        "v_2x" => "vibration twice per turn",
+        "v_3x" => "vibration three times per turn",
+        "env.rms" => "impacts of any rate",
+        "env.bpfo" => "impacts at the rate of a bearing's outer ring",
+        "env.bpfi" => "impacts at the rate of a bearing's inner ring",
+        "env.bsf" => "impacts at the rate of a bearing's rolling elements",
+        "env.ftf" => "impacts at the rate of a bearing's cage",
+        _ => return None,
+    })
+}
+
 /// UCUM unit of a feature; `1` for a ratio and for a name that is no feature.
 pub fn feature_unit(feature: &str) -> &'static str {
     match feature {

@@ -52,7 +52,10 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
         let unit = alarm.unit.as_deref().filter(|unit| *unit != "1").map(|unit| format!(" {}", unit_words(unit))).unwrap_or_default();
         let limit = alarm.limit.map(|limit| format!(", limit {}{unit}", number(limit))).unwrap_or_default();
         let quality = serde_json::to_value(alarm.quality).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default();
-        lines.push(("value", format!("{}{unit}{limit}; data {quality}", number(value))));
+        // A score is one over its limit: it is the only alarm that is of no point.
+        let words =
+            if alarm.point.is_none() { format!("score {} times its limit", number(value)) } else { format!("{}{unit}{limit}", number(value)) };
+        lines.push(("value", format!("{words}; data {quality}")));
     }
     let contributors = [
         (&alarm.contrib_1_point, alarm.contrib_1_share),
@@ -89,7 +92,7 @@ fn chatters(alarm: &Alarm) -> Option<String> {
 fn besides(alarm: &Alarm) -> Option<String> {
     let evidence: Value = serde_json::from_str(alarm.evidence_json.as_deref()?).ok()?;
     let word = |key: &str| evidence.get(key).and_then(Value::as_str).filter(|word| *word != "unknown").map(|word| format!("{key} {word}"));
-    let ratio = |key: &str, name: &str| Some(format!("{name} {} of its limit", number(evidence.get(key)?.as_f64()?)));
+    let ratio = |key: &str, name: &str| Some(format!("{name} {} times its limit", number(evidence.get(key)?.as_f64()?)));
     let parts: Vec<String> = [word("state"), word("regime"), ratio("t2", "T²"), ratio("q", "Q")].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
@@ -276,7 +279,7 @@ MEDIUM  pump-p101 · Feed pump 101: drive-end bearing, outer ring
   since     2026-05-11 14:02:00 UTC, 5 min ago
   value     0.41 g, limit 0.25 g; data good
   from      de-h.env.bpfo 62 %, de-h.kurtosis 21 %, de-temp 9 %
-  besides   state running, regime load-2, T² 1.52 of its limit, Q 0.8 of its limit
+  besides   state running, regime load-2, T² 1.52 times its limit, Q 0.8 times its limit
   chatters  raised 3 times within 42.5 s: mend its `deadband` or its delays
   cause     spalling of the outer ring
   check     check lubrication; take a second measurement at the drive end; plan the bearing for the next stop

@@ -395,7 +395,7 @@ fn an_alarm_of_the_score_names_its_model_and_where_to_look() {
     assert!(shares[0] >= shares[1] && shares[1] > 0.0 && (shares[0] + shares[1] - 1.0).abs() < 1e-9, "{shares:?}");
     assert_eq!((alarm.contrib_3_share, alarm.model.as_deref(), alarm.respond_by.as_ref()), (None, Some("stage-a"), None), "advice has no time limit");
     let (first, second) = (alarm.contrib_1_point.as_deref().unwrap(), alarm.contrib_2_point.as_deref().unwrap());
-    assert!(alarm.advice.as_deref().unwrap().contains(&format!("Look first at `{first}`, then {second}")));
+    assert!(alarm.advice.as_deref().unwrap().contains(&format!("Look first at `{first}`, then `{second}`")));
     assert!(alarm.consequence.is_some() && alarm.failure_mode.is_none());
 }
 
