@@ -1,7 +1,7 @@
 //! Local annunciation: alarms on the plant's own network, whether Kafka is there or not.
 //!
 //! Each asset has a [`Summary`] of the alarms that are shown. When one changes, [`mqtt`] replaces a retained message on a broker of the plant, and
-//! [`command`] runs a program, as for a horn or a lamp, in an alarm flood only for what is most urgent ([`queue`]). Both tell the present state and not a history: who comes late sees what stands, and what was
+//! [`command`] runs a program, as for a horn or a lamp, in an alarm flood only for what is most urgent. Both tell the present state and not a history: who comes late sees what stands, and what was
 //! missed needs no repeating. The history is in `hark.alarms.v1`.
 pub mod command;
 pub mod mqtt;
