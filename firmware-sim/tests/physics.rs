@@ -150,7 +150,7 @@ fn each_fault_shows_in_its_own_features() {
         (Fault::Misalignment, Quantity::VRms, 4.0),
         (Fault::Looseness, Quantity::VRms, 5.0),
         (Fault::Cage, Quantity::EnvFtf, 3.0),
-        (Fault::Gear, Quantity::ARms, 2.0),
+        (Fault::Gear, Quantity::ARms, 1.5),
         (Fault::Cavitation, Quantity::EnvRms, 5.0),
     ];
     for (fault, quantity, factor) in cases {

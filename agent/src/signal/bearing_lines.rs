@@ -3,6 +3,8 @@
 //! A fault strikes at its order times the shaft frequency, less or more some slip; slip is one number for all its lines. So a comb of three harmonics, with
 //! the sidebands that the fault's way through the load zone makes, is moved over the slip that is allowed, and its surprises are summed. A line must be a
 //! peak, not the skirt of another one; lines at whole orders of the shaft do not count: everything on a shaft makes those.
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 
 use super::{bearing::Orders, demodulation::EnvelopeSpectrum};
@@ -25,8 +27,14 @@ const SHAFT_BINS: f64 = 1.5;
 const SPEED_ERROR: f64 = 0.003;
 /// Evidence of a cage's comb from which on its higher harmonics may be taken for lines of other parts: BPFO is a whole multiple of FTF.
 const CAGE_MIN: f64 = 20.0;
+/// Those harmonics have so much, of 48 at most, where noise has 3: an element on its way through the load zone has lines at FTF too, but few. Bearings of CWRU
+/// showed that 20 is too little.
+const CAGE_FURTHER: RangeInclusive<u32> = 4..=7;
+const CAGE_FURTHER_MIN: f64 = 30.0;
 /// A line of another part then has so many times the power of those at the distance of FTF, which are as high as it where all are the cage's.
 const OVER_CAGE: f64 = 1.5;
+/// Lines of a cage so many bins apart fill half of the bins, so that its floor lies between them.
+const CLOSE_BINS: f64 = 12.0;
 /// Fewer turns in a block do not tell a fault's lines from those of the shaft.
 const TURNS_MIN: f64 = 10.0;
 
@@ -58,16 +66,21 @@ pub struct Comb {
 }
 
 /// The combs of all parts, strongest first. Empty where the block spans too few turns.
-pub fn combs(spectrum: &EnvelopeSpectrum, orders: &Orders, speed_hz: f64) -> Vec<Comb> {
+pub fn combs(spectrum: &EnvelopeSpectrum, orders: &Orders, speed_hz: f64, has_gear: bool) -> Vec<Comb> {
     if speed_hz < TURNS_MIN * spectrum.step_hz {
         return Vec::new();
     }
     let comb = |part: Part, order: f64, sideband: Option<f64>, cage_hz: Option<f64>| {
-        let look = Look { spectrum, speed_hz, is_cage: part == Part::Cage, cage_hz };
+        let look = Look { spectrum, speed_hz, has_gear, is_cage: part == Part::Cage, cage_hz };
         look.best(part, order * speed_hz, sideband.map(|order| order * speed_hz))
     };
     let cage = comb(Part::Cage, orders.ftf, None, None);
-    let cage_hz = (cage.evidence >= CAGE_MIN).then_some(cage.line_hz);
+    let look = Look { spectrum, speed_hz, has_gear, is_cage: true, cage_hz: None };
+    let further = CAGE_FURTHER
+        .filter_map(|harmonic| look.tooth(harmonic, cage.line_hz, 0.0, 1.0))
+        .map(|tooth| look.evidence(&tooth, cage.line_hz))
+        .sum::<f64>();
+    let cage_hz = (cage.evidence >= CAGE_MIN && further >= CAGE_FURTHER_MIN).then_some(cage.line_hz);
     let mut combs = vec![
         comb(Part::Outer, orders.bpfo, None, cage_hz),
         comb(Part::Inner, orders.bpfi, Some(1.0), cage_hz),
@@ -82,7 +95,9 @@ pub fn combs(spectrum: &EnvelopeSpectrum, orders: &Orders, speed_hz: f64) -> Vec
 struct Look<'a> {
     spectrum: &'a EnvelopeSpectrum,
     speed_hz: f64,
-    /// The lines of a cage stand so close that its floor lies between them.
+    /// A tooth may strike at each turn, and its lines spread over the bins beside them.
+    has_gear: bool,
+    /// A cage's lines may stand close to each other.
     is_cage: bool,
     /// Where a cage strikes: so far apart are its lines, among which those of the other parts are no others.
     cage_hz: Option<f64>,
@@ -108,16 +123,8 @@ impl Look<'_> {
         let sidebands = harmonics.iter().filter(|&&harmonic| harmonic <= WITH_SIDEBANDS).flat_map(|&harmonic| {
             sideband_hz.into_iter().flat_map(move |offset_hz| [(harmonic, -offset_hz, SIDEBAND_WEIGHT), (harmonic, offset_hz, SIDEBAND_WEIGHT)])
         });
-        let teeth: Vec<Tooth> = lines
-            .chain(sidebands)
-            .filter_map(|(harmonic, offset_hz, weight)| {
-                let harmonic = f64::from(harmonic);
-                let f_hz = harmonic * nominal_hz + offset_hz;
-                let floor = |f_hz: f64| if self.is_cage { spectrum.floor_between_lines(f_hz) } else { spectrum.floor(f_hz) };
-                let floor = (f_hz > 3.0 * spectrum.step_hz).then(|| floor(f_hz)).flatten()?;
-                Some(Tooth { harmonic, offset_hz, weight, floor })
-            })
-            .collect();
+        let tooth = |(harmonic, offset_hz, weight)| self.tooth(harmonic, nominal_hz, offset_hz, weight);
+        let teeth: Vec<Tooth> = lines.chain(sidebands).filter_map(tooth).collect();
         // Steps of at most a bin at the highest harmonic.
         let half = (SLIP * nominal_hz * f64::from(highest) / spectrum.step_hz).ceil() as i32;
         for step in -half..=half {
@@ -134,12 +141,21 @@ impl Look<'_> {
         found
     }
 
+    fn tooth(&self, harmonic: u32, line_hz: f64, offset_hz: f64, weight: f64) -> Option<Tooth> {
+        let (harmonic, spectrum) = (f64::from(harmonic), self.spectrum);
+        let f_hz = harmonic * line_hz + offset_hz;
+        let is_close = self.is_cage && line_hz < CLOSE_BINS * spectrum.step_hz;
+        let floor = |f_hz: f64| if is_close { spectrum.floor_between_lines(f_hz) } else { spectrum.floor(f_hz) };
+        let floor = (f_hz > 3.0 * spectrum.step_hz).then(|| floor(f_hz)).flatten()?;
+        Some(Tooth { harmonic, offset_hz, weight, floor })
+    }
+
     fn evidence(&self, tooth: &Tooth, line_hz: f64) -> f64 {
-        let Self { spectrum, speed_hz, cage_hz, .. } = *self;
+        let Self { spectrum, speed_hz, has_gear, cage_hz, .. } = *self;
         let shaft_hz = |f_hz: f64| (f_hz / speed_hz).round() * speed_hz;
         let of_shaft = |f_hz: f64| (f_hz - shaft_hz(f_hz)).abs() < SHAFT_BINS * spectrum.step_hz;
         let f_hz = tooth.harmonic * line_hz + tooth.offset_hz;
-        let peak = spectrum.peak_without(f_hz, shaft_hz(f_hz), SPEED_ERROR * f_hz);
+        let peak = if has_gear { spectrum.peak_without(f_hz, shaft_hz(f_hz), SPEED_ERROR * f_hz) } else { spectrum.peak(f_hz) };
         let Some(peak) = peak.filter(|_| !of_shaft(f_hz)) else { return 0.0 };
         if spectrum.beside(f_hz, PEAK * f_hz).any(|(beside_hz, power)| power > peak && !of_shaft(beside_hz)) {
             return 0.0;

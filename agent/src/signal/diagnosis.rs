@@ -213,7 +213,12 @@ pub(super) fn diagnose(spectrum: &mut Spectrum, measured: &Measured<'_>, machine
     if let Some(speed_hz) = machine.speed_hz {
         let highest = machine.bearing.map_or(0.0, |orders| orders.bpfi).max(machine.vanes.map_or(0.0, f64::from));
         let enveloped = demodulation::demodulate(spectrum, measured.samples, measured.mean, measured.fs_hz, highest * speed_hz);
-        let combs = |orders| enveloped.as_ref().map(|enveloped| bearing_lines::combs(enveloped, orders, speed_hz)).filter(|combs| !combs.is_empty());
+        let combs = |orders| {
+            enveloped
+                .as_ref()
+                .map(|enveloped| bearing_lines::combs(enveloped, orders, speed_hz, machine.teeth.is_some()))
+                .filter(|combs| !combs.is_empty())
+        };
         match machine.bearing.as_ref().map(combs) {
             Some(Some(combs)) => {
                 asked.extend([Fault::Outer, Fault::Inner, Fault::Ball, Fault::Cage]);

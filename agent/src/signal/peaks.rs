@@ -22,7 +22,7 @@ pub struct Peak {
     pub f_hz: f64,
     /// Standard deviation of that, Hz.
     pub error_hz: f64,
-    /// Its power over that of the noise about it, [`OVER_FLOOR_MIN`] and up.
+    /// Its power over that of the noise about it, `OVER_FLOOR_MIN` and up.
     pub over_floor: f64,
 }
 
