@@ -44,17 +44,6 @@ fn bearing_faults_are_named() {
     }
 }
 
-/// It strikes at each of its harmonics, and BPFO is one of them.
-#[test]
-fn a_cage_is_told_from_what_its_harmonics_fit() {
-    for seed in 1..=3 {
-        let strikes = Strikes::at(0.995 * 0.3983 * SPEED_HZ, 5.0);
-        let diagnosis = verdict(&Simulated { strikes: Some(strikes), ..Simulated::healthy(seed) }, &known());
-        assert_eq!(diagnosis.fault, Verdict::Named(Fault::Cage), "seed {seed}: {diagnosis:?}");
-        assert_eq!(diagnosis.candidates.len(), 1, "seed {seed}: {diagnosis:?}");
-    }
-}
-
 #[test]
 fn combs_that_fit_one_part_name_it() {
     use Part::{Ball, Cage, Inner, Outer};
