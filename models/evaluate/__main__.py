@@ -35,14 +35,18 @@ The limit then lies 2, 8 and 6 standard deviations of the values away (median; 3
 rise by a quarter, on one of ten machines to nearly twice, until a week of commissioning says more.
 
 Still wrong: what such a point owes to the load within a regime widens its limit, since nothing of the other points explains it; a spread that grows around the
-same level is hardly seen; and a point heard in half of the rows or more, but not in each, is still partly predicted by the value that is held."""
+same level is hardly seen; and a point heard in half of the rows or more, but not in each, is still partly predicted by the value that is held.
+
+Of healthy machines those that wear in get most of the advice (138 of 164 in 861 days): their vibration falls for good, which is unusual and no harm, and
+nothing adapts to it until maintenance is reported or commissioning is repeated. A cage that strikes is taken for a rolling element, or missed, in every second case. Without
+its flow sensor SKAB's valves are hardly seen (F1 0.5): no other sensor tells of them."""
 
 
 def main():
     arguments = argparse.ArgumentParser(prog="python3 models/evaluate", description=__doc__)
     arguments.add_argument("--data", type=pathlib.Path, required=True, help="folder with skab/, tep/, nab/ and cwru/")
     arguments.add_argument("--hark", type=pathlib.Path, default=MODELS.parent / "target/release/hark", help="the program, with those of the simulator beside it [target/release/hark]")
-    arguments.add_argument("--machine-days", type=float, default=900.0, help="days of healthy simulated machines [900, half an hour on two cores]")
+    arguments.add_argument("--machine-days", type=float, default=945.0, help="days of healthy simulated machines, commissioning included [945, ten minutes on two cores]")
     arguments.add_argument("--only", choices=SETS, help="one set alone; prints and writes nothing")
     arguments = arguments.parse_args()
     wanted = [arguments.only] if arguments.only else list(SETS)
