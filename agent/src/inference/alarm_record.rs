@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{self, Level, Limits},
-    signal::{FEATURES, feature_words, severity::Class},
+    signal::{channel_and_feature, feature_words, severity::Class},
 };
 
 /// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift.
@@ -176,7 +176,7 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
 
 /// A point as a person who has not written the configuration understands it: what stands behind the name of a feature.
 fn named(point: &str) -> String {
-    let what = FEATURES.iter().find_map(|feature| point.strip_suffix(feature)?.ends_with('.').then(|| feature_words(feature))).flatten();
+    let what = channel_and_feature(point).and_then(|(_, feature)| feature_words(feature));
     what.map_or_else(|| format!("`{point}`"), |what| format!("`{point}` ({what})"))
 }
 
@@ -212,6 +212,7 @@ fn failure_mode(point: &config::Point, level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal::FEATURES;
 
     #[test]
     fn features_are_explained() {

@@ -7,7 +7,7 @@ use hark_protocol::topics::{InstrumentStatus, Name, Quality, QualityReason, Time
 use serde::{Deserialize, Serialize};
 
 use super::clean::Fault;
-use crate::signal::FEATURES;
+use crate::signal::channel_and_feature;
 
 /// How long it takes until a status changes, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ pub(super) fn of_points(points: &[Name]) -> Vec<(Name, Vec<usize>)> {
 
 /// The instrument behind a point: a feature's point is named after the channel it is computed from.
 pub(super) fn of_point(point: &str) -> &str {
-    FEATURES.iter().find_map(|feature| point.strip_suffix(feature)?.strip_suffix('.')).filter(|channel| !channel.is_empty()).unwrap_or(point)
+    channel_and_feature(point).map_or(point, |(channel, _)| channel)
 }
 
 #[cfg(test)]

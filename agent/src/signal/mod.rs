@@ -57,6 +57,11 @@ pub const FEATURES: [&str; 16] = [
     "env.ftf",
 ];
 
+/// The channel and the feature behind a point that is named `<channel>.<feature>`, such as `de-h` and `v_rms`; `None` for other points.
+pub fn channel_and_feature(point: &str) -> Option<(&str, &'static str)> {
+    FEATURES.iter().find_map(|feature| Some((point.strip_suffix(feature)?.strip_suffix('.')?, *feature))).filter(|(channel, _)| !channel.is_empty())
+}
+
 /// What a feature tells of, for people; `None` for a name that is no feature.
 pub fn feature_words(feature: &str) -> Option<&'static str> {
     Some(match feature {

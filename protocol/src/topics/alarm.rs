@@ -24,6 +24,13 @@ pub enum AlarmState {
     OutOfService,
 }
 
+impl AlarmState {
+    /// People are not to hear of it, by their own decision or by design.
+    pub fn is_silenced(self) -> bool {
+        matches!(self, Self::Shelved | Self::Suppressed | Self::OutOfService)
+    }
+}
+
 /// How soon a response is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -13,7 +13,7 @@ use crate::{
 /// All alarms at `now`, the most urgent first, then the oldest; behind them what is silenced, and what people work on.
 pub(super) fn alarms(machines: &[Machine], flood: Option<&AlarmFlood>, now: Timestamp) -> String {
     let mut alarms: Vec<(&Machine, &Alarm)> = machines.iter().flat_map(|machine| machine.alarms.iter().map(move |alarm| (machine, alarm))).collect();
-    alarms.sort_by_key(|(_, alarm)| (is_silenced(alarm.state), Reverse(alarm.priority), alarm.since.clone()));
+    alarms.sort_by_key(|(_, alarm)| (alarm.state.is_silenced(), Reverse(alarm.priority), alarm.since.clone()));
     let mut text: String = alarms.iter().map(|(machine, alarm)| block(machine, alarm, now)).collect::<Vec<_>>().join("\n");
     let silenced: Vec<&Machine> =
         machines.iter().filter(|machine| machine.alarms.is_empty() && machine.state.alarm_state != AlarmState::Normal).collect();
@@ -37,10 +37,6 @@ fn in_hand(machine: &Machine) -> Vec<String> {
     let instruments: BTreeMap<String, InstrumentStatus> = serde_json::from_str(&machine.state.instruments_json).unwrap_or_default();
     let in_hand = instruments.into_iter().filter(|(_, status)| *status == InstrumentStatus::CheckFunction);
     in_hand.map(|(id, _)| format!("{}: instrument `{id}` is out of service, its values do not count\n", machine.asset)).collect()
-}
-
-fn is_silenced(state: AlarmState) -> bool {
-    matches!(state, AlarmState::Shelved | AlarmState::OutOfService | AlarmState::Suppressed)
 }
 
 /// One alarm in full.
