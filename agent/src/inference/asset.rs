@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     EngineCounters,
     alarms::Alarms,
-    baseline::{self, Collected, Fit, Refusal, Weights},
+    baseline::{self, Fit, Refusal, Weights},
     clean::Cleaner,
+    collected::Collected,
     diagnosis::Diagnoses,
     grid::{Grid, Row},
     instrument::{self, Instrument},

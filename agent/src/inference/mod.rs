@@ -23,6 +23,7 @@ mod bundles;
 mod change;
 pub mod checkpoint;
 mod clean;
+mod collected;
 mod command;
 pub mod configured;
 mod counters;
@@ -75,9 +76,9 @@ use self::{
     stage_a::StageA,
 };
 pub use self::{
-    baseline::ROWS_BLOCK,
     bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
     bundles::Bundles,
+    collected::ROWS_BLOCK,
     counters::EngineCounters,
     flood::AlarmFlood,
     model::ModelError,

@@ -119,8 +119,9 @@ impl Moments {
 mod tests {
     use super::*;
     use crate::inference::{
-        baseline::{self, Collected, tests::Noise},
+        baseline::{self, tests::Noise},
         bundle::Bundle,
+        collected::Collected,
         limit::{LIMIT, Smoothed},
         stage_a::StageA,
     };

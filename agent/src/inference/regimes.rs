@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     alarms::Condition,
     asset::{AssetState, Stage, Verdict, micros},
-    baseline::Collected,
+    collected::Collected,
     evidence::Evidence,
     grid::Row,
     operating::Regime,

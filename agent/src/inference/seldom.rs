@@ -12,7 +12,7 @@
 use nalgebra::{DMatrix, RowDVector};
 use serde::{Deserialize, Serialize};
 
-use super::{baseline::Collected, limit::LIMIT, regression::Regression};
+use super::{collected::Collected, limit::LIMIT, regression::Regression};
 
 /// Weight of the newest value in the level.
 const SMOOTHING: f64 = 0.2;

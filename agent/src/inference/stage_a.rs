@@ -101,7 +101,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::inference::baseline::{ChannelWeights, Collected, fit, tests::Noise};
+    use crate::inference::{
+        baseline::{ChannelWeights, fit, tests::Noise},
+        collected::Collected,
+    };
     use crate::inference::{limit::Smoothed, novelty::Novelty};
 
     fn stage_a() -> StageA {
