@@ -158,20 +158,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         None => None,
     };
 
-    let pages_stop = CancellationToken::new();
-    let pages = tokio::spawn(http::serve(listener, status.clone(), config.gateway.id.clone(), pages_stop.clone()));
     let mut tasks = start_sources(&config, &registry, &counters, &log, &appender, &clock, &stop, &mut snapshots, &mut stages)?;
     tasks.spawn(snapshots.run(stop.clone()));
     annunciate(&mut tasks, &config, &status, &stop);
     if let Some(feedback) = feedback {
         tasks.spawn(feedback.run(stop.clone()));
     }
-    let voices = local::Voices { log: log.clone(), appender, status, configured, clock };
+    let voices = local::Voices { log: log.clone(), appender, status: status.clone(), configured, clock };
     match Local::open(&config, voices) {
         Ok(local) => serve_local(&mut tasks, local, &stop),
         // Machines are listened to all the same.
         Err(problem) => error!(%problem, "the local socket cannot be opened: no commands, and no `hark buffer` while the agent runs"),
     }
+    // Last of all: who reads that the agent is ready may give it a command in the same moment.
+    let pages_stop = CancellationToken::new();
+    let pages = tokio::spawn(http::serve(listener, status, config.gateway.id.clone(), pages_stop.clone()));
 
     // From here on: the order of stopping. Sources and the local socket first, then what follows from their last readings, then the rest of the way.
     let (mut first_failure, ()) = tokio::join!(join_tasks(&mut tasks, &stop), async {
