@@ -61,6 +61,13 @@ pub struct Commissioning {
     /// Starts of the machine to see meanwhile; 0 where nothing tells its operating state.
     #[serde(default)]
     pub starts: u32,
+    /// Afterwards the means follow accepted normal running, slowly and not far.
+    #[serde(default = "adapts")]
+    pub adapts: bool,
+}
+
+fn adapts() -> bool {
+    true
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

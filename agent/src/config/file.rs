@@ -246,6 +246,7 @@ pub(super) struct CommissioningTable {
     pub(super) running: Option<String>,
     pub(super) rows: Option<usize>,
     pub(super) starts: Option<u32>,
+    pub(super) adapts: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     EngineCounters,
     alarms::Alarms,
-    baseline::{self, Fit, Refusal, Weights},
+    baseline::{Refusal, Weights},
+    centre::Centre,
     clean::Cleaner,
     collected::Collected,
+    commissioning::Commissioned,
     diagnosis::Diagnoses,
     grid::{Grid, Row},
     instrument::{self, Instrument},
-    limit::{self, LIMIT, Smoothed},
+    limit::{self, Smoothed},
     novelty::Novelty,
     operating::{Operating, Regime},
     ready::Ready,
@@ -28,12 +30,10 @@ use super::{
     stage_a::StageA,
     still::Stillness,
     stretch::Stretch,
-    tail::{Moved, Tail},
+    tail::Tail,
     window::{UsableRow, Window},
 };
 use crate::{buffer::Position, config};
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// How far the asset is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ pub(super) struct Scoring {
     /// Of the score: that of commissioning, or where the tail moved it.
     pub(super) limit: f64,
     pub(super) tail: Tail,
+    pub(super) centre: Centre,
     pub(super) smoothed: Smoothed,
     pub(super) novelty: Novelty,
     pub(super) second_opinion: Option<SecondOpinion>,
@@ -146,32 +147,6 @@ pub(super) struct AssetState {
     pub(super) set_back_us: i64,
     /// The windows were started by a gap in the inputs and are not full yet.
     pub(super) after_gap: bool,
-}
-
-/// How far the commissioning of the present regime is, and what it takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Progress {
-    /// Of normal running, collected so far.
-    pub(super) rows: usize,
-    /// Of the machine, seen so far.
-    pub(super) starts: u32,
-    pub(super) of: config::Commissioning,
-}
-
-impl Progress {
-    /// 0 to 1: the mean of what is had of the rows and, where they count, of the starts.
-    pub(super) fn part(self) -> f64 {
-        let part = |have: f64, of: f64| if of > 0.0 { have / of } else { 1.0 };
-        let of_rows = part(self.rows as f64, self.of.rows as f64);
-        if self.of.starts == 0 { of_rows } else { f64::midpoint(of_rows, f64::from(self.starts) / f64::from(self.of.starts)) }
-    }
-}
-
-/// A fit that a row completed.
-#[derive(Debug)]
-pub(super) enum Commissioned {
-    Accepted { fit: Box<Fit>, rows: usize, range: (Position, Position) },
-    Refused { refusal: Refusal, rows: usize },
 }
 
 impl AssetState {
@@ -336,9 +311,7 @@ impl AssetState {
         counters.rows_scored += 1;
         counters.rows_reduced += u64::from(!left_out.is_empty());
         let score = scoring.smoothed.push(&scored.fast, &scored.slow);
-        let levels = &scoring.smoothed.levels;
-        let z_of = |(point, value): (usize, &Option<f64>)| value.and_then(|value| scoring.weights.z(point, levels.of(point).unwrap_or(value)));
-        let z: Vec<Option<f64>> = self.window.newest().iter().enumerate().map(z_of).collect();
+        let z: Vec<Option<f64>> = scoring.z(self.window.newest()).collect();
         // It has no weights for some of the points.
         let whole: Option<Vec<f64>> = z.iter().copied().collect();
         let opinion = scoring.second_opinion.as_mut().zip(whole).map(|(second, z)| second.push(z.iter().copied()));
@@ -354,80 +327,10 @@ impl AssetState {
         }
     }
 
-    /// Shows the newest row to the tail of its regime, if it is of a machine as it should be; gives the limit where it moves.
-    pub(super) fn learn_tail(&mut self) -> Option<Moved> {
-        let (day_rows, settle_rows) = (DAY_US as f64 / self.grid_us as f64, self.rows_to_settle() as u64);
-        let (verdict, Stage::Scoring(scoring)) = (self.verdict.as_ref()?, &mut self.stage) else { return None };
-        if !self.alarms.is_quiet() {
-            scoring.tail.forget_of_late(day_rows);
-            return None;
-        }
-        let score = verdict.score.filter(|_| verdict.reason.is_none() && verdict.quality == Quality::Good)?;
-        scoring.tail.push(score, settle_rows);
-        scoring.tail.look(scoring.limit, day_rows)
-    }
-
     /// The asset has said nothing for longer than its stale limit at `ts`. The grid stays where it is: what a node kept while it was cut off comes
     /// in order later.
     pub(super) fn fall_silent(&mut self, ts: Timestamp) {
         self.conclude(self.missing_point(ts));
-    }
-
-    /// Ends commissioning with the rows collected so far. `None` where it is over already.
-    pub(super) fn commission(&mut self, lags: usize) -> Option<Commissioned> {
-        let commissioned = self.fit(lags)?;
-        self.end_commissioning(&commissioned);
-        Some(commissioned)
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> Option<Commissioned> {
-        let Stage::Commissioning(rows) = &self.stage else { return None };
-        let commissioned = Commissioned::Refused { refusal, rows: rows.len() };
-        self.end_commissioning(&commissioned);
-        Some(commissioned)
-    }
-
-    /// What commissioning would end with now. `None` where it is over already.
-    pub(super) fn fit(&self, lags: usize) -> Option<Commissioned> {
-        let Stage::Commissioning(rows) = &self.stage else { return None };
-        let count = rows.len();
-        match (rows.range(), baseline::fit(rows, lags)) {
-            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), rows: count, range }),
-            (None, Ok(_)) => None,
-            (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
-        }
-    }
-
-    /// Ends commissioning with what [`Self::fit`] gave.
-    pub(super) fn end_commissioning(&mut self, commissioned: &Commissioned) {
-        self.stage = match commissioned {
-            Commissioned::Refused { .. } => Stage::Refused,
-            Commissioned::Accepted { fit, .. } => Stage::Scoring(Box::new(Scoring {
-                // The caller names the baseline once it knows the input that completed it.
-                baseline_id: Name::from(""),
-                weights: fit.weights.clone(),
-                moments: fit.moments.clone(),
-                score_median: fit.score_median,
-                limit: LIMIT,
-                tail: Tail::new(fit.score_high),
-                smoothed: fit.smoothed.clone(),
-                novelty: fit.novelty.clone(),
-                second_opinion: fit.second_opinion.clone(),
-            })),
-        };
-    }
-
-    /// Begins commissioning anew: the machine was changed.
-    pub(super) fn recommission(&mut self) {
-        self.stage = self.first_stage();
-        self.stillness = Stillness::new(self.scored.len());
-        self.starts = 0;
-        self.forget_regimes();
-        self.stretch = Stretch::default();
-        self.window.clear();
-        if let Some(verdict) = &mut self.verdict {
-            verdict.above = false;
-        }
     }
 
     /// Forgets held values and window; weights, smoothing and alarm stay.
@@ -477,17 +380,6 @@ impl AssetState {
     pub(super) fn pass_gap(&mut self) {
         self.restart_windows();
         (self.heard, self.ticked, self.silent, self.after_gap) = (None, None, false, true);
-    }
-
-    /// How far commissioning is, 0 to 1; `None` once there is a baseline.
-    pub(super) fn progress_part(&self, settings: config::Commissioning) -> Option<f64> {
-        if matches!(self.stage, Stage::Refused) { Some(1.0) } else { self.progress(settings).map(Progress::part) }
-    }
-
-    /// What commissioning has and takes; `None` where it is over.
-    pub(super) fn progress(&self, settings: config::Commissioning) -> Option<Progress> {
-        let Stage::Commissioning(rows) = &self.stage else { return None };
-        Some(Progress { rows: rows.len().min(settings.rows), starts: self.starts.min(settings.starts), of: settings })
     }
 
     pub(super) fn scoring(&self) -> Option<&Scoring> {

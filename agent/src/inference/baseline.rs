@@ -174,6 +174,13 @@ impl Weights {
         z.is_finite().then_some(z)
     }
 
+    /// Moves the mean of each point by so many of its standard deviations.
+    pub(super) fn recentre(&mut self, by: &[f64]) {
+        for ((mean, inv_std), by) in self.mean.iter_mut().zip(&self.inv_std).zip(by).filter(|((_, inv_std), _)| **inv_std > 0.0) {
+            *mean += by / inv_std;
+        }
+    }
+
     fn is_finite(&self) -> bool {
         let of = |channel: &ChannelWeights| [&channel.regression, &channel.bias, &channel.whitening].into_iter().all(|part| all_finite(part));
         all_finite(&self.mean) && all_finite(&self.inv_std) && of(&self.fast) && of(&self.slow)

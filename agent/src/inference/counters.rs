@@ -46,6 +46,8 @@ pub struct EngineCounters {
     pub state_changes: u64,
     /// Limits of the score that the tail of normal scores moved.
     pub limits_moved: u64,
+    /// Times that means moved to where accepted normal rows are.
+    pub means_moved: u64,
     /// Regimes met that commissioning had not seen.
     pub regimes_unseen: u64,
     /// Commands seen, repeated ones left out.
@@ -64,7 +66,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 28] {
+    pub fn named(&self) -> [(&'static str, u64); 29] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -87,6 +89,7 @@ impl EngineCounters {
             ("silences", self.silences),
             ("state_changes", self.state_changes),
             ("limits_moved", self.limits_moved),
+            ("means_moved", self.means_moved),
             ("regimes_unseen", self.regimes_unseen),
             ("commands", self.commands),
             ("commands_repeated", self.commands_repeated),

@@ -44,7 +44,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(stale_s),
         predict_every: Duration::from_secs(2),
-        commissioning: config::Commissioning { rows: 60, starts: 0 },
+        commissioning: config::Commissioning { rows: 60, starts: 0, adapts: true },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
         operating: None,

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::{
     Emit, Shared,
     alarm_record::Told,
-    asset::Commissioned,
     baseline::Refusal,
     clean::Judged,
+    commissioning::Commissioned,
     grid::Row,
     operating::{Change, Condition, Regime},
     regimes::Entered,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reading ─► clean ─► grid ─► gate ─► window ─► stage A (tract) ─► limit, health, novelty ─► alarm
-//!            │        row     │ steady          │                  └─ moved by the tail of normal scores
+//!            │        row     │ steady          │                  └─ moved by normal rows (adaptation)
 //!            │                │                 └─ weights from baseline (commissioning), one per regime
 //!            │                └─ operating state
 //!            └─► instrument (NE 107)
@@ -13,6 +13,7 @@
 //!
 //! Everything it reacts to is an entry: readings; ticks, which say that time passes for a silent asset; commands, applied once; changes of
 //! configuration and bundle, which act from their place on; corrections of the gateway's clock.
+mod adaptation;
 mod alarm;
 mod alarm_record;
 mod alarms;
@@ -20,11 +21,13 @@ mod asset;
 mod baseline;
 mod bundle;
 mod bundles;
+mod centre;
 mod change;
 pub mod checkpoint;
 mod clean;
 mod collected;
 mod command;
+mod commissioning;
 pub mod configured;
 mod counters;
 mod diagnosis;
@@ -92,7 +95,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 12;
+const SNAPSHOT_FORM: u32 = 13;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.

@@ -108,6 +108,7 @@ impl AssetState {
         let Some(mark) = self.stretch.end(ts, settle_us) else { return };
         if let Stage::Scoring(scoring) = &mut self.stage {
             scoring.tail.break_off();
+            scoring.centre.break_off();
         }
         match (&mut self.stage, mark) {
             (Stage::Commissioning(rows), _) => rows.drop_last(spare),

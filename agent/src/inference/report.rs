@@ -15,7 +15,6 @@ use super::{
     operating::{Operating, Regime},
     second_opinion::SecondOpinion,
     severity,
-    tail::Moved,
 };
 use crate::config;
 
@@ -261,6 +260,7 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         points_json: json!(scored.iter().map(|id| &**id).collect::<Vec<&str>>()).to_string().into(),
         weights_json: weights_json(&fit.weights, fit.second_opinion.as_ref()).into(),
         range_json: Value::Object(ranges).to_string().into(),
+        means_by: None,
     }
 }
 
@@ -281,38 +281,13 @@ pub(super) fn reduced_baseline(whole: &Baseline, left: &[usize], weights: &Weigh
     }
 }
 
-/// The baseline `before` with another limit.
-pub(super) fn moved_baseline(before: &Baseline, id: &Name, moved: &Moved) -> Baseline {
-    let origin = format!("{}; all else as in {}", by_peaks(moved), before.baseline_id);
-    Baseline { baseline_id: id.clone(), limit: moved.limit, limit_by: Some(origin.into()), ..before.clone() }
-}
-
-/// The event of a limit that moved; `before` was in use until then.
-pub(super) fn limit_moved(before: &Baseline, id: &Name, moved: &Moved) -> Event {
-    let Moved { limit, peaks, threshold, pareto, highest, days } = moved;
-    let detail = json!({
-        "baseline_id": **id, "previous": *before.baseline_id, "limit": limit, "previous_limit": before.limit, "peaks": peaks, "threshold": threshold,
-        "scale": pareto.scale, "shape": pareto.shape(), "highest": highest, "days": days,
-    });
-    Event {
-        text: Some(format!("the limit of the score moved from {:.2} to {limit:.2}: {}", before.limit, by_peaks(moved)).into()),
-        what: Some("limit".into()),
-        count: Some(*peaks as u64),
-        detail_json: Some(detail.to_string().into()),
-        ..Event::new(EventKind::Commissioning)
-    }
-}
-
-fn by_peaks(moved: &Moved) -> String {
-    format!("{} independent peaks over {:.2} in {:.1} days of running, the highest {:.2}", moved.peaks, moved.threshold, moved.days, moved.highest)
-}
-
 /// Whether a baseline is one of some of the points.
 pub(super) fn is_reduced(baseline: &Baseline) -> bool {
     &*baseline.verdict == REDUCED
 }
 
-fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> String {
+/// The weight inputs of the graph by name, and the second opinion.
+pub(super) fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> String {
     let Weights { seldom, mean, inv_std, fast, slow, .. } = weights;
     let mut json = json!({
         "mean": mean, "inv_std": inv_std, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,

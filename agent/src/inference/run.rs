@@ -13,8 +13,9 @@ use super::{
     alarm::Delays as AlarmDelays,
     alarm_record::{self, Told},
     alarms::{Condition, Shown, is_beyond},
-    asset::{AssetState, Commissioned, Stage, micros},
+    asset::{AssetState, Stage, micros},
     clean::{self, Fault, Pace},
+    commissioning::Commissioned,
     evidence::Evidence,
     grid::{Row, Sample},
     instrument::{self, Delays, status_of},
@@ -22,7 +23,6 @@ use super::{
     report, service,
     stage_a::StageA,
     stretch::Judged,
-    tail::Moved,
 };
 use crate::{
     buffer::Position,
@@ -237,29 +237,13 @@ impl AssetRun {
             self.watch(&Condition::Anomaly, (above, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
-        if let Some(moved) = self.state.learn_tail() {
-            self.move_limit(&moved, shared, emit);
+        if let Some(adapted) = self.state.adapt(self.config.commissioning.adapts) {
+            self.adapted(&adapted, shared, emit);
         }
     }
 
-    /// From the next row on another limit holds: a baseline of its own, by which predictions of then can be recomputed.
-    fn move_limit(&mut self, moved: &Moved, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let (baseline_id, regime) = (self.name_baseline(emit), self.state.regimes.name());
-        let Stage::Scoring(scoring) = &mut self.state.stage else { return };
-        let Some(known) = shared.baselines.get_mut(&self.config.id) else { return };
-        let Some(before) = known.iter().find(|baseline| baseline.baseline_id == scoring.baseline_id).cloned() else { return };
-        scoring.limit = moved.limit;
-        scoring.baseline_id = baseline_id.clone();
-        keep(known, report::moved_baseline(&before, &baseline_id, moved).into());
-        // Weights without some of the points belong to a baseline by its id.
-        self.prepare(&shared.stage_a);
-        shared.counters.limits_moved += 1;
-        let event = report::limit_moved(&before, &baseline_id, moved);
-        emit.push(LaneName::Events, Body::Event(report::of_regime(event, regime).into()));
-    }
-
     /// A name for the baseline that the present input makes: unique within the asset, and the same in a replay.
-    fn name_baseline(&self, emit: &Emit<'_>) -> Name {
+    pub(super) fn name_baseline(&self, emit: &Emit<'_>) -> Name {
         let of_regime = self.state.regimes.name().map_or_else(String::new, |regime| format!("-{regime}"));
         format!("{}-{}{of_regime}", emit.cause.ordinal, emit.cause.seq).into()
     }
@@ -394,7 +378,7 @@ impl AssetRun {
 }
 
 /// Adds a baseline; of its sort, of its regime and of all points or of some, the newest [`BASELINES_MAX`] stay.
-fn keep(baselines: &mut VecDeque<Arc<Baseline>>, baseline: Arc<Baseline>) {
+pub(super) fn keep(baselines: &mut VecDeque<Arc<Baseline>>, baseline: Arc<Baseline>) {
     let is_of_sort = |other: &Arc<Baseline>| report::is_reduced(other) == report::is_reduced(&baseline) && other.regime == baseline.regime;
     if baselines.iter().filter(|other| is_of_sort(other)).count() >= BASELINES_MAX
         && let Some(oldest) = baselines.iter().position(is_of_sort)

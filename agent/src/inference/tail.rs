@@ -26,7 +26,7 @@ const PEAKS_MIN: usize = 64;
 /// When there are more, the threshold rises to their median.
 const PEAKS_MAX: usize = 256;
 /// The first look is after so many days of running, and each further one: what a week brings has come by then.
-const LOOK_EVERY_DAYS: f64 = 7.0;
+pub(super) const LOOK_EVERY_DAYS: f64 = 7.0;
 /// A peak passes the limit once in so many days of running. An alarm of the score lasts longer than a peak, and the design allows one of a healthy machine in
 /// ten months.
 const ONCE_IN_DAYS: f64 = 300.0;

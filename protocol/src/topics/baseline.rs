@@ -47,4 +47,6 @@ pub struct Baseline {
     pub weights_json: Name,
     /// Smallest and largest value per point, a JSON object of pairs.
     pub range_json: Name,
+    /// What moved the means since commissioning, one sentence; then all else is as in an earlier baseline, which is named.
+    pub means_by: Option<Name>,
 }

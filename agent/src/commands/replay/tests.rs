@@ -34,7 +34,7 @@ fn config() -> Config {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(5),
         predict_every: Duration::from_secs(30),
-        commissioning: Commissioning { rows: 1000, starts: 0 },
+        commissioning: Commissioning { rows: 1000, starts: 0, adapts: true },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false },
         instrument: InstrumentSettings::default(),
         operating: None,

@@ -38,7 +38,7 @@ pub(super) fn check_commissioning(raw: &CommissioningTable, grid: Duration, has_
     if !has_states && raw.starts.is_some_and(|starts| starts > 0) {
         faults.add("commissioning.starts", "needs to know when the machine runs; expected `[operating]`, or 0");
     }
-    Commissioning { rows, starts: if has_states { raw.starts.unwrap_or(STARTS) } else { 0 } }
+    Commissioning { rows, starts: if has_states { raw.starts.unwrap_or(STARTS) } else { 0 }, adapts: raw.adapts.unwrap_or(true) }
 }
 
 /// While machines are commissioned, all their rows are kept, those of each regime, and a checkpoint must hold them.

@@ -1,4 +1,5 @@
 //! The engine on a small machine: two points that follow each other, with commissioning, a fault, gaps and restarts.
+mod adaptation;
 mod alarm;
 mod change;
 mod clock;
@@ -11,7 +12,6 @@ mod row;
 mod seldom;
 mod silence;
 mod snapshot;
-mod tail;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -47,7 +47,7 @@ fn asset() -> config::Asset {
         grid: Duration::from_secs(1),
         stale_after: Duration::from_secs(3),
         predict_every: Duration::ZERO,
-        commissioning: config::Commissioning { rows: ROWS, starts: 0 },
+        commissioning: config::Commissioning { rows: ROWS, starts: 0, adapts: true },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10), latch: false },
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         operating: None,
