@@ -90,14 +90,15 @@ impl AssetRun {
 
     /// Commissioning ends with the rows that there are, in every regime that has enough of them; the others go on collecting.
     pub(super) fn accept_commissioning(&mut self, actor: Option<&Name>, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
-        let mut outcome = Err("the asset is not being commissioned, or has no usable row");
+        let (mut outcome, mut missing) = (Err("the asset is not being commissioned, or has no usable row"), None);
         for regime in self.state.met() {
             if let Some(regime) = regime {
                 self.state.enter(regime);
             }
             let Some(commissioned) = self.state.fit(shared.stage_a.lags()) else { continue };
-            let too_few = matches!(commissioned, Commissioned::Refused { refusal: Refusal::TooFewRows { .. }, .. });
-            if too_few && self.state.operating.is_some() {
+            // The rows that there are would be lost with a refusal.
+            if let Commissioned::Refused { refusal: refusal @ Refusal::TooFewRows { .. }, .. } = commissioned {
+                missing = Some(refusal);
                 continue;
             }
             self.state.end_commissioning(&commissioned);
@@ -109,7 +110,22 @@ impl AssetRun {
             self.commissioned(commissioned, actor.cloned(), shared, emit);
         }
         self.prepare(&shared.stage_a);
+        if let (Err(_), Some(refusal)) = (outcome, missing) {
+            emit.push(LaneName::Events, Body::Event(too_few_rows(&refusal, actor).into()));
+            return Err("there are too few rows for a baseline; commissioning goes on");
+        }
         outcome
+    }
+}
+
+/// The event of a commissioning that nobody can end yet.
+fn too_few_rows(refusal: &Refusal, actor: Option<&Name>) -> Event {
+    Event {
+        what: Some("too_few_rows".into()),
+        text: Some(format!("{refusal}; commissioning goes on").into()),
+        result: Some("refused".into()),
+        actor: actor.cloned(),
+        ..Event::new(EventKind::Commissioning)
     }
 }
 

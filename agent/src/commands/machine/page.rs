@@ -133,6 +133,8 @@ fn progress(state: &Asset) -> String {
     match (state.phase, state.commissioning_progress, state.health_reason.as_deref()) {
         (_, _, Some("no_scored_points")) => "no scored points".to_owned(),
         (_, _, Some("commissioning_refused")) => "refused".to_owned(),
+        // It has no rows any more, whatever else is the reason for want of a score now.
+        (Phase::Commissioning, Some(_), _) if state.commissioning_rows.is_none() => "refused".to_owned(),
         (Phase::Commissioning, Some(progress), _) => format!("commissioning, {:.0} %", (100.0 * progress).floor()),
         (Phase::Commissioning, None, _) => "commissioning".to_owned(),
         (Phase::Scoring, _, _) => "scoring".to_owned(),
@@ -355,6 +357,9 @@ pump-p101: instrument `de-h` is out of service, its values do not count
             ..learning.clone()
         };
         let of = |asset: &str, state, baselines| Machine { asset: asset.into(), state, alarms: Vec::new(), baselines };
+        let refused =
+            Asset { health_reason: Some("no_reading".into()), commissioning_progress: Some(1.0), commissioning_rows: None, ..learning.clone() };
+        assert_eq!(progress(&refused), "refused");
         let text = commissioning(&[of("a", learning, vec![]), of("b", without_states, vec![]), of("c", scored, vec![baseline])]);
         let expected = [
             "machine  phase                         running  starts    rows  limit  verdict   accepted by  baseline  remarks",

@@ -272,6 +272,8 @@ struct Replay {
     alarms: u64,
     /// What inference said of commissioning last.
     commissioning: Option<Name>,
+    /// Why it could not be accepted yet.
+    too_few_rows: Option<Name>,
 }
 
 impl Replay {
@@ -284,6 +286,7 @@ impl Replay {
             outputs: Vec::new(),
             alarms: 0,
             commissioning: None,
+            too_few_rows: None,
         })
     }
 
@@ -304,7 +307,7 @@ impl Replay {
         self.journal.append(&[self.rows.accept(table.next_ts())])?;
         self.infer(&mut VecDeque::new(), &mut |_, _| Ok(()))?;
         if self.view().baseline_id.is_none() {
-            let why = self.commissioning.as_deref().unwrap_or("it has no usable row").to_owned();
+            let why = self.too_few_rows.as_deref().or(self.commissioning.as_deref()).unwrap_or("it has no usable row").to_owned();
             return Err(ReplayError::Commissioning { path: path.to_owned(), why });
         }
         // Another file, another time: its rows do not continue these.
@@ -375,6 +378,7 @@ impl Replay {
         for (_, output) in self.outputs.drain(..) {
             match output.body {
                 Body::Alarm(alarm) => self.alarms += u64::from(alarm.state == AlarmState::ActiveUnacknowledged),
+                Body::Event(event) if event.what.as_deref() == Some("too_few_rows") => self.too_few_rows = event.text,
                 Body::Event(event) if event.kind == EventKind::Commissioning => self.commissioning = event.text,
                 _ => {}
             }
@@ -395,6 +399,7 @@ impl Replay {
             return "most rows are older than the row before them; if the newest row stands first, sort the file".to_owned();
         }
         match view.reason {
+            Some(ScoreReason::Commissioning) if self.too_few_rows.is_some() => self.too_few_rows.as_deref().unwrap_or_default().to_owned(),
             Some(ScoreReason::Commissioning) => {
                 let starts = match view.starts_missing {
                     0 => String::new(),

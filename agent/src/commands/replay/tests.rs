@@ -183,6 +183,7 @@ fn a_file_without_a_score_says_why() {
     assert!(why(&file(150, 0, plain), &[]).contains("needs 1000 complete rows, the file has 150"), "{}", why(&file(150, 0, plain), &[]));
     let still = file(150, 0, |_| ("1".to_owned(), "2".to_owned()));
     assert!(why(&still, &["--commission-rows", "100"]).contains("commissioning refused"), "{}", why(&still, &["--commission-rows", "100"]));
+    assert!(why(&file(150, 0, plain), &["--commission-rows", "20"]).contains("are needed"));
     let backwards = file(150, 0, plain)
         .lines()
         .rev()

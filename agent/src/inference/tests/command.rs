@@ -18,6 +18,22 @@ fn a_person_acknowledges_accepts_and_begins_anew() {
     assert_eq!(engine.view("pump").unwrap().progress, Some(0.0));
 }
 
+/// An impatient word costs nothing: the rows stay, and more of them make the baseline.
+#[test]
+fn accepting_too_early_is_refused_and_commissioning_goes_on() {
+    let mut engine = engine_with(|_| {});
+    let accept = [event(1000.0, EventKind::Command, Some("commissioning_accepted"))];
+    let no_rows = feed(&mut engine, 1, &accept);
+    assert_eq!(events(&no_rows).last(), Some(&("audit", "commissioning_accepted", "refused")));
+    let entries = machine(ROWS, usize::MAX);
+    feed(&mut engine, 2, &entries[..40]);
+    let out = feed(&mut engine, 500, &accept);
+    assert!(events(&out)[0].1 == "too_few_rows" && events(&out)[1].2 == "refused", "{:?}", events(&out));
+    assert_eq!(engine.view("pump").unwrap().reason, Some(ScoreReason::Commissioning));
+    feed(&mut engine, 600, &entries[40..]);
+    assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);
+}
+
 #[test]
 fn a_command_is_applied_once_and_answered() {
     let mut engine = engine_with(|_| {});
