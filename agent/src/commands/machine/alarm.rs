@@ -117,12 +117,16 @@ struct LabelArgs {
 
 /// The labels.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
 enum Label {
     /// The machine had what the alarm said, or something like it.
+    #[value(alias = "true-alarm")]
     TrueAlarm,
     /// Nothing was found.
+    #[value(alias = "false-alarm")]
     FalseAlarm,
     /// Something was found, and it is no fault: a new product, a test run.
+    #[value(alias = "not-a-fault")]
     NotAFault,
     /// It was a fault, and it is repaired.
     Fixed,
