@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EngineCounters,
-    alarms::Alarms,
+    alarms::{Alarms, Condition},
     baseline::{Refusal, Weights},
     centre::Centre,
     clean::Cleaner,
@@ -427,6 +427,10 @@ impl AssetState {
     }
 
     pub(super) fn conclude(&mut self, verdict: Verdict) {
+        if verdict.score.is_none() {
+            // Nothing is known of the machine meanwhile, so what was seen before did not last.
+            self.alarms.restart_delays_of(&Condition::Anomaly);
+        }
         self.score_max = match (self.score_max, verdict.score) {
             (Some(max), Some(score)) => Some(max.max(score)),
             (max, score) => max.or(score),

@@ -1,6 +1,30 @@
 //! What is missing is said: silence, and gaps in the inputs.
 use super::*;
 
+/// The score was over its limit for a moment, and then there was none for longer than the on-delay: that is no alarm yet.
+#[test]
+fn delays_do_not_run_while_there_is_no_score() {
+    let mut engine = engine_with(|_| {});
+    let entries = machine(400, 300);
+    let mut rows = entries.chunks(2).enumerate();
+    let (above, _) = rows
+        .by_ref()
+        .find(|(row, entries)| {
+            feed(&mut engine, 2 * *row as u64 + 1, entries);
+            engine.view("pump").unwrap().above
+        })
+        .unwrap();
+    let mut out = Vec::new();
+    for (row, entries) in rows {
+        let blind = (above + 1..above + 30).contains(&row);
+        let entries = if blind { vec![entries[0].clone(), reading(1000.1 + row as f64, "b", None)] } else { entries.to_vec() };
+        out.extend(feed(&mut engine, 2 * row as u64 + 1, &entries));
+    }
+    assert!(predictions(&out).iter().any(|p| p.reason == Some(ScoreReason::MissingPoint) && p.above && !p.alarm));
+    let since = alarms(&out)[0].since.to_string();
+    assert!(since >= Timestamp((1000 + above as i64 + 30) * SECOND).to_string(), "{since}");
+}
+
 fn ticks(from: f64, to: f64) -> Vec<Entry> {
     (0..).map(|n| from + 0.75 * f64::from(n)).take_while(|second| *second <= to).map(|second| event(second, EventKind::Tick, None)).collect()
 }
