@@ -23,13 +23,28 @@ pub(super) enum Adapted {
 }
 
 impl AssetState {
+    /// With an alarm, a case or a silence, what moves begins anew in every regime, whether the machine runs or not.
+    pub(super) fn forget_unless_quiet(&mut self) {
+        if !self.alarms.is_quiet() {
+            let day_rows = self.day_rows();
+            for stage in self.stages_mut() {
+                if let Stage::Scoring(scoring) = stage {
+                    scoring.forget(day_rows);
+                }
+            }
+        }
+    }
+
+    fn day_rows(&self) -> f64 {
+        DAY_US as f64 / self.grid_us as f64
+    }
+
     /// Shows the newest row to what follows its regime, if it is of a machine as it should be; gives what moves from the next row on.
     pub(super) fn adapt(&mut self, follow_means: bool) -> Option<Adapted> {
-        let (day_rows, settle_rows) = (DAY_US as f64 / self.grid_us as f64, self.rows_to_settle() as u64);
+        let (day_rows, settle_rows) = (self.day_rows(), self.rows_to_settle() as u64);
         let (verdict, Stage::Scoring(scoring)) = (self.verdict.as_ref()?, &mut self.stage) else { return None };
         if !self.alarms.is_quiet() {
-            scoring.tail.forget_of_late(day_rows);
-            scoring.centre.forget();
+            scoring.forget(day_rows);
             return None;
         }
         let score = verdict.score.filter(|_| verdict.reason.is_none() && verdict.quality == Quality::Good)?;
@@ -41,11 +56,18 @@ impl AssetState {
         let z = scoring.z(self.window.newest()).collect::<Option<Vec<f64>>>()?;
         scoring.centre.push(&z, settle_rows);
         // One baseline a row: the means come with the next one.
-        limit.or_else(|| scoring.centre.look(day_rows).map(Adapted::Means))
+        let Scoring { centre, weights, .. } = &mut **scoring;
+        limit.or_else(|| centre.look(day_rows, |moved| weights.score_at(moved)).map(Adapted::Means))
     }
 }
 
 impl Scoring {
+    /// There is an alarm, or someone is at work: what came before it may be a part of it.
+    pub(super) fn forget(&mut self, day_rows: f64) {
+        self.tail.forget_of_late(day_rows);
+        self.centre.forget();
+    }
+
     /// The z-score of each point of a row, that of its level where it is seldom; `None` where it has no value.
     pub(super) fn z<'a>(&'a self, row: &'a [Option<f64>]) -> impl Iterator<Item = Option<f64>> + 'a {
         row.iter().enumerate().map(|(point, value)| value.and_then(|value| self.weights.z(point, self.smoothed.levels.of(point).unwrap_or(value))))

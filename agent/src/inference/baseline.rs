@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     collected::Collected,
-    limit::{FAST, SLOW, Smoothed},
+    limit::{FAST, SLOW, Smoothed, power_mean},
     novelty::Novelty,
     reduced::Moments,
     second_opinion::SecondOpinion,
@@ -181,9 +181,26 @@ impl Weights {
         }
     }
 
+    /// The score, as a part of the limit, of a machine that stays at the z-scores `level`, its noise not counted.
+    pub(super) fn score_at(&self, level: &[f64]) -> f64 {
+        [&self.fast, &self.slow].into_iter().map(|channel| channel.score_at(level)).fold(0.0, f64::max)
+    }
+
     fn is_finite(&self) -> bool {
         let of = |channel: &ChannelWeights| [&channel.regression, &channel.bias, &channel.whitening].into_iter().all(|part| all_finite(part));
         all_finite(&self.mean) && all_finite(&self.inv_std) && of(&self.fast) && of(&self.slow)
+    }
+}
+
+impl ChannelWeights {
+    /// The same of one channel. Its bias is about 0 and no matter of the level.
+    fn score_at(&self, level: &[f64]) -> f64 {
+        let mut residual = level.to_vec();
+        for (weights, of) in self.regression.chunks_exact(level.len()).zip(level.iter().cycle()) {
+            residual.iter_mut().zip(weights).for_each(|(residual, weight)| *residual -= of * weight);
+        }
+        let whitened = |row: &[f64]| row.iter().zip(&residual).map(|(weight, residual)| weight * residual).sum();
+        power_mean(&self.whitening.chunks_exact(level.len()).map(whitened).collect::<Vec<f64>>())
     }
 }
 
@@ -287,6 +304,24 @@ pub(super) mod tests {
         }
         // A row of two whitened residuals has a score near 1 before it is divided by the limit, which lies above all of some 2000 smoothed ones.
         assert!((0.4..1.0 / FAST.factor).contains(&fit.score_median), "{}", fit.score_median);
+    }
+
+    #[test]
+    fn says_how_far_over_its_limit_a_level_is() {
+        let mut fit = fit(&machine(2000), LAGS).unwrap();
+        let (level, weights) = ([0.6, -0.4], &mut fit.weights);
+        weights.fast.bias.fill(0.0);
+        weights.slow.bias.fill(0.0);
+        let z = DMatrix::from_fn(LAGS + 1, 2, |_, point| level[point]);
+        let of = |channel: &ChannelWeights| {
+            let weights = DMatrix::from_row_slice(2 * LAGS, 2, &channel.regression);
+            let history = nalgebra::RowDVector::from_fn(2 * LAGS, |_, place| z[(place / 2, place % 2)]);
+            let residual = z.row(LAGS) - history * weights;
+            power_mean((DMatrix::from_row_slice(2, 2, &channel.whitening) * residual.transpose()).as_slice())
+        };
+        let expected = of(&weights.fast).max(of(&weights.slow));
+        assert!(expected > 0.1 && (weights.score_at(&level) - expected).abs() < 1e-12, "{expected}");
+        assert!((weights.score_at(&level.map(|z| 2.0 * z)) - 2.0 * expected).abs() < 1e-12);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //!
 //! Bounds, since a mean that follows its machine hides what comes slowly:
 //! - Only rows of all points count, of good quality, below the limit, while there is neither alarm nor case nor silence. One of these begins the week anew.
-//! - The mean of a point never is farther than [`FARTHEST`] from that of commissioning, which a person or the policy accepted. What goes on is seen then.
+//! - The mean of a point never is farther than [`FARTHEST`] from that of commissioning, which a person or the policy accepted.
+//! - Points that follow one another closely are far beyond the limit long before that, one away from the other. So all means together never are so far that
+//!   a machine that is there would have more than [`HIDDEN`] of the score's limit by the weights of commissioning. What goes on is seen then.
 //!
 //! All is in standard deviations of commissioning, and time is counted in rows, so all of it is a function of the rows.
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ use super::tail::LOOK_EVERY_DAYS;
 const PART: f64 = 0.25;
 /// A mean stays so near to that of commissioning, standard deviations.
 const FARTHEST: f64 = 1.0;
+/// So much of the limit of the score the moved means hide.
+const HIDDEN: f64 = 0.5;
 /// Smaller moves of all points are not worth a baseline, standard deviations.
 const MOVE_MIN: f64 = 0.05;
 
@@ -76,14 +80,17 @@ impl Centre {
         (self.accepted, self.young) = Default::default();
     }
 
-    /// The means move, if it is time to look and they should. From here on z-scores are seen from the new ones.
-    pub(super) fn look(&mut self, day_rows: f64) -> Option<Recentred> {
+    /// The means move, if it is time to look and they should. From here on z-scores are seen from the new ones. `score_at` is the part of the limit at
+    /// which a machine is that stays so far from its means of commissioning; twice as far is twice the score.
+    pub(super) fn look(&mut self, day_rows: f64, score_at: impl Fn(&[f64]) -> f64) -> Option<Recentred> {
         let rows = self.accepted.rows as f64;
         if rows < LOOK_EVERY_DAYS * day_rows {
             return None;
         }
         let sums = std::mem::take(&mut self.accepted).of;
-        let to: Vec<f64> = self.moved.iter().zip(&sums).map(|(moved, sum)| (moved + PART * sum / rows).clamp(-FARTHEST, FARTHEST)).collect();
+        let mut to: Vec<f64> = self.moved.iter().zip(&sums).map(|(moved, sum)| (moved + PART * sum / rows).clamp(-FARTHEST, FARTHEST)).collect();
+        let nearer = (HIDDEN / score_at(&to)).min(1.0);
+        to.iter_mut().for_each(|to| *to *= nearer);
         let by: Vec<f64> = to.iter().zip(&self.moved).map(|(to, moved)| to - moved).collect();
         if by.iter().all(|by| by.abs() < MOVE_MIN) {
             return None;
@@ -111,6 +118,11 @@ mod tests {
     /// Rows of a day: one every ten minutes.
     const DAY: f64 = 144.0;
 
+    /// No point is seen by what another one does.
+    fn alone(moved: &[f64]) -> f64 {
+        0.1 * moved.iter().fold(0.0, |most: f64, moved| most.max(moved.abs()))
+    }
+
     /// Lets so many weeks pass, in each of which the first point is `at` so many deviations from its first mean; gives where its mean is after each.
     fn live(centre: &mut Centre, weeks: usize, at: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut noise = Noise(7);
@@ -119,7 +131,7 @@ mod tests {
             for _ in 0..(7.0 * DAY) as usize + 1 {
                 centre.push(&[at(week) - mean + noise.next(), noise.next()], 0);
             }
-            centre.look(DAY);
+            centre.look(DAY, alone);
             centre.moved[0]
         };
         (0..weeks).map(&mut week).collect()
@@ -145,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_score_would_see_by_far_they_do_not_hide() {
+        let mut centre = Centre::new(2);
+        // At five times its limit where the first point is a deviation away from the second.
+        let score_at = |moved: &[f64]| 5.0 * (moved[0] - moved[1]).abs();
+        for week in 0..40 {
+            (0..=(7.0 * DAY) as usize).for_each(|_| centre.push(&[0.5 - centre.moved[0], -centre.moved[1]].map(|z| z * f64::from(week > 0)), 0));
+            centre.look(DAY, score_at);
+        }
+        assert!((score_at(&centre.moved) - HIDDEN).abs() < 1e-9, "{:?}", centre.moved);
+    }
+
+    #[test]
     fn where_nothing_changes_nothing_moves() {
         let mut centre = Centre::new(2);
         live(&mut centre, 52, |_| 0.0);
@@ -158,13 +182,13 @@ mod tests {
         // The first row counts with the second.
         for _ in 0..rows {
             centre.push(&[0.8], 0);
-            assert_eq!(centre.look(DAY), None);
+            assert_eq!(centre.look(DAY, alone), None);
         }
         let mut other = centre.clone();
         other.forget();
         assert_eq!(other, Centre::new(1));
         centre.push(&[0.8], 0);
-        let recentred = centre.look(DAY).unwrap();
+        let recentred = centre.look(DAY, alone).unwrap();
         assert!((recentred.by[0] - 0.2).abs() < 1e-9 && recentred.farthest == 0 && recentred.days == 7.0, "{recentred:?}");
         assert_eq!(recentred.by[0], recentred.at);
     }

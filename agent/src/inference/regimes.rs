@@ -76,6 +76,11 @@ impl AssetState {
         self.regimes.others.keys().copied().map(Some).chain([self.regimes.present]).collect()
     }
 
+    /// How far all regimes are.
+    pub(super) fn stages_mut(&mut self) -> impl Iterator<Item = &mut Stage> {
+        self.regimes.others.values_mut().map(|waiting| &mut waiting.stage).chain([&mut self.stage])
+    }
+
     /// Forgets what was learned of all regimes.
     pub(super) fn forget_regimes(&mut self) {
         self.regimes = Regimes::default();

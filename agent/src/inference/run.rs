@@ -163,6 +163,7 @@ impl AssetRun {
             self.row(row, shared, emit);
         }
         self.tell_state(ts, shared, emit);
+        self.state.forget_unless_quiet();
         // What was said last before this tick may be lost in a gap: then silence counts from the tick on.
         if self.state.after_gap && self.state.heard.is_none() {
             self.state.heard = Some(ts);
@@ -223,6 +224,7 @@ impl AssetRun {
 
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
     fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
+        self.state.forget_unless_quiet();
         if !self.admits(&row, shared, emit) {
             return self.predict(shared, emit);
         }

@@ -129,6 +129,52 @@ fn means_move_with_a_baseline_that_every_prediction_names() {
     assert!(moves(&feed(&mut fixed, 1, &entries), "means").is_empty());
 }
 
+/// One point follows the other, and each follows the load. What goes wrong between them is little beside what the load does, and comes within half a year:
+/// were all of it taken for normal, nobody would ever hear of it.
+#[test]
+fn what_comes_slowly_between_points_is_seen_in_the_end() {
+    let mut engine = engine_with(|asset| {
+        asset.grid = Duration::from_secs(ROW_S as u64);
+        asset.stale_after = Duration::from_secs(3 * ROW_S as u64);
+        asset.predict_every = Duration::from_secs(ROW_S as u64);
+        asset.commissioning.rows = 1_000;
+        asset.alarm.on_delay = Duration::from_secs(1_000_000);
+    });
+    let (mut noise, mut a) = (Noise(5), 0.0);
+    let mut entries = Vec::new();
+    for row in 0..30_000 {
+        // The spread of `b` is 3.5, that of its noise 1.
+        let wrong = 3.3 * (f64::from(row - 1_000).max(0.0) / 22_000.0).min(1.0);
+        let b = 2.0 * a + noise.next() + wrong;
+        a = 0.8 * a + noise.next();
+        let second = f64::from(1_000_000 + row * ROW_S as i32);
+        entries.extend([reading(second, "a", Some(a)), reading(second + 0.1, "b", Some(b))]);
+    }
+    let out = feed(&mut engine, 1, &entries);
+    assert!(!moves(&out, "means").is_empty());
+    assert!(engine.view("pump").unwrap().above, "{:?}", engine.view("pump").unwrap().score);
+}
+
+/// An alarm begins the weeks of all regimes anew, also where it came and went while the machine stood.
+#[test]
+fn what_is_accepted_ends_with_an_alarm_in_every_regime() {
+    let mut engine = engine(true);
+    feed(&mut engine, 1, &life(31, LEARNED + 200));
+    let state = &mut engine.assets.values_mut().next().unwrap().state;
+    let centre = |state: &mut asset::AssetState| {
+        let asset::Stage::Scoring(scoring) = state.stages_mut().next().unwrap() else { panic!("it is learned") };
+        scoring.centre.clone()
+    };
+    // The regime that has learned waits, while the machine is in another one.
+    state.enter(crate::inference::operating::Regime::Load(0));
+    state.enter(crate::inference::operating::Regime::Load(1));
+    state.forget_unless_quiet();
+    assert_ne!(centre(state), centre::Centre::new(2));
+    state.alarms.silence(None, alarms::Silence::OutOfService { until: None }).unwrap();
+    state.forget_unless_quiet();
+    assert_eq!(centre(state), centre::Centre::new(2));
+}
+
 /// While there is an alarm, or somebody works on it, the machine is not as it should be.
 #[test]
 fn a_machine_with_an_open_case_teaches_neither_limit_nor_means() {
