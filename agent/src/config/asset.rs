@@ -27,6 +27,9 @@ pub struct Asset {
     pub commissioning: Commissioning,
     /// When a score over its limit is an alarm.
     pub alarm: AlarmSettings,
+    /// How far ahead its trends are followed.
+    #[serde(default)]
+    pub forecast: Forecast,
     /// When a faulty reading is a faulty instrument.
     #[serde(default)]
     pub instrument: InstrumentSettings,
@@ -68,6 +71,24 @@ pub struct Commissioning {
 
 fn adapts() -> bool {
     true
+}
+
+/// How trends are followed, and how far ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// So much running is one value of a trend.
+    pub window: Duration,
+    /// Ascending: the probability of a limit within each of them is told.
+    pub horizons: [Duration; 3],
+    /// Farther ahead nothing is told.
+    pub cap: Duration,
+}
+
+impl Default for Forecast {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        Self { window: Duration::from_secs(3_600), horizons: [days(1), days(7), days(30)], cap: days(365) }
+    }
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

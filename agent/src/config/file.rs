@@ -232,6 +232,8 @@ pub(super) struct AssetFile {
     #[serde(default)]
     pub(super) alarm: AlarmTable,
     #[serde(default)]
+    pub(super) forecast: ForecastTable,
+    #[serde(default)]
     pub(super) instrument: InstrumentTable,
     pub(super) operating: Option<OperatingTable>,
     #[serde(rename = "point", default)]
@@ -247,6 +249,14 @@ pub(super) struct CommissioningTable {
     pub(super) rows: Option<usize>,
     pub(super) starts: Option<u32>,
     pub(super) adapts: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ForecastTable {
+    pub(super) window: Option<String>,
+    pub(super) horizons: Option<[String; 3]>,
+    pub(super) cap: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

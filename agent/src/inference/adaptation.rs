@@ -77,7 +77,10 @@ impl Scoring {
     fn take(&mut self, adapted: &Adapted, id: Name) {
         self.baseline_id = id;
         match adapted {
-            Adapted::Limit(moved) => self.limit = moved.limit,
+            Adapted::Limit(moved) => {
+                self.limit = moved.limit;
+                self.forecasts.forget_score();
+            }
             Adapted::Means(recentred) => self.weights.recentre(&recentred.by),
         }
     }

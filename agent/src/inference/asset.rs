@@ -15,7 +15,9 @@ use super::{
     collected::Collected,
     commissioning::Commissioned,
     diagnosis::Diagnoses,
+    forecast::{Forecasts, TimeToLimit},
     grid::{Grid, Row},
+    health::Health,
     instrument::{self, Instrument},
     limit::{self, Smoothed},
     novelty::Novelty,
@@ -57,6 +59,7 @@ pub(super) struct Scoring {
     pub(super) limit: f64,
     pub(super) tail: Tail,
     pub(super) centre: Centre,
+    pub(super) forecasts: Forecasts,
     pub(super) smoothed: Smoothed,
     pub(super) novelty: Novelty,
     pub(super) second_opinion: Option<SecondOpinion>,
@@ -126,6 +129,7 @@ pub(super) struct AssetState {
     pub(super) regimes: Regimes,
     pub(super) stretch: Stretch,
     pub(super) verdict: Option<Verdict>,
+    pub(super) health: Health,
     pub(super) alarms: Alarms,
     pub(super) severity: Severity,
     pub(super) diagnoses: Diagnoses,
@@ -169,6 +173,7 @@ impl AssetState {
             scored,
             grid_us,
             verdict: None,
+            health: Health::default(),
             alarms: Alarms::default(),
             severity: Severity::default(),
             diagnoses: Diagnoses::default(),
@@ -384,6 +389,11 @@ impl AssetState {
 
     pub(super) fn scoring(&self) -> Option<&Scoring> {
         if let Stage::Scoring(scoring) = &self.stage { Some(scoring) } else { None }
+    }
+
+    /// The limit that is reached first; `None` where no trend leads to one.
+    pub(super) fn time_to_limit(&self) -> Option<TimeToLimit> {
+        self.scoring().and_then(|scoring| scoring.forecasts.soonest())
     }
 
     pub(super) fn phase(&self) -> Phase {

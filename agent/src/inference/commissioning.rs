@@ -5,6 +5,8 @@ use super::{
     asset::{AssetState, Scoring, Stage},
     baseline::{self, Fit, Refusal},
     centre::Centre,
+    forecast::Forecasts,
+    health::Health,
     limit::LIMIT,
     still::Stillness,
     stretch::Stretch,
@@ -78,6 +80,7 @@ impl AssetState {
                 limit: LIMIT,
                 tail: Tail::new(fit.score_high),
                 centre: Centre::new(fit.weights.points),
+                forecasts: Forecasts::default(),
                 smoothed: fit.smoothed.clone(),
                 novelty: fit.novelty.clone(),
                 second_opinion: fit.second_opinion.clone(),
@@ -90,6 +93,7 @@ impl AssetState {
         self.stage = self.first_stage();
         self.stillness = Stillness::new(self.scored.len());
         self.starts = 0;
+        self.health = Health::default();
         self.forget_regimes();
         self.stretch = Stretch::default();
         self.window.clear();

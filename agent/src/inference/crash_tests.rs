@@ -46,6 +46,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         predict_every: Duration::from_secs(2),
         commissioning: config::Commissioning { rows: 60, starts: 0, adapts: true },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3), latch: false },
+        forecast: config::Forecast::default(),
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(2), off_delay: Duration::from_secs(3) },
         operating: None,
         points: ["a", "b", "c"].iter().map(point).collect(),

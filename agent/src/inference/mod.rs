@@ -33,6 +33,7 @@ mod counters;
 mod diagnosis;
 mod evidence;
 mod flood;
+mod forecast;
 mod gate;
 mod grid;
 mod health;
@@ -84,6 +85,7 @@ pub use self::{
     collected::ROWS_BLOCK,
     counters::EngineCounters,
     flood::AlarmFlood,
+    forecast::TimeToLimit,
     model::ModelError,
     view::AssetView,
 };
@@ -95,7 +97,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 13;
+const SNAPSHOT_FORM: u32 = 14;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.

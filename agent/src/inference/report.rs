@@ -10,7 +10,7 @@ use super::{
     asset::{AssetState, Verdict, micros},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
-    health, instrument,
+    instrument,
     limit::LIMIT,
     operating::{Operating, Regime},
     second_opinion::SecondOpinion,
@@ -69,10 +69,13 @@ fn health_by_score(state: &AssetState) -> (Option<f64>, Name) {
     let Some(verdict) = &state.verdict else { return (None, "no_reading".into()) };
     match (verdict.score, state.scoring()) {
         (Some(score), Some(scoring)) => {
-            let health = health::from_score(score, scoring.score_median, scoring.limit);
             // Some of the sensors can show that a machine is ill, and not that it is well.
             let known = verdict.reason != Some(ScoreReason::Reduced) || score > scoring.limit;
-            if known { (Some(health), "anomaly".into()) } else { (None, reason_word(verdict.reason).into()) }
+            match state.health.value().filter(|_| known) {
+                Some(health) => (Some(health), "anomaly".into()),
+                None if known => (None, "settling".into()),
+                None => (None, reason_word(verdict.reason).into()),
+            }
         }
         _ => (None, reason_word(verdict.reason).into()),
     }
@@ -92,6 +95,11 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
         Some(ScoreReason::Reduced) => "reduced",
         Some(ScoreReason::UnseenRegime) => "unseen_regime",
     }
+}
+
+/// What kind of a forecast there is; `None` before commissioning has ended.
+pub(super) fn forecast_word(state: &AssetState) -> Option<Name> {
+    state.scoring().map(|_| if state.time_to_limit().is_some() { "time_to_limit" } else { "no_trend" }.into())
 }
 
 /// Which weights the present score is from.
@@ -116,6 +124,9 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
     let (health, health_reason) = health_of(state, asset);
     let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
     let scoring = state.scoring();
+    let ahead = state.time_to_limit();
+    let horizon_s = |place: usize| ahead.as_ref().map(|_| asset.forecast.horizons[place].as_secs_f64());
+    let within = |place: usize| ahead.as_ref().map(|ahead| ahead.within[place]);
     Prediction {
         phase: verdict.phase,
         state: verdict.state,
@@ -129,19 +140,19 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         health,
         health_reason: Some(health_reason),
         zone: state.zone(micros(asset.stale_after)),
-        forecast: None,
-        end_event: None,
+        forecast: forecast_word(state),
+        end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
         failure_mode: None,
-        t_p10_s: None,
-        t_p50_s: None,
-        t_p90_s: None,
-        capped: None,
-        horizon_1_s: None,
-        p_fail_1: None,
-        horizon_2_s: None,
-        p_fail_2: None,
-        horizon_3_s: None,
-        p_fail_3: None,
+        t_p10_s: ahead.as_ref().map(|ahead| ahead.p10_s),
+        t_p50_s: ahead.as_ref().map(|ahead| ahead.p50_s),
+        t_p90_s: ahead.as_ref().map(|ahead| ahead.p90_s),
+        capped: ahead.as_ref().map(|ahead| ahead.capped),
+        horizon_1_s: horizon_s(0),
+        p_fail_1: within(0),
+        horizon_2_s: horizon_s(1),
+        p_fail_2: within(1),
+        horizon_3_s: horizon_s(2),
+        p_fail_3: within(2),
         t2: verdict.opinion.map(|opinion| opinion.t2),
         q: verdict.opinion.and_then(|opinion| opinion.q),
         contrib_1_point: first.0,

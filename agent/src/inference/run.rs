@@ -5,7 +5,7 @@ use std::{
 };
 
 use hark_protocol::topics::{
-    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
 };
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
     clean::{self, Fault, Pace},
     commissioning::Commissioned,
     evidence::Evidence,
+    forecast,
     grid::{Row, Sample},
+    health,
     instrument::{self, Delays, status_of},
     ready::Ready,
     report, service,
@@ -47,6 +49,8 @@ pub(super) struct AssetRun {
     strengths: BTreeSet<usize>,
     /// The same of those that hold a tracked speed.
     speeds: BTreeSet<usize>,
+    /// Scored points with a severity class, by their index among the scored ones.
+    velocities: Vec<(usize, Name, Class)>,
     pub(super) state: AssetState,
     pub(super) ready: Ready,
 }
@@ -78,7 +82,10 @@ impl AssetRun {
             operating.configure(settings, micros(config.stale_after));
         }
         let instrument_of = service::instruments_of(&config);
-        Self { state, points, scored, instruments, instrument_of, strengths, speeds, config, ready: Ready::default() }
+        let class = |point: &config::Point| Class::named(point.severity.as_deref()?);
+        let of_scored = config.points.iter().filter(|point| point.scored).enumerate();
+        let velocities = of_scored.filter_map(|(scored, point)| Some((scored, point.id.clone(), class(point)?))).collect();
+        Self { state, points, scored, instruments, instrument_of, strengths, speeds, velocities, config, ready: Ready::default() }
     }
 
     /// Makes the weights ready for the bundle in use.
@@ -236,12 +243,30 @@ impl AssetRun {
             self.commissioned(commissioned, None, shared, emit);
         }
         if let Some(Judged { ts, above, evidence }) = self.state.confirm() {
+            self.follow(ts, &evidence);
             self.watch(&Condition::Anomaly, (above, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
         if let Some(adapted) = self.state.adapt(self.config.commissioning.adapts) {
             self.adapted(&adapted, shared, emit);
         }
+    }
+
+    /// What has been confirmed moves health and trends.
+    fn follow(&mut self, ts: Timestamp, evidence: &Evidence) {
+        let Stage::Scoring(scoring) = &mut self.state.stage else { return };
+        let is_good = evidence.quality == Quality::Good;
+        self.state.health.follow(health::from_score(evidence.value, scoring.score_median, scoring.limit), !is_good);
+        if !is_good {
+            return;
+        }
+        let newest = self.state.window.newest();
+        let velocities = self.velocities.iter().filter_map(|(scored, point, class)| Some((point, newest.get(*scored).copied().flatten()?, class)));
+        scoring.forecasts.push(
+            forecast::Row { ts, score: evidence.value / scoring.limit, grid_us: self.state.grid_us },
+            velocities,
+            &self.config.forecast,
+        );
     }
 
     /// A name for the baseline that the present input makes: unique within the asset, and the same in a replay.

@@ -2,7 +2,7 @@
 use hark_protocol::topics::{AlarmState, Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::Serialize;
 
-use super::{asset::AssetState, operating::Regime, report};
+use super::{asset::AssetState, forecast::TimeToLimit, operating::Regime, report};
 use crate::config;
 
 /// What is known of an asset after its newest row.
@@ -39,6 +39,10 @@ pub struct AssetView {
     pub health: Option<f64>,
     /// What sets it, or why it is not known.
     pub health_reason: Name,
+    /// `time_to_limit` or `no_trend`; `None` before commissioning has ended.
+    pub forecast: Option<Name>,
+    /// When the first limit is reached that a trend leads to.
+    pub time_to_limit: Option<TimeToLimit>,
     /// Score over limit, after hysteresis.
     pub above: bool,
     /// An alarm is active, shown or not.
@@ -83,6 +87,8 @@ impl AssetView {
             anomaly: verdict.and_then(|verdict| verdict.anomaly),
             health,
             health_reason,
+            forecast: report::forecast_word(state),
+            time_to_limit: state.time_to_limit(),
             above: verdict.is_some_and(|verdict| verdict.above),
             alarm: state.alarms.is_active(),
             alarm_state: state.alarms.state(),

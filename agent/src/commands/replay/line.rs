@@ -35,6 +35,7 @@ pub(super) struct Line<'a> {
     p_fail_2: Option<f64>,
     p_fail_3: Option<f64>,
     regime: Option<&'a str>,
+    end_event: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -42,6 +43,7 @@ impl<'a> Line<'a> {
     pub(super) fn new(row: u64, ts: Timestamp, view: &'a AssetView) -> Self {
         let contribution = |place: usize| view.contributions.get(place).map(|(point, share)| (&**point, *share)).unzip();
         let [first, second, third] = [0, 1, 2].map(contribution);
+        let ahead = view.time_to_limit.as_ref();
         Self {
             row,
             ts: ts.to_string(),
@@ -61,14 +63,15 @@ impl<'a> Line<'a> {
             health: view.health,
             reason: view.reason,
             quality: view.quality,
-            forecast: None,
-            t_p10_s: None,
-            t_p50_s: None,
-            t_p90_s: None,
-            p_fail_1: None,
-            p_fail_2: None,
-            p_fail_3: None,
+            forecast: view.forecast.as_deref(),
+            t_p10_s: ahead.map(|ahead| ahead.p10_s),
+            t_p50_s: ahead.map(|ahead| ahead.p50_s),
+            t_p90_s: ahead.map(|ahead| ahead.p90_s),
+            p_fail_1: ahead.map(|ahead| ahead.within[0]),
+            p_fail_2: ahead.map(|ahead| ahead.within[1]),
+            p_fail_3: ahead.map(|ahead| ahead.within[2]),
             regime: view.regime.as_deref(),
+            end_event: ahead.map(|ahead| &*ahead.end_event),
         }
     }
 

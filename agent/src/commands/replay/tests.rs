@@ -6,7 +6,7 @@ use hark_protocol::topics::Origin;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{AlarmSettings, Buffer, Checks, Commissioning, Gateway, Http, InstrumentSettings, Operating, Point, Threshold};
+use crate::config::{AlarmSettings, Buffer, Checks, Commissioning, Forecast, Gateway, Http, InstrumentSettings, Operating, Point, Threshold};
 
 #[derive(Parser)]
 struct Parsed {
@@ -36,6 +36,7 @@ fn config() -> Config {
         predict_every: Duration::from_secs(30),
         commissioning: Commissioning { rows: 1000, starts: 0, adapts: true },
         alarm: AlarmSettings { on_delay: Duration::ZERO, off_delay: Duration::ZERO, latch: false },
+        forecast: Forecast::default(),
         instrument: InstrumentSettings::default(),
         operating: None,
         points: vec![point("flow", Some("Flow rate")), point("pressure", None)],

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     commissioning::check_commissioning,
     faults::{DAY, Faults},
+    forecast::check_forecast,
     limits,
     operating::check_operating,
     waveform::{check_speed_point, check_waveform, derived_points},
@@ -62,6 +63,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
             off_delay: faults.duration("alarm.off_delay", &raw.alarm.off_delay, UP_TO_A_DAY),
             latch: raw.alarm.latch,
         },
+        forecast: check_forecast(&raw.forecast, grid, faults),
         instrument: InstrumentSettings {
             on_delay: faults.duration("instrument.on_delay", &raw.instrument.on_delay, UP_TO_A_DAY),
             off_delay: faults.duration("instrument.off_delay", &raw.instrument.off_delay, UP_TO_A_DAY),

@@ -3,6 +3,7 @@ mod annunciation;
 mod asset;
 mod commissioning;
 mod faults;
+mod forecast;
 mod gateway;
 mod limits;
 mod machine_template;

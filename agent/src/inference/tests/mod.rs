@@ -6,6 +6,7 @@ mod clock;
 mod command;
 mod commissioning;
 mod diagnosis;
+mod forecast;
 mod instrument;
 mod operating;
 mod row;
@@ -49,6 +50,7 @@ fn asset() -> config::Asset {
         predict_every: Duration::ZERO,
         commissioning: config::Commissioning { rows: ROWS, starts: 0, adapts: true },
         alarm: config::AlarmSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10), latch: false },
+        forecast: config::Forecast::default(),
         instrument: config::InstrumentSettings { on_delay: Duration::from_secs(5), off_delay: Duration::from_secs(10) },
         operating: None,
         points: vec![point("a", true), point("note", false), point("b", true)],
