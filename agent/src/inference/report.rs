@@ -370,6 +370,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
     let scoring = state.scoring();
     let progress = state.progress(asset.commissioning);
     let running_s = |rows: usize| rows as f64 * asset.grid.as_secs_f64();
+    let ahead = state.time_to_limit();
     Asset {
         name: asset.name.clone(),
         path: asset.path.clone(),
@@ -401,5 +402,11 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         model_hash: Some(model.hash.clone()),
         baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
         config_hash: asset.hash.clone(),
+        forecast: forecast_word(state),
+        end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
+        t_p10_s: ahead.as_ref().map(|ahead| ahead.p10_s),
+        t_p50_s: ahead.as_ref().map(|ahead| ahead.p50_s),
+        t_p90_s: ahead.as_ref().map(|ahead| ahead.p90_s),
+        capped: ahead.as_ref().map(|ahead| ahead.capped),
     }
 }

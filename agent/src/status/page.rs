@@ -1,7 +1,7 @@
 //! `/`: what this gateway sees, for a technician with a browser. Plain HTML, no script.
 use std::{fmt::Write, sync::atomic::Ordering};
 
-use hark_protocol::topics::{LaneName, OperatingState, Phase};
+use hark_protocol::topics::{Asset, LaneName, OperatingState, Phase};
 
 use super::Status;
 
@@ -22,7 +22,7 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
     if let Some(flood) = status.alarm_flood() {
         let _ = write!(html, "<p><b>Alarm flood</b> since {}: {} new alarms.</p>", e(&flood.since), flood.alarms);
     }
-    html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>State<th>Phase<th>Health<th>Alarm<th>Data</tr>");
+    html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>State<th>Phase<th>Health<th>Time to limit<th>Alarm<th>Data</tr>");
     for (id, asset) in status.assets() {
         let phase = match (asset.phase, asset.commissioning_progress) {
             (Phase::Commissioning, Some(_)) if asset.commissioning_rows.is_none() => "commissioning refused".to_owned(),
@@ -41,9 +41,10 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
         let alarm = if asset.above { "over its limit" } else { "none" };
         let _ = write!(
             html,
-            "<tr><td>{} <small>{}</small><td>{state}<td>{phase}<td class=n>{health}<td>{:?}, score {alarm}<td>{:?}</tr>",
+            "<tr><td>{} <small>{}</small><td>{state}<td>{phase}<td class=n>{health}<td>{}<td>{:?}, score {alarm}<td>{:?}</tr>",
             e(&asset.name),
             e(&id),
+            e(&time_to_limit(&asset)),
             asset.alarm_state,
             asset.quality
         );
@@ -68,6 +69,26 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// `health_limit` is the health limit, `de-h.v_rms:zone_c` zone c of that point.
+fn limit_words(end_event: &str) -> String {
+    match end_event.split_once(':') {
+        Some((point, limit)) => format!("{point} in {}", limit.replace('_', " ")),
+        None => end_event.replace('_', " "),
+    }
+}
+
+/// When the next limit is reached, for people.
+fn time_to_limit(asset: &Asset) -> String {
+    let (Some(event), Some([p10, p50, p90])) = (&asset.end_event, asset.t_p10_s.zip(asset.t_p50_s).zip(asset.t_p90_s).map(|((a, b), c)| [a, b, c]))
+    else {
+        return if asset.forecast.is_some() { "no trend".to_owned() } else { "unknown".to_owned() };
+    };
+    let unit = if p50 < 2.0 * 86_400.0 { ("h", 3_600.0) } else { ("d", 86_400.0) };
+    let [p10, p50, p90] = [p10, p50, p90].map(|seconds| seconds / unit.1);
+    let or_more = if asset.capped == Some(true) { " or more" } else { "" };
+    format!("{p50:.0} {} ({p10:.0} to {p90:.0}{or_more}) until {}", unit.0, limit_words(event))
 }
 
 #[cfg(test)]

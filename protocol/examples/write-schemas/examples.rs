@@ -233,6 +233,12 @@ pub(crate) fn asset() -> CompactedRecord<Asset> {
         model_hash: Some(MODEL_HASH.into()),
         baseline_id: Some(BASELINE.into()),
         config_hash: CONFIGURATION.into(),
+        forecast: Some("time_to_limit".into()),
+        end_event: Some("de-h.v_rms:zone_c".into()),
+        t_p10_s: Some(259_200.0),
+        t_p50_s: Some(518_400.0),
+        t_p90_s: Some(1_209_600.0),
+        capped: Some(false),
     };
     compacted("assets.v1", ASSET, Some(ASSET), asset)
 }

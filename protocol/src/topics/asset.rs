@@ -83,4 +83,16 @@ pub struct Asset {
     pub baseline_id: Option<Name>,
     /// Hash of the resolved configuration.
     pub config_hash: Name,
+    /// `remaining_life`, `time_to_limit`, `no_trend`; `null` where no forecast is made.
+    pub forecast: Option<Name>,
+    /// The event that the forecast is about.
+    pub end_event: Option<Name>,
+    /// One such machine in ten reaches it within so many seconds.
+    pub t_p10_s: Option<f64>,
+    /// Median, seconds.
+    pub t_p50_s: Option<f64>,
+    /// Nine in ten, seconds.
+    pub t_p90_s: Option<f64>,
+    /// The times are at their cap: read them as "at least".
+    pub capped: Option<bool>,
 }
