@@ -241,6 +241,11 @@ impl Alarms {
         self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition))
     }
 
+    /// One of them asks for a response: a bare anomaly is advice, and no alarm in the sense of ISA-18.2.
+    pub(super) fn is_alarm(&self) -> bool {
+        self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition) && condition.priority() > Priority::Advice)
+    }
+
     /// What is shown, the most urgent first, then the oldest; behind it what is silenced while it holds.
     pub(super) fn shown(&self) -> Vec<Shown> {
         let mut shown: Vec<Shown> = self.timers.iter().filter_map(|(condition, timer)| self.shown_of(condition, timer)).collect();

@@ -408,7 +408,7 @@ impl AssetState {
     }
 
     pub(super) fn signature(&self, verdict: &Verdict) -> Signature {
-        Signature { state: verdict.state, phase: verdict.phase, above: verdict.above, alarm: self.alarms.is_active(), reason: verdict.reason }
+        Signature { state: verdict.state, phase: verdict.phase, above: verdict.above, alarm: self.alarms.is_alarm(), reason: verdict.reason }
     }
 
     fn missing_point(&self, ts: Timestamp) -> Verdict {

@@ -136,7 +136,7 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         score_max: state.score_max,
         limit: scoring.map(|scoring| scoring.limit),
         above: verdict.above,
-        alarm: state.alarms.is_active(),
+        alarm: state.alarms.is_alarm(),
         health,
         health_reason: Some(health_reason),
         zone: state.zone(micros(asset.stale_after)),

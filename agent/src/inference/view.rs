@@ -45,8 +45,10 @@ pub struct AssetView {
     pub time_to_limit: Option<TimeToLimit>,
     /// Score over limit, after hysteresis.
     pub above: bool,
-    /// An alarm is active, shown or not.
+    /// An alarm is active that asks for a response, shown or not; advice is none.
     pub alarm: bool,
+    /// Advice is active, and no alarm.
+    pub advice: bool,
     /// State of the most urgent alarm.
     pub alarm_state: AlarmState,
     /// That alarm, if there is one.
@@ -90,7 +92,8 @@ impl AssetView {
             forecast: report::forecast_word(state),
             time_to_limit: state.time_to_limit(),
             above: verdict.is_some_and(|verdict| verdict.above),
-            alarm: state.alarms.is_active(),
+            alarm: state.alarms.is_alarm(),
+            advice: !state.alarms.is_alarm() && state.alarms.is_active(),
             alarm_state: state.alarms.state(),
             alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),
             quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),

@@ -87,7 +87,7 @@ pub struct Prediction {
     pub limit: Option<f64>,
     /// Score over limit, after hysteresis.
     pub above: bool,
-    /// An alarm of this asset is active.
+    /// An alarm of this asset is active that asks for a response: of priority low or above. A bare anomaly is advice, and none.
     pub alarm: bool,
     /// 0 (failed) to 100 (as commissioned).
     pub health: Option<f64>,

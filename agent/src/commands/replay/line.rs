@@ -36,6 +36,7 @@ pub(super) struct Line<'a> {
     p_fail_3: Option<f64>,
     regime: Option<&'a str>,
     end_event: Option<&'a str>,
+    advice: bool,
 }
 
 impl<'a> Line<'a> {
@@ -72,6 +73,7 @@ impl<'a> Line<'a> {
             p_fail_3: ahead.map(|ahead| ahead.within[2]),
             regime: view.regime.as_deref(),
             end_event: ahead.map(|ahead| &*ahead.end_event),
+            advice: view.advice,
         }
     }
 

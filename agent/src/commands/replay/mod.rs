@@ -1,10 +1,11 @@
 //! `hark replay`: a recorded file through the same log, inference and alarms as live readings, as fast as the machine allows.
 //!
 //! ```text
-//! table ─► rows ─► journal (a log of its own) ─► inference ─► line
+//! table, messages ─► rows ─► journal (a log of its own) ─► inference ─► line
 //! ```
-//! One line of JSON per row of the file, in order, with what the agent would have known after that row.
+//! One line of JSON per row or message of the file, in order, with what the agent would have known after it.
 mod journal;
+mod json_lines;
 mod line;
 mod rows;
 mod table;
@@ -18,10 +19,11 @@ use std::{
 };
 
 use clap::ArgGroup;
-use hark_protocol::topics::{AlarmState, EventKind, LaneName, Name, ScoreReason, Timestamp};
+use hark_protocol::topics::{AlarmState, EventKind, LaneName, Name, Priority, ScoreReason, Timestamp};
 
 use self::{
     journal::Journal,
+    json_lines::{JsonLines, LineError},
     line::Line,
     rows::Rows,
     table::{Format, Table, TableError},
@@ -47,9 +49,13 @@ const PERIOD_START: Timestamp = Timestamp(946_684_800_000_000);
 #[command(
     group(ArgGroup::new("commissioning").args(["commission", "commission_rows"])),
     after_help = "\
-The file needs a header. Columns are matched with the asset's points by `column` or id; others are ignored. The time is taken from a column named \
+A table needs a header. Columns are matched with the asset's points by `column` or id; others are ignored. The time is taken from a column named \
 ts, time, timestamp or datetime (ISO 8601, without a zone UTC, or a number since 1970 in s, ms, us or ns), or from --period. \
 A cell that is empty or no number is a bad value, never zero.
+
+A file whose first character is a brace holds JSON lines, each a message as on MQTT, answered by a line of what is known after it. A row ends once all \
+scored points have a value in it, or a later one begins, and is in the answers from then on. A message is {\"ts\", \"point\", \"value\"}, or {\"ts\", \"values\": {POINT: VALUE, …}}, or a block of a configured waveform \
+{\"t0\", \"point\", \"fs\", \"unit\", \"scale\", \"samples\": […]}, which becomes features as it would on the gateway; \"quality\" and \"seq\" may stand beside.
 
   hark replay --config /etc/hark --asset pump-2 --input june.csv --commission may.csv > june.jsonl
 
@@ -63,7 +69,7 @@ pub struct ReplayArgs {
     /// Asset whose points the columns are
     #[arg(long, value_name = "ID")]
     pub asset: String,
-    /// Recorded file: separated values with a header
+    /// Recorded file: separated values with a header, or JSON lines
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Rows are so many seconds apart, where no column tells the time
@@ -123,6 +129,9 @@ pub enum ReplayError {
     /// The file cannot be used.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// A file of JSON lines cannot be used.
+    #[error(transparent)]
+    Lines(#[from] LineError),
     /// Scored points that no column carries.
     #[error("`{path}`, line 1: no column for the scored points {missing}; columns are: {columns}. Give the point its `column` in the asset's file")]
     NoColumn {
@@ -177,8 +186,10 @@ pub struct Summary {
     pub scored: u64,
     /// Lines with the score over its limit.
     pub above: u64,
-    /// Alarms raised.
+    /// Alarms raised, of priority low and above.
     pub alarms: u64,
+    /// Advice given: the score was over its limit for long enough.
+    pub advices: u64,
     /// Readings of the input without a usable value.
     pub bad: u64,
     /// Readings of the input older than the row before them.
@@ -202,8 +213,10 @@ pub fn main(args: &ReplayArgs) -> ExitCode {
     let _signals = stop_on_signal(stop.clone());
     match run(args, &config, &stop, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr()) {
         Ok(summary) if summary.output_closed => ExitCode::SUCCESS,
-        Ok(Summary { rows, scored, above, alarms, bad, late, unscored, .. }) => {
-            eprintln!("{rows} rows, {scored} scored, {above} over the limit, {alarms} alarms; {bad} bad and {late} late readings");
+        Ok(Summary { rows, scored, above, alarms, advices, bad, late, unscored, .. }) => {
+            eprintln!(
+                "{rows} rows, {scored} scored, {above} over the limit, {alarms} alarms and {advices} times advice; {bad} bad and {late} late readings"
+            );
             if let Some(why) = unscored {
                 eprintln!("no row has a score: {why}");
             }
@@ -226,7 +239,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     let needed = args.commission_rows.map_or(asset.commissioning.rows, |rows| rows as usize);
     if args.commission.is_some() || args.commission_rows.is_some() {
         // More rows than any file has: commissioning ends by being accepted, at the end of its file or after the rows asked for.
-        asset.commissioning = config::Commissioning { rows: u32::MAX as usize, starts: 0, adapts: true };
+        asset.commissioning = config::Commissioning { rows: u32::MAX as usize, starts: 0, ..asset.commissioning };
     }
     let format = Format { separator: args.separator, decimal_comma: args.decimal.map(|decimal| decimal.0), period_us: args.period };
     let mut replay = Replay::new(asset, &config.models)?;
@@ -235,11 +248,11 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
         first_ts = replay.commission(path, format, stop)?;
     }
 
-    let mut table = replay.open(&args.input, format, first_ts)?;
+    let mut input = replay.open(&args.input, format, first_ts)?;
     let before = replay.engine.counters();
     let mut summary = Summary::default();
     let progress = io::stderr().is_terminal();
-    let played = replay.play(&mut table, args.commission_rows, stop, |ts, view| {
+    let played = replay.play(&mut input, args.commission_rows, stop, |ts, view| {
         summary.rows += 1;
         summary.scored += u64::from(view.score.is_some());
         summary.above += u64::from(view.above);
@@ -257,9 +270,40 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
         let _ = writeln!(diagnostics);
     }
     let counters = replay.engine.counters();
-    (summary.alarms, summary.bad, summary.late) = (replay.alarms, counters.bad - before.bad, counters.late - before.late);
+    (summary.alarms, summary.advices) = (replay.alarms, replay.advices);
+    (summary.bad, summary.late) = (counters.bad - before.bad, counters.late - before.late);
     summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, summary.rows, needed));
     Ok(summary)
+}
+
+/// A recorded file.
+enum Input {
+    Table(Table),
+    Messages(JsonLines),
+}
+
+impl Input {
+    /// Appends the entries of the next row or message, with the tick that ends it; gives its time, `None` at the end.
+    fn next(&mut self, rows: &mut Rows, entries: &mut Vec<Entry>) -> Result<Option<Timestamp>, ReplayError> {
+        match self {
+            Self::Table(table) => Ok(table.next_row()?.map(|row| {
+                rows.entries(&row, table, entries);
+                row.ts
+            })),
+            Self::Messages(lines) => Ok(lines.next_message()?.map(|message| {
+                let ts = message.ts;
+                rows.message(message, entries);
+                ts
+            })),
+        }
+    }
+
+    fn next_ts(&self) -> Timestamp {
+        match self {
+            Self::Table(table) => table.next_ts(),
+            Self::Messages(lines) => lines.next_ts(),
+        }
+    }
 }
 
 /// The agent's path without ports and clock.
@@ -270,6 +314,7 @@ struct Replay {
     engine: Engine,
     outputs: Vec<(LaneName, Entry)>,
     alarms: u64,
+    advices: u64,
     /// What inference said of commissioning last.
     commissioning: Option<Name>,
     /// Why it could not be accepted yet.
@@ -285,26 +330,30 @@ impl Replay {
             asset,
             outputs: Vec::new(),
             alarms: 0,
+            advices: 0,
             commissioning: None,
             too_few_rows: None,
         })
     }
 
     /// Opens a file and checks that every scored point has its column.
-    fn open(&self, path: &Path, format: Format, first_ts: Timestamp) -> Result<Table, ReplayError> {
+    fn open(&self, path: &Path, format: Format, first_ts: Timestamp) -> Result<Input, ReplayError> {
+        if json_lines::is_json_lines(path)? {
+            return Ok(Input::Messages(JsonLines::open(path, format.period_us, first_ts)?));
+        }
         let table = Table::open(path, format, first_ts, |column| self.rows.measured(column))?;
         let missing = self.rows.missing(table.columns());
         if !missing.is_empty() {
             return Err(ReplayError::NoColumn { path: path.to_owned(), missing: missing.join(", "), columns: table.columns().join(", ") });
         }
-        Ok(table)
+        Ok(Input::Table(table))
     }
 
     /// Commissions on all of `path`; gives the time at which a file without times goes on.
     fn commission(&mut self, path: &Path, format: Format, stop: &Stop) -> Result<Timestamp, ReplayError> {
-        let mut table = self.open(path, format, PERIOD_START)?;
-        self.play(&mut table, None, stop, |_, _| Ok(()))?;
-        self.journal.append(&[self.rows.accept(table.next_ts())])?;
+        let mut input = self.open(path, format, PERIOD_START)?;
+        self.play(&mut input, None, stop, |_, _| Ok(()))?;
+        self.journal.append(&[self.rows.accept(input.next_ts())])?;
         self.infer(&mut VecDeque::new(), &mut |_, _| Ok(()))?;
         if self.view().baseline_id.is_none() {
             let why = self.too_few_rows.as_deref().or(self.commissioning.as_deref()).unwrap_or("it has no usable row").to_owned();
@@ -312,13 +361,13 @@ impl Replay {
         }
         // Another file, another time: its rows do not continue these.
         self.engine.restart_windows(Some(&self.asset.id));
-        Ok(table.next_ts())
+        Ok(input.next_ts())
     }
 
-    /// Plays `table` to its end; `seen` gets each row's time and what is known after it. Commissioning is accepted after `commission_rows` rows.
+    /// Plays `input` to its end; `seen` gets each row's time and what is known after it. Commissioning is accepted after `commission_rows` rows.
     fn play(
         &mut self,
-        table: &mut Table,
+        input: &mut Input,
         commission_rows: Option<u32>,
         stop: &Stop,
         mut seen: impl FnMut(Timestamp, &AssetView) -> Result<(), ReplayError>,
@@ -328,13 +377,12 @@ impl Replay {
         while ended.is_none() {
             let (mut entries, mut times) = (Vec::new(), VecDeque::with_capacity(BATCH_ROWS));
             while ended.is_none() && times.len() < BATCH_ROWS {
-                match table.next_row() {
-                    Ok(Some(row)) => {
-                        self.rows.entries(&row, table, &mut entries);
-                        times.push_back(row.ts);
+                match input.next(&mut self.rows, &mut entries) {
+                    Ok(Some(ts)) => {
+                        times.push_back(ts);
                         rows_left = rows_left.map(|rows| rows.saturating_sub(1));
                         if rows_left == Some(0) {
-                            entries.push(self.rows.accept(row.ts));
+                            entries.push(self.rows.accept(ts));
                             rows_left = None;
                         }
                     }
@@ -349,7 +397,7 @@ impl Replay {
                 return Err(ReplayError::Interrupted);
             }
         }
-        Ok(ended.unwrap_or(Ok(()))?)
+        ended.unwrap_or(Ok(()))
     }
 
     /// Gives inference what the log holds. A tick ends a row, whose time is the next of `times`.
@@ -377,7 +425,9 @@ impl Replay {
         self.engine.process(position, "replay", entry, &mut self.outputs);
         for (_, output) in self.outputs.drain(..) {
             match output.body {
-                Body::Alarm(alarm) => self.alarms += u64::from(alarm.state == AlarmState::ActiveUnacknowledged),
+                Body::Alarm(alarm) if alarm.state == AlarmState::ActiveUnacknowledged => {
+                    *if alarm.priority > Priority::Advice { &mut self.alarms } else { &mut self.advices } += 1;
+                }
                 Body::Event(event) if event.what.as_deref() == Some("too_few_rows") => self.too_few_rows = event.text,
                 Body::Event(event) if event.kind == EventKind::Commissioning => self.commissioning = event.text,
                 _ => {}

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hark_protocol::topics::{Clock as ClockState, Event, EventKind, Name, Origin, Quality, Timestamp, TsSource};
 
-use super::table::{Table, TableRow};
+use super::{
+    json_lines::Message,
+    table::{Table, TableRow},
+};
 use crate::{
     clock::{Clock, Now},
     config::{self, Asset},
@@ -71,6 +74,17 @@ impl Rows {
         }
         let end = row.ts.0.div_euclid(self.grid_us).saturating_add(1).saturating_mul(self.grid_us);
         entries.push(self.event(Timestamp(end), Event::new(EventKind::Tick)));
+    }
+
+    /// Appends what a message says, and a tick at its time, so that rows which ended before it are closed. The tick is its last entry.
+    pub(super) fn message(&mut self, message: Message, entries: &mut Vec<Entry>) {
+        let Message { ts, samples } = message;
+        let now = Now { ts, log_ms: u64::try_from(ts.as_millis()).unwrap_or(0), boot: self.boot.clone(), state: ClockState::Synced };
+        for sample in samples {
+            let context = Context { asset: Some(&self.asset.id), point: None };
+            self.intake.take(sample, context, &now, &self.counters, entries);
+        }
+        entries.push(self.event(ts, Event::new(EventKind::Tick)));
     }
 
     /// The word that ends commissioning with what there is.

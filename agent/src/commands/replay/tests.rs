@@ -131,7 +131,7 @@ fn one_line_per_row_with_commissioning_on_the_first_rows() {
         assert_eq!(line["score"].is_number(), index >= 100);
     }
     assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
-    assert_eq!(lines[149].as_object().unwrap().len(), 26);
+    assert_eq!(lines[149].as_object().unwrap().len(), 28);
 }
 
 /// Off, running and off again: what is not steady has a state, a reason and no score, and is not among what commissioning learns.
@@ -250,21 +250,67 @@ fn a_bad_cell_is_never_zero_and_does_not_shift_the_lines() {
 }
 
 #[test]
-fn a_change_of_the_machine_raises_alarms_and_names_the_point() {
+fn a_change_of_the_machine_is_told_and_its_point_is_named() {
     let content = file(200, 0, |row| {
         let (flow, pressure) = usual(row);
         ((if row < 150 { flow } else { flow + 4.0 }).to_string(), pressure.to_string())
     });
     let (summary, lines) = replay(&content, None, &["--commission-rows", "100"]).unwrap();
-    assert!(summary.alarms >= 1 && summary.above >= 1);
+    assert!(summary.advices >= 1 && summary.alarms == 0 && summary.above >= 1);
     let first = lines.iter().position(|line| line["above"] == true).unwrap();
     assert!((150..160).contains(&first), "{first}");
-    assert_eq!((&lines[first]["contrib_1_point"], &lines[first]["alarm"]), (&Value::from("flow"), &Value::from(true)));
-    assert!(lines[first]["health"].as_f64().unwrap() < 50.0);
+    assert_eq!((&lines[first]["contrib_1_point"], &lines[first]["advice"]), (&Value::from("flow"), &Value::from(true)));
+    assert!(lines[199]["health"].as_f64().unwrap() < 50.0 && lines[199]["alarm"] == false);
     // New as it comes, and not for as long as it lasts.
     let anomaly = |row: usize| lines[row]["anomaly"].as_f64().unwrap();
     assert!(anomaly(149) < 0.5 && anomaly(150) > 0.5, "{} {}", anomaly(149), anomaly(150));
     assert!(anomaly(199) < 0.5 && lines[199]["above"] == true, "{}", anomaly(199));
+}
+
+/// A row is known with the message that completes it, or with the first one of a later row.
+#[test]
+fn messages_are_answered_as_rows_are() {
+    let row = |row: usize| {
+        let (flow, pressure) = usual(row);
+        (if row < 150 { flow } else { flow + 4.0 }, pressure)
+    };
+    let table = file(200, 0, |at| (row(at).0.to_string(), row(at).1.to_string()));
+    let (_, from_table) = replay(&table, None, &["--commission-rows", "100"]).unwrap();
+    let time = |row: usize| format!("2020-03-09T10:{:02}:{:02}Z", row / 60, row % 60);
+    let of_row = |at: usize| format!("{{\"ts\":\"{}\",\"values\":{{\"Flow rate\":{},\"pressure\":{}}}}}\n", time(at), row(at).0, row(at).1);
+    let together: String = (0..200).map(of_row).collect();
+    let (summary, lines) = replay(&together, None, &["--commission-rows", "100"]).unwrap();
+    assert_eq!((summary.rows, summary.advices), (200, 1));
+    for row in 110..200 {
+        assert_eq!((&lines[row]["score"], &lines[row]["above"]), (&from_table[row]["score"], &from_table[row]["above"]), "row {row}");
+    }
+    // A reading a line, and a value that is none.
+    let apart = |at: usize| {
+        let (flow, pressure) = row(at);
+        let flow = if at == 140 { "null".to_owned() } else { flow.to_string() };
+        [("flow", flow), ("pressure", pressure.to_string())]
+            .map(|(point, value)| format!("{{\"ts\":\"{}\",\"asset\":\"pump\",\"point\":\"{point}\",\"value\":{value}}}\n", time(at)))
+            .concat()
+    };
+    let (summary, lines) = replay(&(0..200).map(apart).collect::<String>(), None, &["--commission-rows", "200"]).unwrap();
+    assert_eq!((summary.rows, summary.bad), (400, 1));
+    assert_eq!(lines[2 * 120 + 1]["score"], from_table[120]["score"]);
+    assert_eq!(lines[2 * 140 + 1]["score"], lines[2 * 139 + 1]["score"], "row 140 lacks a value");
+}
+
+#[test]
+fn a_line_that_is_no_message_is_named() {
+    let good = "{\"ts\": 1600000000, \"point\": \"flow\", \"value\": 1}\n";
+    let error = |line: &str| replay(&format!("{good}{good}{line}\n"), None, &[]).unwrap_err().to_string();
+    for (line, words) in [
+        ("{\"ts\": 1600000001", "not JSON"),
+        ("{\"ts\": 1600000001, \"point\": \"flow\"}", "another shape"),
+        ("{\"point\": \"flow\", \"value\": 1}", "no time in `ts`"),
+        ("{\"t0\": 1600000001, \"point\": \"de\", \"samples\": [1]}", "another shape"),
+    ] {
+        let said = error(line);
+        assert!(said.contains("line 3") && said.contains(words), "{line}: {said}");
+    }
 }
 
 #[test]

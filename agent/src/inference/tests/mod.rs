@@ -111,6 +111,11 @@ fn alarms(out: &[(LaneName, Entry)]) -> Vec<&Alarm> {
     out.iter().filter_map(|(_, entry)| if let Body::Alarm(a) = &entry.body { Some(&**a) } else { None }).collect()
 }
 
+/// Where there is a prediction per row, the index of the row whose judgement was the first alarm.
+fn rows_before_the_first_alarm(out: &[(LaneName, Entry)]) -> usize {
+    out.iter().take_while(|(lane, _)| *lane != LaneName::Alarms).filter(|(lane, _)| *lane == LaneName::Predictions).count()
+}
+
 /// Kind, subject and result of the events in `out`.
 fn events(out: &[(LaneName, Entry)]) -> Vec<(&'static str, &str, &str)> {
     let kind = |kind| match kind {

@@ -20,7 +20,7 @@ fn delays_do_not_run_while_there_is_no_score() {
         let entries = if blind { vec![entries[0].clone(), reading(1000.1 + row as f64, "b", None)] } else { entries.to_vec() };
         out.extend(feed(&mut engine, 2 * row as u64 + 1, &entries));
     }
-    assert!(predictions(&out).iter().any(|p| p.reason == Some(ScoreReason::MissingPoint) && p.above && !p.alarm));
+    assert!(predictions(&out).iter().any(|p| p.reason == Some(ScoreReason::MissingPoint) && p.above));
     let since = alarms(&out)[0].since.to_string();
     assert!(since >= Timestamp((1000 + above as i64 + 30) * SECOND).to_string(), "{since}");
 }

@@ -161,7 +161,7 @@ impl Life {
         self.tally.looks += 1;
         self.tally.looks_scored += u64::from(view.score.is_some());
         self.tally.looks_above += u64::from(view.score.is_some() && view.above);
-        self.tally.looks_in_alarm += u64::from(view.alarm);
+        self.tally.looks_in_alarm += u64::from(view.alarm || view.advice);
     }
 }
 
