@@ -24,14 +24,14 @@ impl Growth {
     }
 }
 
-/// How smoothly: variances of a window over that of the noise.
+/// How smoothly: variances of a window over that of the noise. What follows faster takes noise that lasts for hours for a change of pace.
 const MOTIONS: [Motion; 6] = [
     Motion { diffusion: 1e-3, wander: 1e-7 },
     Motion { diffusion: 1e-3, wander: 1e-5 },
-    Motion { diffusion: 1e-3, wander: 1e-3 },
-    Motion { diffusion: 3e-2, wander: 1e-7 },
-    Motion { diffusion: 3e-2, wander: 1e-5 },
-    Motion { diffusion: 3e-2, wander: 1e-3 },
+    Motion { diffusion: 0.03, wander: 1e-7 },
+    Motion { diffusion: 0.03, wander: 1e-5 },
+    Motion { diffusion: 0.3, wander: 1e-7 },
+    Motion { diffusion: 0.3, wander: 1e-5 },
 ];
 const GROWTHS: [Growth; 2] = [Growth::Even, Growth::Relative];
 /// Of what a process foretold earlier, so much counts a window later: half after some 35.
@@ -39,7 +39,7 @@ const MEMORY: f64 = 0.98;
 /// A first value strays so far, as a part of it.
 const FIRST_NOISE: f64 = 0.05;
 /// What comes may go faster or slower than what was: equally likely factors of the drift.
-const PACES: [f64; 5] = [0.45, 0.75, 1.0, 1.35, 2.2];
+const PACES: [f64; 5] = [0.3, 0.65, 1.0, 1.5, 3.3];
 /// Equally likely standard normal deviates that stand for a drift or a level that is not known for certain.
 const DEVIATES: [f64; 7] = [-1.465, -0.792, -0.366, 0.0, 0.366, 0.792, 1.465];
 

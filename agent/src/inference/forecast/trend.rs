@@ -7,10 +7,11 @@ use super::{bank::Bank, passage::Passage};
 const WINDOWS_MIN: u32 = 20;
 /// A level that is not reached within so many times what was seen is none that a trend leads to.
 const SEEN_TIMES: f64 = 10.0;
-/// A trend is said to be one where the level is reached within that, or the cap, with this probability …
+/// A trend begins where the level is reached within that, or the cap, with this probability …
 const SURE: f64 = 0.8;
-/// … by so many windows in a row.
+/// … by so many windows in a row, and lasts as long as it is as likely as not.
 const LASTING: u32 = 5;
+const STILL: f64 = 0.5;
 /// Values below this part of the level are as good as that: a logarithm of nothing would tell of nothing.
 const LEAST: f64 = 1e-3;
 
@@ -66,18 +67,19 @@ impl Trend {
             Some(bank) => bank.take(value, 1.0),
         }
         self.windows = self.windows.saturating_add(1);
-        let ahead = self.ahead(level, cap);
+        let enough = if self.lasting >= LASTING { STILL } else { SURE };
+        let ahead = self.ahead(level, cap, enough);
         self.lasting = if ahead.is_some() { self.lasting.saturating_add(1) } else { 0 };
         ahead.filter(|_| self.lasting >= LASTING)
     }
 
-    fn ahead(&self, level: f64, cap: f64) -> Option<Ahead> {
+    fn ahead(&self, level: f64, cap: f64, enough: f64) -> Option<Ahead> {
         let bank = self.bank.as_ref().filter(|_| self.windows >= WINDOWS_MIN)?;
         let most = cap.min(SEEN_TIMES * f64::from(self.windows));
         // How uncertain a drift is depends on how far ahead one looks, and that on the drift.
         let near = bank.passage(level, 1.0).quantile(0.5, most).unwrap_or(most);
         let passage = bank.passage(level, near.max(1.0));
-        if passage.within(most) < SURE {
+        if passage.within(most) < enough {
             return None;
         }
         let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|probability| passage.quantile(probability, cap));

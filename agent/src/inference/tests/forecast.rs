@@ -29,8 +29,11 @@ fn life(rows: usize) -> Vec<Entry> {
     (0..rows).flat_map(row).collect()
 }
 
-/// What is told at each row: word, event, p10, p50, p90 in days.
-fn told(out: &[(LaneName, Entry)]) -> Vec<(Option<String>, Option<String>, [f64; 3])> {
+/// Word, event, and p10, p50, p90 in days.
+type Told = (Option<String>, Option<String>, [f64; 3]);
+
+/// What is told at each row.
+fn told(out: &[(LaneName, Entry)]) -> Vec<Told> {
     let days = |seconds: Option<f64>| seconds.unwrap_or(f64::NAN) / 86_400.0;
     let text = |name: &Option<Name>| name.as_ref().map(ToString::to_string);
     predictions(out).iter().map(|p| (text(&p.forecast), text(&p.end_event), [p.t_p10_s, p.t_p50_s, p.t_p90_s].map(days))).collect()
@@ -47,7 +50,7 @@ fn a_velocity_that_rises_is_told_when_it_reaches_the_next_zone() {
 
     // The score passes its limit long before; the last third of the way is that of the velocity alone.
     let last_third = RISES_FROM + RISES_FOR * 2 / 3;
-    let good = |(row, (word, event, [p10, p50, p90])): (usize, &(Option<String>, Option<String>, [f64; 3]))| {
+    let good = |(row, (word, event, [p10, p50, p90])): (usize, &Told)| {
         let left = (RISES_FROM + RISES_FOR - row) as f64 * ROW_S as f64 / 86_400.0;
         assert_eq!((word.as_deref(), event.as_deref()), (Some("time_to_limit"), Some("a:zone_c")), "row {row}");
         assert!(p10 <= p50 && p50 <= p90, "row {row}: {p10} {p50} {p90}");
