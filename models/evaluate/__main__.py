@@ -37,8 +37,8 @@ rise by a quarter, on one of ten machines to nearly twice, until a week of commi
 Still wrong: what such a point owes to the load within a regime widens its limit, since nothing of the other points explains it; a spread that grows around the
 same level is hardly seen; and a point heard in half of the rows or more, but not in each, is still partly predicted by the value that is held.
 
-Of healthy machines those that wear in get most of the advice (145 of 171 in 906 days): their vibration falls for good, which is unusual and no harm, and
-nothing adapts to it until maintenance is reported or commissioning is repeated. A cage that strikes is taken for a rolling element, or missed, in every second case. Without
+Of healthy machines those that wear in get most of the advice (145 of 171 in 906 days): their vibration falls for good, which is unusual and no harm. The
+means follow by one standard deviation at most, and it is six: only maintenance that is reported, or commissioning that is repeated, ends it. A cage that strikes is taken for a rolling element, or missed, in every second case. Without
 its flow sensor SKAB's valves are hardly seen (F1 0.5): no other sensor tells of them."""
 
 

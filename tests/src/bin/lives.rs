@@ -72,6 +72,7 @@ impl Tally {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     at_s: f64,
+    /// Without noise.
     velocity_mm_s: f64,
     told: Option<(usize, [f64; 3])>,
 }
@@ -141,12 +142,13 @@ fn live(config: &config::Config, law: Law, seed: u64) -> Result<Tally> {
             let zone = ZONES.iter().position(|(zone, _)| *zone == &*found.end_event)?;
             Some((zone, [found.p10_s, found.p50_s, found.p90_s]))
         });
-        rows.push(Row { at_s, velocity_mm_s: value(0).unwrap_or(0.0), told });
+        let velocity_mm_s = machine.signal().velocity_mm_s.iter().map(|of_order| of_order * of_order).sum::<f64>().sqrt();
+        rows.push(Row { at_s, velocity_mm_s, told });
     }
     Ok(judge(&rows, healthy_s, &mut drawn))
 }
 
-/// Compares with when each zone was reached to stay: the last row below its boundary.
+/// Compares with when each zone was reached to stay, but for noise: the last row below its boundary.
 fn judge(rows: &[Row], healthy_s: f64, drawn: &mut Noise) -> Tally {
     let reached = ZONES.map(|(_, level)| rows.iter().rposition(|row| row.velocity_mm_s < level).map_or(0.0, |row| rows[row].at_s));
     // The machine's last zone is the end that counts.

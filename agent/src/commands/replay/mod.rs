@@ -194,6 +194,8 @@ pub struct Summary {
     pub bad: u64,
     /// Readings of the input older than the row before them.
     pub late: u64,
+    /// Values that no point took, by cause, such as `unknown_point`.
+    pub left_out: Vec<(&'static str, u64)>,
     /// Why no line has a score; `None` where one has.
     pub unscored: Option<String>,
     /// The reader of the output went away before the end.
@@ -213,10 +215,9 @@ pub fn main(args: &ReplayArgs) -> ExitCode {
     let _signals = stop_on_signal(stop.clone());
     match run(args, &config, &stop, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr()) {
         Ok(summary) if summary.output_closed => ExitCode::SUCCESS,
-        Ok(Summary { rows, scored, above, alarms, advices, bad, late, unscored, .. }) => {
-            eprintln!(
-                "{rows} rows, {scored} scored, {above} over the limit, {alarms} alarms and {advices} times advice; {bad} bad and {late} late readings"
-            );
+        Ok(Summary { rows, scored, above, alarms, advices, bad, late, left_out, unscored, .. }) => {
+            eprintln!("{rows} rows, {scored} scored, {above} over the limit; alarms {alarms}, advice {advices}; {bad} bad and {late} late readings");
+            left_out.iter().for_each(|(cause, count)| eprintln!("left out: {count} values ({cause})"));
             if let Some(why) = unscored {
                 eprintln!("no row has a score: {why}");
             }
@@ -272,6 +273,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     let counters = replay.engine.counters();
     (summary.alarms, summary.advices) = (replay.alarms, replay.advices);
     (summary.bad, summary.late) = (counters.bad - before.bad, counters.late - before.late);
+    summary.left_out = replay.rows.left_out();
     summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, summary.rows, needed));
     Ok(summary)
 }

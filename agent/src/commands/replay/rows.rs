@@ -87,6 +87,12 @@ impl Rows {
         entries.push(self.event(ts, Event::new(EventKind::Tick)));
     }
 
+    /// Values that no point took, by cause.
+    pub(super) fn left_out(&self) -> Vec<(&'static str, u64)> {
+        let dropped = |(group, cause, count): (&'static str, &'static str, u64)| (group == "dropped").then_some((cause, count));
+        self.counters.causes().into_iter().filter_map(dropped).collect()
+    }
+
     /// The word that ends commissioning with what there is.
     pub(super) fn accept(&self, ts: Timestamp) -> Entry {
         self.event(ts, Event { command: Some("commissioning_accepted".into()), ..Event::new(EventKind::Command) })
