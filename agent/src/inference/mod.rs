@@ -48,6 +48,7 @@ mod reduced;
 mod regimes;
 mod regression;
 mod report;
+pub mod row_features;
 mod run;
 mod second_opinion;
 mod seldom;

@@ -1,5 +1,6 @@
-//! `hark features`: features and diagnosis of a recorded waveform, from the code that the agent runs.
+//! `hark features`: features and diagnosis of a recorded waveform, or features of recorded rows, from the code that the agent runs.
 mod line;
+mod rows;
 mod samples;
 
 use std::{
@@ -13,6 +14,7 @@ use clap::{ArgGroup, builder::PossibleValuesParser};
 
 use self::{
     line::Lines,
+    rows::{RowsArgs, RowsError},
     samples::{Format, Samples, SamplesError},
 };
 use super::{EXIT_CONFIG, EXIT_INTERRUPTED, stop_on_signal};
@@ -30,9 +32,7 @@ use crate::{
 
 /// Arguments of `hark features`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    group(ArgGroup::new("turning").args(["speed", "rpm"])),
-    after_help = "\
+#[command(after_help = "\
 One line of JSON per block. Features: v_rms (mm/s RMS, 10 to 1000 Hz), v_1x to v_3x (mm/s RMS at multiples of the shaft frequency), a_rms, a_rms.low and \
 a_rms.high (g, all, below and above 1 kHz), peak_to_peak (g), crest, kurtosis, skewness, env.rms (g) and env.bpfo, .bpfi, .bsf, .ftf (three harmonics over \
 the local median, in --band). What cannot be computed is null: without a speed there are no orders, without a bearing no fault lines. With --track \
@@ -48,19 +48,36 @@ waveform, ASSET/WAVEFORM.
   hark features --input pump.i16 --scale 0.00048828125 --fs 26667 --unit '[g]' --rpm 1480 --bearing pump-1/de-h --config /etc/hark --class 2-rigid
   sox in.wav -t f32 - | hark features --input - --format f32 --fs 48000 --unit m/s2 --speed 24.7 | jq -r '[.start_s, .v_rms, .fault] | @tsv'
 
+With --rows, rows of a machine instead: what a forecasting model takes, one line of CSV per row, numbers in full. --spec says which: points with their units, \
+value, means, deviations, slopes, drift and age, by operating regime; `features.toml` of a bundle, and the head of agent/src/inference/row_features/\
+specification.rs, show its form. Columns: that of --life, row (from 1 on in each life), without (why a row has none: a value that is missing, settings of no \
+known regime; its features are empty, nothing is filled in), then the features.
+
+  hark features --rows engines.csv --life unit --spec models/turbofan-rul/with-age/features.toml > features.csv
+
 Exit codes: 0 done, 1 the file failed, 2 the arguments or the configuration have faults, 130 interrupted after whole lines.")]
 pub struct FeaturesArgs {
+    #[command(flatten)]
+    waveform: Option<WaveformArgs>,
+    #[command(flatten, next_help_heading = "Rows")]
+    rows: Option<RowsArgs>,
+}
+
+/// Arguments for a waveform.
+#[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("turning").args(["speed", "rpm"])))]
+pub struct WaveformArgs {
     /// Recorded waveform of one channel; `-` is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required = false, required_unless_present = "rows")]
     input: PathBuf,
     /// How it is written; told from the name's ending if not given
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Samples per second
-    #[arg(long, value_name = "HZ", value_parser = parse_positive)]
+    #[arg(long, value_name = "HZ", value_parser = parse_positive, required = false, required_unless_present = "rows")]
     fs: f64,
     /// Unit of a sample, after --scale: `[g]` or `m/s2`
-    #[arg(long, value_parser = parse_unit)]
+    #[arg(long, value_parser = parse_unit, required = false, required_unless_present = "rows")]
     unit: BlockUnit,
     /// Every sample is multiplied by it, such as g per count [default: 1]
     #[arg(long, value_name = "FACTOR", value_parser = parse_scale, allow_negative_numbers = true)]
@@ -138,35 +155,58 @@ enum Failure {
     /// Nobody can read what is printed.
     #[error("failed to print")]
     Print(#[from] io::Error),
+    /// The rows cannot be used.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
     /// A signal asked for the end.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Prints one line per block to standard output.
+impl Failure {
+    /// Whether another call would help, with the same file.
+    fn is_of_arguments(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_) | Self::Arguments(_) | Self::Rows(RowsError::Read { .. } | RowsError::Specification { .. } | RowsError::NoColumn { .. })
+        )
+    }
+}
+
+/// Prints one line per block, or per row, to standard output.
 pub fn main(args: &FeaturesArgs) -> ExitCode {
     let stop = Arc::new(Stop::default());
     // A wait for standard input is not woken by a request to stop: there the signal itself ends the program, after the whole lines that were flushed.
-    let _signals = (args.input != Path::new("-")).then(|| stop_on_signal(stop.clone()));
-    match run(args, &stop, &mut BufWriter::new(io::stdout().lock())) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(left) => {
-            super::complain(&format!("the last {left} samples are less than a block and left out; --block takes shorter ones"));
+    let is_file = args.waveform.as_ref().is_none_or(|waveform| waveform.input != Path::new("-"));
+    let _signals = is_file.then(|| stop_on_signal(stop.clone()));
+    let mut out = BufWriter::new(io::stdout().lock());
+    let remark = match (&args.rows, &args.waveform) {
+        (Some(rows), _) => rows::run(rows, &stop, &mut out).map(|without| without.remark()).map_err(Failure::from),
+        (None, Some(waveform)) => run(waveform, &stop, &mut out).map(left_out),
+        (None, None) => Err(Failure::Arguments("expected --input or --rows".to_owned())),
+    };
+    match remark {
+        Ok(remark) => {
+            remark.iter().for_each(|remark| super::complain(remark));
             ExitCode::SUCCESS
         }
         // Who reads has enough, as with `| head`.
-        Err(Failure::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
+        Err(Failure::Print(error) | Failure::Rows(RowsError::Print(error))) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Interrupted | Failure::Rows(RowsError::Interrupted)) => ExitCode::from(EXIT_INTERRUPTED),
         Err(failure) => {
             super::complain(&causes::chain(&failure));
-            if matches!(failure, Failure::Config(_) | Failure::Arguments(_)) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+            if failure.is_of_arguments() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
 
+fn left_out(samples: usize) -> Option<String> {
+    (samples > 0).then(|| format!("the last {samples} samples are less than a block and left out; --block takes shorter ones"))
+}
+
 /// Writes a line per block until the file ends or `stop` is asked for; gives the number of samples at the end that fill no block. A file that is
 /// shorter than a block is one.
-fn run(args: &FeaturesArgs, stop: &Stop, out: &mut dyn Write) -> Result<usize, Failure> {
+fn run(args: &WaveformArgs, stop: &Stop, out: &mut dyn Write) -> Result<usize, Failure> {
     let format = args.format.or_else(|| Format::of(&args.input)).ok_or_else(|| {
         Failure::Arguments(format!(
             "the ending of `{}` does not tell how it is written; --format does: csv, f32, f64, i16 or npy",

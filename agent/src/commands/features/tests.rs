@@ -24,7 +24,7 @@ fn features(name: &str, text: impl AsRef<[u8]>, more: &[&str]) -> Result<(usize,
     fs::write(&path, text).unwrap();
     let cli = Cli::try_parse_from(["x", "--input", path.to_str().unwrap(), "--fs", "8192", "--unit", "m/s2"].iter().chain(more)).unwrap();
     let mut out = Vec::new();
-    let left = run(&cli.args, &Stop::default(), &mut out)?;
+    let left = run(&cli.args.waveform.unwrap(), &Stop::default(), &mut out)?;
     Ok((left, String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()))
 }
 
@@ -97,6 +97,6 @@ fn a_stop_ends_it_before_the_next_block() {
     let stop = Stop::default();
     stop.request();
     let mut out = Vec::new();
-    assert!(matches!(run(&cli.args, &stop, &mut out), Err(Failure::Interrupted)));
+    assert!(matches!(run(&cli.args.waveform.unwrap(), &stop, &mut out), Err(Failure::Interrupted)));
     assert!(out.is_empty());
 }

@@ -8,7 +8,7 @@ mod journal;
 mod json_lines;
 mod line;
 mod rows;
-mod table;
+pub(super) mod table;
 
 use std::{
     collections::{BTreeMap, VecDeque},

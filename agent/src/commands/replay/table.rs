@@ -154,6 +154,11 @@ impl Table {
         self.next_ts
     }
 
+    /// Line of the row that was read last, from 1.
+    pub fn line(&self) -> u64 {
+        self.record.position().map_or(0, csv::Position::line)
+    }
+
     /// The next row; `None` at the end.
     pub fn next_row(&mut self) -> Result<Option<TableRow>, TableError> {
         let more =
@@ -161,7 +166,7 @@ impl Table {
         if !more {
             return Ok(None);
         }
-        let line = self.record.position().map_or(0, csv::Position::line);
+        let line = self.line();
         if self.record.len() != self.columns.len() {
             return Err(TableError::Width { path: self.path.clone(), line, expected: self.columns.len(), found: self.record.len() });
         }
