@@ -11,7 +11,11 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::model::{Input, MODEL_BYTES_MAX, ModelError, Plan, Signature};
+use super::{
+    forecast_manifest::{ForecastManifest, Need},
+    model::{Input, MODEL_BYTES_MAX, ModelError, Plan, Signature},
+    row_features::{Specification, SpecificationError},
+};
 
 const MANIFEST: &str = "manifest.toml";
 const MODEL: &str = "model.onnx";
@@ -85,6 +89,16 @@ pub enum BundleError {
         /// Wanted.
         expected: f64,
     },
+    /// The features that a forecasting model takes cannot be computed.
+    #[error("`{file}` of bundle `{bundle}` cannot be used")]
+    Features {
+        /// Name of the bundle.
+        bundle: String,
+        /// File concerned.
+        file: String,
+        /// Why.
+        source: SpecificationError,
+    },
     /// The graph cannot be built or run.
     #[error("model of bundle `{bundle}` failed")]
     Model {
@@ -105,13 +119,14 @@ pub struct Manifest {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What it is for: `anomaly`.
+    /// What it is for: `anomaly`, or `forecast` where there is a table of this name.
     pub role: String,
     /// One sentence.
     pub about: String,
     /// Type of all tensors: `float64`.
     pub element: String,
     /// Rows of history before the scored row.
+    #[serde(default)]
     pub lags: usize,
     /// ONNX operator set.
     pub opset: u32,
@@ -123,6 +138,8 @@ pub struct Manifest {
     pub licence: String,
     /// Golden vectors.
     pub golden: GoldenFiles,
+    /// What a forecasting model takes, needs and gives.
+    pub forecast: Option<ForecastManifest>,
     /// SHA-256 of each other file, hex.
     pub files: BTreeMap<String, String>,
     /// Inputs in order.
@@ -158,6 +175,8 @@ pub struct Tensor {
 pub struct Bundle {
     manifest: Manifest,
     model: Vec<u8>,
+    /// Of a forecasting bundle.
+    features: Option<Specification>,
     model_hash: String,
     hash: String,
 }
@@ -173,7 +192,8 @@ impl Bundle {
         let golden_input = parse_golden(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
         let golden_output = parse_golden(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
         let model = files.remove(MODEL).expect("check_manifest demands this file");
-        let bundle = Self { model_hash: manifest.files[MODEL].clone(), hash: sha256(text.as_bytes()), manifest, model };
+        let features = specification(&manifest, &files)?;
+        let bundle = Self { features, model_hash: manifest.files[MODEL].clone(), hash: sha256(text.as_bytes()), manifest, model };
         bundle.check_golden(&golden_input, &golden_output)?;
         Ok(bundle)
     }
@@ -181,6 +201,11 @@ impl Bundle {
     /// What the bundle says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The features that a forecasting model takes, as many as its input has values; `None` for other models.
+    pub fn features(&self) -> Option<&Specification> {
+        self.features.as_ref()
     }
 
     /// SHA-256 of `model.onnx`, hex.
@@ -274,6 +299,12 @@ fn check_manifest(manifest: &Manifest) -> Result<(), BundleError> {
             return refuse(format!("`{file}` has no hash in [files]"));
         }
     }
+    if (manifest.role == "forecast") != manifest.forecast.is_some() {
+        return refuse(format!("role `{}` and the table [forecast] do not go together", manifest.role));
+    }
+    if let Some(fault) = manifest.forecast.as_ref().and_then(ForecastManifest::fault) {
+        return refuse(fault);
+    }
     if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
         return refuse(format!("`{name}` is not a plain file name"));
     }
@@ -297,6 +328,28 @@ fn read_files(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
         files.insert(name.clone(), content);
     }
     Ok(files)
+}
+
+/// What `[forecast]` names as its features, as many as the model takes, with age where and only where it is among the needs.
+fn specification(manifest: &Manifest, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Specification>, BundleError> {
+    let Some(forecast) = &manifest.forecast else { return Ok(None) };
+    let refuse = |what: String| Err(BundleError::Unusable { bundle: manifest.name.clone(), what });
+    let Some(content) = files.get(&forecast.features) else {
+        return refuse(format!("`{}` has no hash in [files]", forecast.features));
+    };
+    let specification = Specification::parse(&String::from_utf8_lossy(content)).map_err(|source| BundleError::Features {
+        bundle: manifest.name.clone(),
+        file: forecast.features.clone(),
+        source,
+    })?;
+    if specification.age != forecast.needs.contains(&Need::Age) {
+        return refuse("age is a feature and no need, or a need and no feature".to_owned());
+    }
+    let (given, taken) = (specification.names().len().to_string(), manifest.input.first().and_then(|input| input.shape.last()));
+    if taken != Some(&given) {
+        return refuse(format!("there are {given} features, the model takes {}", taken.map_or("none", String::as_str)));
+    }
+    Ok(Some(specification))
 }
 
 fn sha256(content: &[u8]) -> String {

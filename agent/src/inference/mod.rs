@@ -34,6 +34,7 @@ mod diagnosis;
 mod evidence;
 mod flood;
 mod forecast;
+mod forecast_manifest;
 mod gate;
 mod grid;
 mod health;
@@ -87,6 +88,7 @@ pub use self::{
     counters::EngineCounters,
     flood::AlarmFlood,
     forecast::TimeToLimit,
+    forecast_manifest::{ForecastManifest, Need},
     model::ModelError,
     view::AssetView,
 };
