@@ -38,15 +38,19 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
             (state, _) => format!("{state:?}").to_lowercase(),
         };
         let health = asset.health.map_or_else(|| "unknown".to_owned(), |health| format!("{health:.0}"));
-        let alarm = if asset.above { "over its limit" } else { "none" };
+        let score = match (asset.phase, asset.above) {
+            (Phase::Commissioning, _) => "no score yet",
+            (Phase::Scoring, true) => "score over its limit",
+            (Phase::Scoring, false) => "score within its limit",
+        };
+        let quality = format!("{:?}", asset.quality).to_lowercase();
         let _ = write!(
             html,
-            "<tr><td>{} <small>{}</small><td>{state}<td>{phase}<td class=n>{health}<td>{}<td>{:?}, score {alarm}<td>{:?}</tr>",
+            "<tr><td>{} <small>{}</small><td>{state}<td>{phase}<td class=n>{health}<td>{}<td>{}, {score}<td>{quality}</tr>",
             e(&asset.name),
             e(&id),
             e(&time_to_limit(&asset)),
-            asset.alarm_state,
-            asset.quality
+            asset.alarm_state.words()
         );
     }
     html.push_str("</table><h2>Sources</h2><table><tr><th>Source<th>State<th>Readings<th>If the agent is away</tr>");

@@ -25,6 +25,19 @@ pub enum AlarmState {
 }
 
 impl AlarmState {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::ActiveUnacknowledged => "active, not acknowledged",
+            Self::ActiveAcknowledged => "active, acknowledged",
+            Self::ReturnedUnacknowledged => "gone, not acknowledged",
+            Self::Shelved => "shelved",
+            Self::Suppressed => "suppressed by design: it does not apply in the present operating state",
+            Self::OutOfService => "out of service",
+        }
+    }
+
     /// People are not to hear of it, by their own decision or by design.
     pub fn is_silenced(self) -> bool {
         matches!(self, Self::Shelved | Self::Suppressed | Self::OutOfService)

@@ -18,7 +18,7 @@ pub(super) fn alarms(machines: &[Machine], flood: Option<&AlarmFlood>, now: Time
     let silenced: Vec<&Machine> =
         machines.iter().filter(|machine| machine.alarms.is_empty() && machine.state.alarm_state != AlarmState::Normal).collect();
     for machine in &silenced {
-        text += &format!("{}: {}\n", machine.asset, state_words(machine.state.alarm_state));
+        text += &format!("{}: {}\n", machine.asset, machine.state.alarm_state.words());
     }
     if alarms.is_empty() && silenced.is_empty() {
         text = format!("No alarm. {}\n", watched(machines));
@@ -164,21 +164,9 @@ fn priority_word(priority: Priority) -> &'static str {
     }
 }
 
-fn state_words(state: AlarmState) -> &'static str {
-    match state {
-        AlarmState::Normal => "normal",
-        AlarmState::ActiveUnacknowledged => "active, not acknowledged",
-        AlarmState::ActiveAcknowledged => "active, acknowledged",
-        AlarmState::ReturnedUnacknowledged => "gone, not acknowledged",
-        AlarmState::Shelved => "shelved",
-        AlarmState::Suppressed => "suppressed by design: it does not apply in the present operating state",
-        AlarmState::OutOfService => "out of service",
-    }
-}
-
 fn until_words(alarm: &Alarm) -> String {
     let until = alarm.until.as_deref().and_then(|until| until.parse().ok());
-    state_words(alarm.state).to_owned() + &until.map(|until| format!(" until {}", minute(until))).unwrap_or_default()
+    alarm.state.words().to_owned() + &until.map(|until| format!(" until {}", minute(until))).unwrap_or_default()
 }
 
 /// `2026-11-29 23:10:01 UTC, 5 min ago`
