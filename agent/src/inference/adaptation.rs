@@ -44,7 +44,6 @@ impl AssetState {
         let (day_rows, settle_rows) = (self.day_rows(), self.rows_to_settle() as u64);
         let (verdict, Stage::Scoring(scoring)) = (self.verdict.as_ref()?, &mut self.stage) else { return None };
         if !self.alarms.is_quiet() {
-            scoring.forget(day_rows);
             return None;
         }
         let score = verdict.score.filter(|_| verdict.reason.is_none() && verdict.quality == Quality::Good)?;

@@ -8,8 +8,8 @@ use super::{
 };
 
 /// Evenly, or by a part of itself in a unit of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Growth {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
     Even,
     Relative,
 }
@@ -40,7 +40,7 @@ const MEMORY: f64 = 0.98;
 const FIRST_NOISE: f64 = 0.05;
 /// What comes may go faster or slower than what was: equally likely factors of the drift.
 const PACES: [f64; 5] = [0.3, 0.65, 1.0, 1.5, 3.3];
-/// Equally likely standard normal deviates that stand for a drift or a level that is not known for certain.
+/// Equally likely standard normal deviates that stand for a drift that is not known for certain.
 const DEVIATES: [f64; 7] = [-1.465, -0.792, -0.366, 0.0, 0.366, 0.792, 1.465];
 
 /// What is known of an indicator.
@@ -73,12 +73,12 @@ impl Bank {
         Self { processes: kinds().map(process).collect() }
     }
 
-    /// Takes the value, above 0, of a window `after` so many windows.
-    pub(super) fn take(&mut self, value: f64, after: f64) {
+    /// Takes the value, above 0, of the next window.
+    pub(super) fn take(&mut self, value: f64) {
         for (process, (growth, motion)) in self.processes.iter_mut().zip(kinds()) {
             // The density on the other scale, seen from that of the value.
             let stretch = if growth == Growth::Relative { libm::log(value) } else { 0.0 };
-            process.worth = MEMORY * process.worth + process.filter.take(growth.scaled(value), after, motion) - stretch;
+            process.worth = MEMORY * process.worth + process.filter.take(growth.scaled(value), motion) - stretch;
         }
         let most = self.processes.iter().map(|process| process.worth).fold(f64::NEG_INFINITY, f64::max);
         self.processes.iter_mut().for_each(|process| process.worth -= most);

@@ -47,7 +47,7 @@ pub struct TimeToLimit {
     pub p50_s: f64,
     /// Nine ways in ten are as short.
     pub p90_s: f64,
-    /// One of them is at the cap: at least.
+    /// The last of them is at the cap: at least.
     pub capped: bool,
     /// The probability of the event within each configured horizon from `ts` on.
     pub within: [f64; 3],
@@ -137,16 +137,12 @@ fn next_zone(point: &Name, mean: f64, class: &Class) -> Option<(Name, f64)> {
 fn look(trend: &mut Trend, mean: f64, next: Option<(Name, f64)>, calendar: Calendar, settings: &config::Forecast) -> Option<TimeToLimit> {
     let Calendar { window_s, ts } = calendar;
     let cap_s = settings.cap.as_secs_f64();
-    // Beyond its last limit the indicator is followed all the same: it may come back.
-    let (end_event, level) = next.unwrap_or_else(|| ("".into(), mean.max(f64::MIN_POSITIVE)));
-    let ahead = trend.look(mean, level, cap_s / window_s)?;
-    if end_event.is_empty() {
-        return None;
-    }
-    let seconds = |windows: Option<f64>| windows.map_or(cap_s, |windows| (windows * window_s).min(cap_s));
+    let ahead = trend.look(mean, next.as_ref().map(|(_, level)| *level), cap_s / window_s)?;
+    let (end_event, _) = next?;
+    let seconds = |windows: f64| (windows * window_s).min(cap_s);
     let within = settings.horizons.map(|horizon| ahead.within(horizon.as_secs_f64() / window_s));
-    let capped = ahead.p10.is_none() || ahead.p90.is_none();
-    Some(TimeToLimit { end_event, p10_s: seconds(ahead.p10), p50_s: seconds(Some(ahead.p50)), p90_s: seconds(ahead.p90), capped, within, ts })
+    let (p90_s, capped) = (ahead.p90.map_or(cap_s, seconds), ahead.p90.is_none());
+    Some(TimeToLimit { end_event, p10_s: seconds(ahead.p10), p50_s: seconds(ahead.p50), p90_s, capped, within, ts })
 }
 
 fn tell(ahead: &mut BTreeMap<Name, TimeToLimit>, indicator: Name, found: Option<TimeToLimit>) {

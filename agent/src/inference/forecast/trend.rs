@@ -36,7 +36,7 @@ struct Window {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ahead {
     passage: Passage,
-    pub(super) p10: Option<f64>,
+    pub(super) p10: f64,
     pub(super) p50: f64,
     pub(super) p90: Option<f64>,
 }
@@ -59,16 +59,17 @@ impl Trend {
         Some(sum / f64::from(rows))
     }
 
-    /// Takes the `mean` of a window; gives when `level`, above 0, is reached, if that is within `cap` windows and certain enough.
-    pub(super) fn look(&mut self, mean: f64, level: f64, cap: f64) -> Option<Ahead> {
-        let value = mean.max(LEAST * level);
+    /// Takes the `mean` of a window; gives when `level`, above 0, is reached, if that is within `cap` windows and certain enough. Without a level the
+    /// indicator is beyond its last one, and is followed all the same: it may come back.
+    pub(super) fn look(&mut self, mean: f64, level: Option<f64>, cap: f64) -> Option<Ahead> {
+        let value = mean.max(LEAST * level.unwrap_or(0.0)).max(f64::MIN_POSITIVE);
         match &mut self.bank {
             None => self.bank = Some(Bank::new(value)),
-            Some(bank) => bank.take(value, 1.0),
+            Some(bank) => bank.take(value),
         }
         self.windows = self.windows.saturating_add(1);
         let enough = if self.lasting >= LASTING { STILL } else { SURE };
-        let ahead = self.ahead(level, cap, enough);
+        let ahead = level.and_then(|level| self.ahead(level, cap, enough));
         self.lasting = if ahead.is_some() { self.lasting.saturating_add(1) } else { 0 };
         ahead.filter(|_| self.lasting >= LASTING)
     }
@@ -83,6 +84,37 @@ impl Trend {
             return None;
         }
         let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|probability| passage.quantile(probability, cap));
-        Some(Ahead { p10, p50: p50?, p90, passage })
+        Some(Ahead { p10: p10?, p50: p50?, p90, passage })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::baseline::tests::Noise;
+
+    const CAP: f64 = 1e4;
+
+    /// Windows around `value`, and what the last of them tells of the next limit.
+    fn windows(trend: &mut Trend, noise: &mut Noise, values: impl Iterator<Item = f64>, level: Option<f64>) -> Option<Ahead> {
+        values.fold(None, |_, value| trend.look(value * (1.0 + 0.01 * noise.next()), level, CAP))
+    }
+
+    #[test]
+    fn an_even_rise_is_told_when_it_gets_there() {
+        let (mut trend, mut noise) = (Trend::default(), Noise(3));
+        let ahead = windows(&mut trend, &mut noise, (0..150).map(|window| 1.0 + f64::from(window) / 300.0), Some(2.0)).unwrap();
+        assert!((120.0..190.0).contains(&ahead.p50) && ahead.p10 < ahead.p50 && ahead.p90.is_none_or(|p90| p90 > ahead.p50), "{ahead:?}");
+        assert!((ahead.within(ahead.p50) - 0.5).abs() < 0.01);
+    }
+
+    /// What was beyond its last limit led to none: a trend to it has to show itself anew.
+    #[test]
+    fn what_comes_back_from_beyond_its_limit_has_no_trend_to_it() {
+        let (mut trend, mut noise) = (Trend::default(), Noise(4));
+        windows(&mut trend, &mut noise, (0..60).map(|_| 2.2), None);
+        for _ in 0..LASTING - 1 {
+            assert_eq!(windows(&mut trend, &mut noise, [1.9].into_iter(), Some(2.0)), None);
+        }
     }
 }

@@ -39,14 +39,13 @@ impl Wiener {
         Self { level: value, drift: 0.0, of_level: 1.0, of_both: 0.0, of_drift: 0.01, errors: COUNT_FIRST * noise * noise, count: COUNT_FIRST }
     }
 
-    /// Takes the value `after` so much time; gives the logarithm of the density that it had before.
-    pub(super) fn take(&mut self, value: f64, after: f64, motion: Motion) -> f64 {
+    /// Takes the value a unit of time after the one before; gives the logarithm of the density that it had before.
+    pub(super) fn take(&mut self, value: f64, motion: Motion) -> f64 {
         let Motion { diffusion, wander } = motion;
-        let level = self.level + self.drift * after;
-        let of_level =
-            self.of_level + after * (2.0 * self.of_both + after * self.of_drift) + diffusion * after + wander * after * after * after / 3.0;
-        let of_both = self.of_both + after * self.of_drift + wander * after * after / 2.0;
-        let of_drift = self.of_drift + wander * after;
+        let level = self.level + self.drift;
+        let of_level = self.of_level + 2.0 * self.of_both + self.of_drift + diffusion + wander / 3.0;
+        let of_both = self.of_both + self.of_drift + wander / 2.0;
+        let of_drift = self.of_drift + wander;
         let (error, expected) = (value - level, of_level + 1.0);
         let noise = self.noise_variance();
         let density = student(error * error / (noise * expected), self.count) - 0.5 * libm::log(noise * expected);
