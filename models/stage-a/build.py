@@ -21,6 +21,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from golden import as_text  # noqa: E402
+
 NAME = "stage-a"
 VERSION = "3.0.0"
 LAGS = 3
@@ -123,15 +126,6 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         outputs[prefix + "whitened"] = whitened
         outputs[prefix + "score"] = np.array([[math.sqrt(math.sqrt(math.fsum(((whitened**2) ** 2 @ inputs["share"])[0])))]])
     return inputs, outputs
-
-
-def as_text(tensors: dict[str, np.ndarray]) -> bytes:
-    """One tensor a line: name, dimensions joined by `x`, values in shortest round-trip form."""
-    lines = []
-    for name, tensor in tensors.items():
-        values = " ".join(repr(float(v)) for v in tensor.ravel())
-        lines.append(f"{name} {'x'.join(map(str, tensor.shape))} {values}\n")
-    return "".join(lines).encode()
 
 
 def manifest(files: dict[str, bytes], operators: list[str]) -> bytes:

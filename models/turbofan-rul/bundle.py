@@ -34,15 +34,6 @@ def graph(name: str, features: int, trees: forest.Forest, table: np.ndarray, cap
     return model
 
 
-def as_text(tensors: dict[str, np.ndarray]) -> bytes:
-    """One tensor a line: name, dimensions joined by `x`, values in shortest round-trip form."""
-    lines = []
-    for name, tensor in tensors.items():
-        values = " ".join(repr(float(value)) for value in tensor.ravel())
-        lines.append(f"{name} {'x'.join(map(str, tensor.shape))} {values}\n")
-    return "".join(lines).encode()
-
-
 def manifest(name: str, about: str, age: bool, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float], training: str) -> bytes:
     """What the agent reads first: identity, what it needs and promises, hashes."""
     hashes = "".join(f'"{file}" = "{hashlib.sha256(content).hexdigest()}"\n' for file, content in files.items())

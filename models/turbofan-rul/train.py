@@ -26,6 +26,9 @@ import forest
 import intervals
 import network
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from golden import as_text  # noqa: E402
+
 CAP = 125.0
 FOLDS = 5
 VARIANTS = {"with-age": True, "without-age": False}
@@ -97,8 +100,8 @@ def train(name: str, age: bool, rows: engines.Rows, specification: str, seed: in
     files = {
         "model.onnx": model.SerializeToString(deterministic=True),
         "features.toml": specification.replace("age = true", f"age = {str(age).lower()}", 1).encode(),
-        "golden-input.txt": bundle.as_text({"features": golden}),
-        "golden-output.txt": bundle.as_text({"remaining_life": point[:, None], "quantiles": quantiles}),
+        "golden-input.txt": as_text({"features": golden}),
+        "golden-output.txt": as_text({"remaining_life": point[:, None], "quantiles": quantiles}),
     }
     operators = sorted({node.op_type for node in model.graph.node})
     about = f"remaining cycles of a turbofan engine from {len(engines.POINTS)} points, {'with' if age else 'without'} its age: boosted trees, quantiles from errors on unseen engines"
