@@ -50,6 +50,11 @@ impl Asset {
         self.points.iter().any(|point| &*point.id == name || point.column.as_deref() == Some(name))
     }
 
+    /// Whether the point with this id holds the strength of a fault that rules name.
+    pub fn is_fault(&self, point: &str) -> bool {
+        self.waveforms.iter().any(|waveform| waveform.faults().into_iter().any(|fault| *waveform.point_of(fault) == *point))
+    }
+
     /// Whether a node's channel may be called so: some of its features are points.
     pub fn takes_channel(&self, channel: &str) -> bool {
         Quantity::ALL.iter().any(|quantity| self.takes(&format!("{channel}.{}", quantity.name())))

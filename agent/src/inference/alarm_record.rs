@@ -1,4 +1,5 @@
-//! What an alarm says to a person: what, since when, value against limit, likely cause, what to check, by when, what happens otherwise.
+//! What an alarm says to a person: what, since when, value against limit, likely cause, what to check, by when, what happens otherwise, and how much
+//! speaks for it.
 use hark_protocol::topics::{Alarm, AlarmState, Name, OperatingState, Priority, Quality, Timestamp, Zone};
 use serde_json::{Value, json};
 
@@ -15,9 +16,10 @@ use crate::{
     signal::{channel_and_feature, feature_words, severity::Class},
 };
 
-/// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift.
+/// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift, the rest for the next weekly round.
 const RESPOND_HIGH_US: i64 = 10 * 60 * 1_000_000;
 const RESPOND_MEDIUM_US: i64 = 8 * 3_600 * 1_000_000;
+const RESPOND_ROUND_US: i64 = 7 * 24 * 3_600 * 1_000_000;
 
 /// Who brought a change about and wrote what; empty where the machine did.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +53,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
             let words = words_of_limit(point, *level, evidence, asset);
             // A velocity in a bad zone is a symptom.
             let cause = words.cause.clone().or_else(|| words.zone.and_then(|_| likely(state, asset)));
-            Words { cause, ..words }
+            Words { cause: cause.or_else(|| Some("not determined: none is configured for this limit".into())), ..words }
         }
     };
     let priority = shown.condition.priority();
@@ -75,7 +77,7 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         advice: words.check,
         consequence: words.otherwise,
         respond_by: respond_by(shown, priority).map(|by| by.to_string().into()),
-        confidence: None,
+        confidence: evidence.map(|evidence| confidence(&shown.condition, evidence, asset)),
         quality: evidence.map_or(Quality::Bad, |evidence| evidence.quality),
         until: shown.until.map(|until| until.to_string().into()),
         actor: told.actor.clone(),
@@ -141,12 +143,32 @@ fn likely(state: &AssetState, asset: &config::Asset) -> Option<Name> {
     Some(if named.is_empty() { "not determined: the rules for vibration name no fault".into() } else { named.join("; ").into() })
 }
 
-/// Advice has no time limit, and nobody must respond to what is over or silenced.
+/// How much speaks for it, 0 to 1: a degree of support, no calibrated probability. Of a score the share of its judges (the score, T² and Q) that are over
+/// their limits; of a named fault its strength as odds; of another limit 1, since it was measured. Half of it where the data is uncertain, none where it is bad.
+fn confidence(condition: &Condition, evidence: &Evidence, asset: &config::Asset) -> f64 {
+    let support = match condition {
+        Condition::Anomaly => {
+            let opinion = evidence.of_score.as_ref().and_then(|score| score.opinion);
+            let judges = [Some(evidence.value), opinion.map(|opinion| opinion.t2), opinion.and_then(|opinion| opinion.q)];
+            let judges = judges.into_iter().flatten();
+            judges.clone().filter(|judge| *judge >= 1.0).count() as f64 / judges.count() as f64
+        }
+        Condition::Limit(point, _) if asset.is_fault(point) => evidence.value / (1.0 + evidence.value),
+        Condition::Limit(..) => 1.0,
+    };
+    match evidence.quality {
+        Quality::Good => support,
+        Quality::Uncertain => support / 2.0,
+        Quality::Bad => 0.0,
+    }
+}
+
+/// Nobody must respond to what is over or silenced.
 fn respond_by(shown: &Shown, priority: Priority) -> Option<Timestamp> {
     let within_us = match priority {
         Priority::High => RESPOND_HIGH_US,
         Priority::Medium => RESPOND_MEDIUM_US,
-        Priority::Low | Priority::Advice => return None,
+        Priority::Low | Priority::Advice => RESPOND_ROUND_US,
     };
     let waits = matches!(shown.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged);
     waits.then(|| Timestamp(shown.since.0.saturating_add(within_us)))
@@ -167,7 +189,7 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
         limit,
         unit: Some("1".into()),
         failure_mode: None,
-        cause,
+        cause: cause.or_else(|| Some("not determined: no rule for a fault of this machine was asked".into())),
         check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
         zone: None,
@@ -194,7 +216,7 @@ fn words_of_limit(id: &Name, level: Level, evidence: Option<&Evidence>, asset: &
         failure_mode: given(|limits| limits.failure_mode.clone()).or_else(|| Some(failure_mode(point?, level).into())),
         cause: given(|limits| limits.cause.clone()),
         check: given(|limits| limits.check.clone()).or(Some(check.into())),
-        otherwise: given(|limits| limits.otherwise.clone()),
+        otherwise: given(|limits| limits.otherwise.clone()).or_else(|| Some("Not known: nothing is configured for this limit.".into())),
         zone: point.and_then(|point| Class::named(point.severity.as_deref()?)).zip(evidence).map(|(class, evidence)| class.zone(evidence.value)),
     }
 }

@@ -67,6 +67,7 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
         ("cause", alarm.cause.as_deref().map(str::to_owned)),
         ("check", alarm.advice.as_deref().map(str::to_owned)),
         ("by", alarm.respond_by.as_deref().map(|by| by.parse().map_or_else(|_| by.to_owned(), |by| due(by, now)))),
+        ("support", alarm.confidence.map(|confidence| format!("{confidence:.2} of 1"))),
         ("otherwise", alarm.consequence.as_deref().map(str::to_owned)),
         ("mode", alarm.failure_mode.as_deref().map(|mode| format!("{mode} (ISO 14224)"))),
         ("baseline", alarm.baseline_id.as_deref().map(str::to_owned)),
@@ -270,6 +271,7 @@ MEDIUM  pump-p101 · Feed pump 101: drive-end bearing, outer ring
   cause     spalling of the outer ring
   check     check lubrication; take a second measurement at the drive end; plan the bearing for the next stop
   by        2026-05-20 14:02:30 UTC, in 9.0 d
+  support   0.83 of 1
   otherwise seizure of the pump
   mode      VIB (ISO 14224)
   baseline  6-310433-load-2
@@ -280,6 +282,7 @@ HIGH  pump-p101 · Feed pump 101: `pressure` below its low-low limit
   since     2026-05-11 14:02:00 UTC, 5 min ago
   value     0.02 bar, limit 1 bar; data good
   besides   state off
+  support   0.83 of 1
   mode      PDE (ISO 14224)
   alarm     1/7
 pump-p101: instrument `de-h` is out of service, its values do not count

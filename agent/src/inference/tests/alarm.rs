@@ -381,7 +381,7 @@ fn a_limit_speaks_in_the_words_of_who_set_it_and_in_its_own_without() {
         (Limits { high: Some(5.0), ..Limits::default() }, 6.0, "`note` above its high limit", "OHE", Some(&within_the_shift)),
     ] {
         let (said_what, words, said_by, limit) = said(&mut with(limits), value);
-        let expected = ["-", "Read `note` ", "-", mode].map(str::to_owned);
+        let expected = ["not determin", "Read `note` ", "Not known: n", mode].map(str::to_owned);
         assert_eq!((said_what.as_str(), words, limit), (what, expected, Some(5.0)));
         by.into_iter().for_each(|by| assert_eq!(said_by, *by, "{what}"));
     }
@@ -393,7 +393,10 @@ fn an_alarm_of_the_score_names_its_model_and_where_to_look() {
     let alarm = alarms(&out)[0];
     let shares = [alarm.contrib_1_share, alarm.contrib_2_share].map(Option::unwrap);
     assert!(shares[0] >= shares[1] && shares[1] > 0.0 && (shares[0] + shares[1] - 1.0).abs() < 1e-9, "{shares:?}");
-    assert_eq!((alarm.contrib_3_share, alarm.model.as_deref(), alarm.respond_by.as_ref()), (None, Some("stage-a"), None), "advice has no time limit");
+    assert_eq!((alarm.contrib_3_share, alarm.model.as_deref()), (None, Some("stage-a")));
+    let (since, by): (Timestamp, Timestamp) = (alarm.since.parse().unwrap(), alarm.respond_by.as_deref().unwrap().parse().unwrap());
+    assert_eq!(by.0 - since.0, 7 * 86_400 * SECOND, "at the next round");
+    assert_eq!(alarm.cause.as_deref(), Some("not determined: no rule for a fault of this machine was asked"));
     let (first, second) = (alarm.contrib_1_point.as_deref().unwrap(), alarm.contrib_2_point.as_deref().unwrap());
     assert!(alarm.advice.as_deref().unwrap().contains(&format!("Look first at `{first}`, then `{second}`")));
     assert!(alarm.consequence.is_some() && alarm.failure_mode.is_none());

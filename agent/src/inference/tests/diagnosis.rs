@@ -38,6 +38,7 @@ fn a_fault_that_stays_named_is_an_alarm_and_one_answer_is_none() {
     assert_eq!((&*alarm.what, alarm.failure_mode.as_deref()), ("fault of a bearing's outer ring at `de-h`", Some("VIB")));
     assert_eq!(alarm.cause.as_deref(), Some("Spalling, wear or a wrong fit of the outer ring."));
     assert!(alarm.advice.is_some() && alarm.consequence.is_some() && alarm.respond_by.is_some());
+    assert_eq!(alarm.confidence, Some(1.3 / 2.3));
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
         (Some((0.0, 0.0)), Some("not determined: the rules for vibration name no fault")),
         (Some((0.0, 1.0)), Some("unbalance at `de-h`")),
         (Some((2.0, 1.5)), Some("fault of a bearing's outer ring at `de-h`; unbalance at `de-h`")),
-        (None, None),
+        (None, Some("not determined: none is configured for this limit")),
     ] {
         let mut engine = engine(false, false);
         if let Some(strengths) = strengths {
@@ -70,7 +71,8 @@ fn what_was_named_long_ago_is_no_cause() {
     let mut engine = engine(false, false);
     feed(&mut engine, 1, &minutes(&[(0.0, 1.5)]));
     let high: Vec<Entry> = [9_000.0, 9_040.0].iter().map(|&second| reading(second, "de-h.v_rms", Some(3.5))).collect();
-    assert_eq!(alarms(&feed(&mut engine, 100, &high))[0].cause, None);
+    let out = feed(&mut engine, 100, &high);
+    assert_eq!(alarms(&out)[0].cause.as_deref(), Some("not determined: none is configured for this limit"));
 }
 
 #[test]
