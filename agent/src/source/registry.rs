@@ -204,6 +204,9 @@ fn per_unit(point: &Point) -> f64 {
     if &*point.unit == "/min" { 60.0 } else { 1.0 }
 }
 
+/// Nothing is measured beyond it in any unit, and squares of what is within it still are numbers.
+const MAGNITUDE_MAX: f64 = 1e30;
+
 fn to_number(point: &Point, value: &Value) -> Result<f64, QualityReason> {
     match value {
         Value::Number(number) if number.is_finite() => Ok(*number),
@@ -222,7 +225,7 @@ fn assemble(
     now: &Now,
     counters: &SourceCounters,
 ) -> Reading {
-    let out_of_range = |v: f64| point.range.is_some_and(|(low, high)| !(low..=high).contains(&v));
+    let out_of_range = |v: f64| v.abs() > MAGNITUDE_MAX || point.range.is_some_and(|(low, high)| !(low..=high).contains(&v));
     let (value, quality, reason) = match value {
         Err(reason) => (None, Quality::Bad, Some(reason)),
         Ok(_) if quality == Quality::Bad => (None, Quality::Bad, Some(QualityReason::Source)),
@@ -294,6 +297,20 @@ mod tests {
         check_time(Some(Ok(0)), TsSource::Gateway, true);
         check_time(Some(Ok(4_291_747_200)), TsSource::Gateway, true);
         check_time(Some(Ok(1_750_000_000 + 7_200)), TsSource::Sensor, true);
+    }
+
+    #[test]
+    fn what_nothing_measures_is_out_of_range_without_a_configured_one() {
+        let text = "id = \"m\"\n[[point]]\nid = \"p\"\nunit = \"1\"\n";
+        let point = crate::config::check_asset_text("m.toml", text).unwrap().points.remove(0);
+        let time = judge_time(None, &now());
+        let counters = SourceCounters::new("s".into(), "mqtt", "none", crate::clock::Clock::new());
+        let judged = |value: f64| assemble(&point, Ok(value), Quality::Good, &time, None, &now(), &counters);
+        assert_eq!([1e30, -1e30].map(|value| judged(value).reason), [None; 2]);
+        for value in [1.1e30, -1e308] {
+            let judged = judged(value);
+            assert_eq!((judged.value, judged.quality, judged.reason), (None, Quality::Bad, Some(QualityReason::OutOfRange)));
+        }
     }
 
     #[test]
