@@ -30,6 +30,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Whether the agent starts a part of itself with this first argument: a program that is an agent too hands such a start to [`main`].
+pub fn is_part(argument: &std::ffi::OsStr) -> bool {
+    [feedback::ROLE, inference::verification::ROLE].iter().any(|role| argument == *role)
+}
+
 /// The agent's `main`: parses the arguments of this process and runs the subcommand.
 pub fn main() -> ExitCode {
     commands::run(commands::Arguments::parse())

@@ -28,9 +28,12 @@ use crate::{
     forward::{self, Forward},
     hold::Hold,
     inference::{
-        Bundles, checkpoint,
+        Bundles,
+        assignment::assign,
+        checkpoint,
         configured::Configured,
         stage::{Inference, Links, StageError},
+        verification,
     },
     local::{self, Local},
     record::{Body, Entry, Stamp},
@@ -89,9 +92,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`]: why it could not start, or the first failure of a stage.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let clock = Clock::new();
     let Some((log, writer)) = open_log(&config, &stop).await? else { return Ok(()) };
+    let (bundles, configured) = open_models(&mut config, &clock)?;
     let (appender, requests) = commit::channel(APPENDS);
     let counters = source_counters(&config, &clock);
     let status = Arc::new(Status::new(&config, log.clone(), counters.clone(), &clock));
@@ -106,7 +110,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     info!(address = %listener.local_addr().unwrap_or(listen), "status pages");
     let registry = Arc::new(Registry::keeping(&config.assets, config.gateway.origin, config.snapshots.memory_bytes));
     let (wanted, mut snapshots) = Snapshots::new(registry.clone(), appender.clone(), clock.clone(), &config.snapshots, status.snapshots().clone());
-    let (bundles, configured) = open_models(&config, &clock)?;
     let links = Links {
         log: log.clone(),
         appender: appender.clone(),
@@ -250,13 +253,19 @@ fn source_counters(config: &Config, clock: &Clock) -> Vec<Arc<SourceCounters>> {
     mqtt.chain(serial).map(|(name, kind, guarantee)| Arc::new(SourceCounters::new(name, kind, guarantee, clock.clone()))).collect()
 }
 
-/// The model bundles, with a copy of the one in use in the data directory, and what the log was told of it and of the configuration.
-fn open_models(config: &Config, clock: &Clock) -> Result<(Bundles, Arc<Configured>), RunError> {
+/// The model bundles, with copies of those in use in the data directory, and what the log was told of them and of the configuration. Each machine gets its
+/// forecasting bundle.
+fn open_models(config: &mut Config, clock: &Clock) -> Result<(Bundles, Arc<Configured>), RunError> {
     let bundles = Bundles::with_copies_in(&config.models, &config.buffer.dir);
     let offered = bundles.offered().map_err(StageError::from)?;
+    let accepted = Configured::accepted(config)?;
+    let assigned = assign(&mut config.assets, &bundles, &accepted, verification::in_child);
+    for (asset, reason) in &assigned.refused {
+        error!(%asset, reason, "the forecasting bundle that is offered is refused");
+    }
     let configured = Configured::open(config, offered.hash().into(), clock.clone())?;
     let kept = configured.bundles();
-    if let Err(problem) = bundles.keep(&offered, &kept.iter().map(|hash| &**hash).collect::<Vec<_>>()) {
+    if let Err(problem) = bundles.keep(&offered, &assigned.bundles, &kept.iter().map(|hash| &**hash).collect::<Vec<_>>()) {
         warn!(%problem, "the model bundle cannot be copied into the data directory; what waits in the buffer is scored with the one offered");
     }
     Ok((bundles, Arc::new(configured)))

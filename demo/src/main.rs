@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         return agent::main(words);
     }
     // The agent starts a part of itself from this program.
-    if words.peek().is_some_and(|word| word == hark::feedback::ROLE) {
+    if words.peek().is_some_and(|word| hark::is_part(word)) {
         return hark::main();
     }
     let arguments = Arguments::parse();

@@ -63,6 +63,7 @@ features = "features.toml"
 # What an asset must tell; without it the bundle is refused for that asset.
 needs = [{'"age"' if age else ""}]
 end_event = "functional_failure"
+failure_mode = "degradation of the high-pressure compressor or of the fan"
 # A row of life and of what comes out.
 unit = "cycle"
 # Of `quantiles`, in their order.

@@ -15,7 +15,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{feedback, stop::Stop};
+use crate::{feedback, inference::verification, stop::Stop};
 
 /// Exit codes are stable: 0 done, 1 failed, 2 wrong arguments or configuration, 3 the store hung, 130 interrupted before the end.
 pub const EXIT_CONFIG: u8 = 2;
@@ -57,6 +57,12 @@ pub enum Command {
     /// Read the commands of people from Kafka, for the agent that starts this.
     #[command(name = feedback::ROLE, hide = true)]
     FeedbackReader,
+    /// Look at a bundle, for the agent that starts this.
+    #[command(name = verification::ROLE, hide = true)]
+    BundleVerifier {
+        /// Its folder.
+        folder: PathBuf,
+    },
 }
 
 /// Where the configuration is; shared by the subcommands.
@@ -84,6 +90,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Buffer(args) => buffer::main(&args),
         Command::Audit(args) => audit::main(&args),
         Command::FeedbackReader => feedback::reader::main(),
+        Command::BundleVerifier { folder } => verification::main(&folder),
     }
 }
 

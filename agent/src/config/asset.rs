@@ -78,8 +78,8 @@ fn adapts() -> bool {
     true
 }
 
-/// How trends are followed, and how far ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// How trends are followed, and how far ahead; and the model that knows how such machines fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// So much running is one value of a trend.
     pub window: Duration,
@@ -87,12 +87,30 @@ pub struct Forecast {
     pub horizons: [Duration; 3],
     /// Farther ahead nothing is told.
     pub cap: Duration,
+    /// Of machines whose failures a model has seen.
+    #[serde(default)]
+    pub model: Option<ForecastModel>,
+}
+
+/// A model of Stage B for a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForecastModel {
+    /// Folder of its bundle under the directory of models, such as `turbofan-rul/with-age`.
+    pub folder: Name,
+    /// Rows of the machine's life before the first one of its records; `None` where nobody knows.
+    pub age_rows: Option<u64>,
+    /// SHA-256 of the manifest of the bundle in use, hex; `None` until it is opened, and where it is refused.
+    #[serde(default)]
+    pub bundle: Option<Name>,
+    /// Why the bundle in the folder is not in use, in words.
+    #[serde(default)]
+    pub refused: Option<Name>,
 }
 
 impl Default for Forecast {
     fn default() -> Self {
         let days = |days: u64| Duration::from_secs(days * 86_400);
-        Self { window: Duration::from_secs(3_600), horizons: [days(1), days(7), days(30)], cap: days(365) }
+        Self { window: Duration::from_secs(3_600), horizons: [days(1), days(7), days(30)], cap: days(365), model: None }
     }
 }
 

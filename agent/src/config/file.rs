@@ -257,6 +257,8 @@ pub(super) struct ForecastTable {
     pub(super) window: Option<String>,
     pub(super) horizons: Option<[String; 3]>,
     pub(super) cap: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) age: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

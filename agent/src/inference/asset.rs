@@ -15,7 +15,7 @@ use super::{
     collected::Collected,
     commissioning::Commissioned,
     diagnosis::Diagnoses,
-    forecast::{Forecasts, TimeToLimit},
+    forecast::{Forecasts, Prognosis},
     grid::{Grid, Row},
     health::Health,
     instrument::{self, Instrument},
@@ -25,6 +25,7 @@ use super::{
     ready::Ready,
     reduced::{self, Moments},
     regimes::Regimes,
+    remaining::Remaining,
     second_opinion::{Opinion, SecondOpinion},
     seldom,
     service::Service,
@@ -130,6 +131,8 @@ pub(super) struct AssetState {
     pub(super) stretch: Stretch,
     pub(super) verdict: Option<Verdict>,
     pub(super) health: Health,
+    /// Where a model knows how such machines fail.
+    pub(super) remaining: Option<Remaining>,
     pub(super) alarms: Alarms,
     pub(super) severity: Severity,
     pub(super) diagnoses: Diagnoses,
@@ -174,6 +177,7 @@ impl AssetState {
             grid_us,
             verdict: None,
             health: Health::default(),
+            remaining: None,
             alarms: Alarms::default(),
             severity: Severity::default(),
             diagnoses: Diagnoses::default(),
@@ -192,7 +196,8 @@ impl AssetState {
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
     /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, service, .. } = before;
+        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, service, remaining, .. } = before;
+        self.remaining = remaining;
         let known = instrument::of_points(&scored);
         for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
             if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {
@@ -344,6 +349,7 @@ impl AssetState {
         self.restart_cleaning();
         self.window.clear();
         self.restart_state();
+        self.remaining.iter_mut().for_each(Remaining::restart);
         self.gateway_time = false;
         self.set_back_us = 0;
     }
@@ -391,9 +397,10 @@ impl AssetState {
         if let Stage::Scoring(scoring) = &self.stage { Some(scoring) } else { None }
     }
 
-    /// The limit that is reached first; `None` where no trend leads to one.
-    pub(super) fn time_to_limit(&self) -> Option<TimeToLimit> {
-        self.scoring().and_then(|scoring| scoring.forecasts.soonest())
+    /// What is ahead: the end that a model of failures tells, else the limit that is reached first; `None` where no trend leads to one.
+    pub(super) fn prognosis(&self, stale_us: i64) -> Option<Prognosis> {
+        let remaining = self.remaining.as_ref().zip(self.newest()).and_then(|(remaining, now)| remaining.told(now, stale_us));
+        remaining.cloned().or_else(|| self.scoring()?.forecasts.soonest())
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -6,6 +6,8 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -177,6 +179,7 @@ pub struct Bundle {
     model: Vec<u8>,
     /// Of a forecasting bundle.
     features: Option<Specification>,
+    golden_input: Arc<[GoldenTensor]>,
     model_hash: String,
     hash: String,
 }
@@ -193,8 +196,15 @@ impl Bundle {
         let golden_output = parse_golden(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
         let model = files.remove(MODEL).expect("check_manifest demands this file");
         let features = specification(&manifest, &files)?;
-        let bundle = Self { features, model_hash: manifest.files[MODEL].clone(), hash: sha256(text.as_bytes()), manifest, model };
-        bundle.check_golden(&golden_input, &golden_output)?;
+        let bundle = Self {
+            features,
+            golden_input: golden_input.into(),
+            model_hash: manifest.files[MODEL].clone(),
+            hash: sha256(text.as_bytes()),
+            manifest,
+            model,
+        };
+        bundle.check_golden(&golden_output)?;
         Ok(bundle)
     }
 
@@ -246,16 +256,35 @@ impl Bundle {
         tensor.shape.iter().map(dimension).collect()
     }
 
-    fn check_golden(&self, inputs: &[GoldenTensor], outputs: &[GoldenTensor]) -> Result<(), BundleError> {
-        let points = inputs.first().and_then(|window| window.shape.last().copied()).unwrap_or(0);
-        let mut plan = self.plan(points)?;
-        let tensors: Result<Vec<Input>, ModelError> = inputs.iter().map(|tensor| Input::new(&tensor.shape, &tensor.values)).collect();
-        let tensors = tensors.map_err(|source| self.failed(source))?;
+    fn check_golden(&self, outputs: &[GoldenTensor]) -> Result<(), BundleError> {
+        let (mut plan, tensors) = self.ready()?;
         for run in 1..=2 {
             let found = plan.run(&tensors.iter().collect::<Vec<_>>()).map_err(|source| self.failed(source))?;
             self.compare(run, &found, outputs)?;
         }
         Ok(())
+    }
+
+    /// The median time of `runs` runs on the golden input, after as many to warm up.
+    pub(super) fn time(&self, runs: usize) -> Result<Duration, BundleError> {
+        let (mut plan, tensors) = self.ready()?;
+        let inputs: Vec<&Input> = tensors.iter().collect();
+        let mut taken = Vec::with_capacity(2 * runs);
+        for _ in 0..2 * runs {
+            let begun = Instant::now();
+            plan.run(&inputs).map_err(|source| self.failed(source))?;
+            taken.push(begun.elapsed());
+        }
+        let timed = &mut taken[runs..];
+        timed.sort_unstable();
+        Ok(timed.get(runs / 2).copied().unwrap_or_default())
+    }
+
+    /// A plan for the golden input, and that.
+    fn ready(&self) -> Result<(Plan, Vec<Input>), BundleError> {
+        let points = self.golden_input.first().and_then(|window| window.shape.last().copied()).unwrap_or(0);
+        let tensors: Result<Vec<Input>, ModelError> = self.golden_input.iter().map(|tensor| Input::new(&tensor.shape, &tensor.values)).collect();
+        Ok((self.plan(points)?, tensors.map_err(|source| self.failed(source))?))
     }
 
     fn compare(&self, run: usize, found: &[Vec<f64>], expected: &[GoldenTensor]) -> Result<(), BundleError> {
@@ -356,6 +385,7 @@ fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[derive(Debug)]
 struct GoldenTensor {
     name: String,
     shape: Vec<usize>,

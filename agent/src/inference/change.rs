@@ -78,6 +78,7 @@ impl Engine {
             }
         };
         run.prepare(&self.shared.stage_a);
+        run.follow_life(&self.shared.forecasters);
         (run, anew)
     }
 

@@ -81,7 +81,7 @@ impl AssetRun {
             Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
             Some("label") => return label(&detail),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
-            Some("maintenance_done") => self.begin_anew(event, emit),
+            Some("maintenance_done") => self.begin_anew(event, shared, emit),
             Some(snapshot::COMMAND) => return self.grant_snapshot(event),
             _ => return Err("this version does not know the command"),
         };
@@ -98,8 +98,9 @@ impl AssetRun {
     }
 
     /// The machine is another one now: what was learned of it, and the alarm that came from that, are over. The old baseline stays published.
-    fn begin_anew(&mut self, event: &Event, emit: &mut Emit<'_>) -> Vec<Shown> {
+    fn begin_anew(&mut self, event: &Event, shared: &Shared, emit: &mut Emit<'_>) -> Vec<Shown> {
         self.state.recommission();
+        self.begin_life(&shared.forecasters);
         self.ready = Ready::default();
         let done = Event { text: event.text.clone(), actor: event.actor.clone(), what: Some("done".into()), ..Event::new(EventKind::Maintenance) };
         emit.push(LaneName::Events, Body::Event(done.into()));

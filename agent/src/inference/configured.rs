@@ -11,6 +11,7 @@ use hark_protocol::topics::{Event, EventKind, LaneName, Name, TsSource};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
+use super::assignment::Accepted;
 use super::change::{BUNDLE, CONFIGURATION, PROGRAM};
 use crate::{
     buffer::{
@@ -18,12 +19,12 @@ use crate::{
         commit::{AppendError, Appender},
     },
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, ForecastModel},
     record::{Body, Entry, Stamp},
 };
 
 const FILE: &str = "configured";
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 /// Bundles of which copies are kept: no backlog reaches further back than so many updates.
 const BUNDLES_MAX: usize = 4;
 /// Removed assets that are remembered: no backlog tells of more.
@@ -35,6 +36,8 @@ struct Recorded {
     program: Option<Name>,
     /// Hashes and places, the one in force last.
     bundles: Vec<(Name, Position)>,
+    /// Forecasting bundles of machines, by folder, the one in use last.
+    forecasting: BTreeMap<Name, Vec<Name>>,
     /// What was said of each asset, and where.
     assets: BTreeMap<Name, (Told, Position)>,
 }
@@ -90,9 +93,20 @@ impl Configured {
         Ok(Self { stored: Mutex::new((file, recorded)), assets: config.assets.clone(), bundle, origin: config.gateway.origin, clock })
     }
 
+    /// The forecasting bundles that served last under the data directory of `config`.
+    ///
+    /// # Errors
+    /// [`BufferError`] if the disk cannot be read.
+    pub fn accepted(config: &Config) -> Result<Accepted, BufferError> {
+        let (_, content) = SmallFile::open_hint(&config.buffer.dir, FILE)?;
+        let recorded = content.as_deref().and_then(decode).unwrap_or_default();
+        Ok(recorded.forecasting.into_iter().filter_map(|(folder, mut hashes)| Some((folder, hashes.pop()?))).collect())
+    }
+
     /// The bundles whose copies are needed, the newest last.
     pub fn bundles(&self) -> Vec<Name> {
-        self.stored().1.bundles.iter().map(|(hash, _)| hash.clone()).collect()
+        let recorded = &self.stored().1;
+        recorded.bundles.iter().map(|(hash, _)| hash).chain(recorded.forecasting.values().flatten()).cloned().collect()
     }
 
     /// Appends a change record for each difference and returns when they are durable. Gives how many.
@@ -228,6 +242,8 @@ impl Configured {
                 (Subject::Asset(id), hash) => {
                     let told = hash.clone().map_or(Told::Removed, Told::Configured);
                     recorded.assets.insert(id.clone(), (told, at));
+                    let model = self.assets.get(id).and_then(|asset| asset.forecast.model.as_ref());
+                    model.into_iter().for_each(|model| recorded.serves(model));
                 }
             }
         }
@@ -250,6 +266,16 @@ impl Recorded {
             lost.push(Subject::Bundle);
         }
         lost
+    }
+
+    /// The bundle of a machine's model is in use from now on.
+    fn serves(&mut self, model: &ForecastModel) {
+        let Some(hash) = &model.bundle else { return };
+        let of_folder = self.forecasting.entry(model.folder.clone()).or_default();
+        of_folder.retain(|known| known != hash);
+        of_folder.push(hash.clone());
+        let superfluous = of_folder.len().saturating_sub(BUNDLES_MAX);
+        of_folder.drain(..superfluous);
     }
 
     /// Of the removed assets the newest [`REMOVED_MAX`] stay.

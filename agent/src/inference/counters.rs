@@ -34,6 +34,8 @@ pub struct EngineCounters {
     pub rows_not_steady: u64,
     /// Rows on which the model failed.
     pub model_failures: u64,
+    /// Rows on which a forecasting model failed.
+    pub forecast_failures: u64,
     /// Predictions given.
     pub predictions: u64,
     /// Alarm changes given.
@@ -66,7 +68,7 @@ pub struct EngineCounters {
 
 impl EngineCounters {
     /// All of them by name, for `/metrics`.
-    pub fn named(&self) -> [(&'static str, u64); 29] {
+    pub fn named(&self) -> [(&'static str, u64); 30] {
         [
             ("readings", self.readings),
             ("unknown_asset", self.unknown_asset),
@@ -83,6 +85,7 @@ impl EngineCounters {
             ("rows_missing_point", self.rows_missing_point),
             ("rows_not_steady", self.rows_not_steady),
             ("model_failures", self.model_failures),
+            ("forecast_failures", self.forecast_failures),
             ("predictions", self.predictions),
             ("alarm_changes", self.alarm_changes),
             ("alarm_floods", self.alarm_floods),

@@ -13,8 +13,12 @@ pub struct ForecastManifest {
     pub needs: Vec<Need>,
     /// What the remaining life ends with, such as `functional_failure`.
     pub end_event: String,
+    /// What the machine fails by, for people; the training data say it.
+    pub failure_mode: Option<String>,
     /// What a life is counted in: one row is one of it.
     pub unit: String,
+    /// Rows are so many seconds apart; left out where any distance will do.
+    pub row_s: Option<f64>,
     /// Levels of the output `quantiles`, in its order.
     pub levels: Vec<f64>,
     /// Lives that are longer are told as this one: at least.
@@ -39,6 +43,9 @@ impl ForecastManifest {
         let rising = self.levels.windows(2).all(|pair| pair[0] < pair[1]);
         if self.levels.len() < 2 || !rising || self.levels.iter().any(|level| !(*level > 0.0 && *level < 1.0)) {
             return Some("the levels of [forecast] are not numbers between 0 and 1 that rise".to_owned());
+        }
+        if self.row_s.is_some_and(|row_s| !(row_s.is_finite() && row_s > 0.0 && row_s < 1e9)) {
+            return Some("row_s of [forecast] is not a number of seconds above 0".to_owned());
         }
         (!(self.cap.is_finite() && self.cap > 0.0)).then(|| "the cap of [forecast] is not a number above 0".to_owned())
     }

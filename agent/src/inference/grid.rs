@@ -139,6 +139,11 @@ impl Grid {
         (ts.0 < open).then(|| open.saturating_sub(ts.0))
     }
 
+    /// Rows are so far apart, microseconds.
+    pub(super) fn grid_us(&self) -> i64 {
+        self.grid_us
+    }
+
     /// From now on values older than `stale_us` are missing.
     pub(super) fn set_stale(&mut self, stale_us: i64) {
         self.stale_us = stale_us;

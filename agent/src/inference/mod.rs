@@ -18,6 +18,7 @@ mod alarm;
 mod alarm_record;
 mod alarms;
 mod asset;
+pub mod assignment;
 mod baseline;
 mod bundle;
 mod bundles;
@@ -48,6 +49,7 @@ mod ready;
 mod reduced;
 mod regimes;
 mod regression;
+mod remaining;
 mod report;
 pub mod row_features;
 mod run;
@@ -57,10 +59,12 @@ mod service;
 mod severity;
 pub mod stage;
 mod stage_a;
+mod stage_b;
 mod still;
 mod stretch;
 mod tail;
 mod validation;
+pub mod verification;
 mod view;
 mod window;
 
@@ -80,6 +84,7 @@ use self::{
     report::{InputRange, ModelNames},
     run::AssetRun,
     stage_a::StageA,
+    stage_b::StageB,
 };
 pub use self::{
     bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
@@ -87,7 +92,7 @@ pub use self::{
     collected::ROWS_BLOCK,
     counters::EngineCounters,
     flood::AlarmFlood,
-    forecast::TimeToLimit,
+    forecast::{OfModel, Prognosis},
     forecast_manifest::{ForecastManifest, Need},
     model::ModelError,
     view::AssetView,
@@ -100,7 +105,7 @@ use crate::{
 };
 
 /// Form of a snapshot; a snapshot of another form is not restored.
-const SNAPSHOT_FORM: u32 = 14;
+const SNAPSHOT_FORM: u32 = 15;
 /// Incarnations whose names are kept for naming input ranges.
 const INCARNATIONS_MAX: usize = 64;
 /// Baselines of a regime of an asset that are kept, of all its points and of some of them: the one in use and the one before it, which late predictions still name.
@@ -140,6 +145,8 @@ pub struct Engine {
 struct Shared {
     stage_a: StageA,
     model: ModelNames,
+    /// Forecasting models by the hash of their bundle.
+    forecasters: BTreeMap<Name, StageB>,
     counters: EngineCounters,
     incarnations: BTreeMap<u32, Name>,
     baselines: Baselines,
@@ -198,7 +205,9 @@ impl Engine {
         let mut engine = Self::empty(bundles)?;
         for (id, config) in assets {
             engine.plan_for(config)?;
-            engine.assets.insert(id.clone(), AssetRun::new(config.clone(), engine.shared.stage_a.lags()));
+            let mut run = AssetRun::new(config.clone(), engine.shared.stage_a.lags());
+            run.follow_life(&engine.shared.forecasters);
+            engine.assets.insert(id.clone(), run);
         }
         Ok(engine)
     }
@@ -235,17 +244,37 @@ impl Engine {
         let model = ModelNames::of(&bundle);
         let stage_a = StageA::new(bundle).map_err(|source| refused_bundle(&model, source))?;
         let (counters, baselines, flood) = (EngineCounters::default(), Baselines::new(), Flood::default());
-        let shared = Shared { stage_a, model, counters, incarnations: BTreeMap::new(), baselines, flood };
+        let shared = Shared { stage_a, model, forecasters: BTreeMap::new(), counters, incarnations: BTreeMap::new(), baselines, flood };
         Ok(Self { assets: BTreeMap::new(), bundles, commands: Commands::default(), outcomes: Vec::new(), shared })
     }
 
+    /// Makes ready what `config` needs of models.
     fn plan_for(&mut self, config: &config::Asset) -> Result<(), InferenceError> {
+        self.forecaster_for(config);
         let scored = config.points.iter().filter(|point| point.scored).count();
         if scored == 0 {
             return Ok(());
         }
         let Shared { stage_a, model, .. } = &mut self.shared;
         stage_a.plan_for(scored).map_err(|source| refused_bundle(model, source))
+    }
+
+    /// Without its forecasting model a machine is watched as one of which no failure is known.
+    fn forecaster_for(&mut self, config: &config::Asset) {
+        let Some((model, hash)) = config.forecast.model.as_ref().and_then(|model| Some((model, model.bundle.as_ref()?))) else { return };
+        if self.shared.forecasters.contains_key(hash) {
+            return;
+        }
+        let opened = self.bundles.with_hash(&model.folder, hash).and_then(|bundle| {
+            let names = ModelNames::of(&bundle);
+            StageB::new(bundle).map_err(|source| refused_bundle(&names, source))
+        });
+        match opened {
+            Ok(stage_b) => drop(self.shared.forecasters.insert(hash.clone(), stage_b)),
+            Err(error) => {
+                tracing::error!(asset = %config.id, error = crate::causes::chain(&error), "no remaining life is told: its model cannot be used")
+            }
+        }
     }
 
     /// All state, for [`Self::restore`]. Counters start at zero again.

@@ -10,6 +10,7 @@ use super::{
     asset::{AssetState, Verdict, micros},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
+    forecast::Prognosis,
     instrument,
     limit::LIMIT,
     operating::{Operating, Regime},
@@ -97,9 +98,13 @@ pub(super) fn reason_word(reason: Option<ScoreReason>) -> &'static str {
     }
 }
 
-/// What kind of a forecast there is; `None` before commissioning has ended.
-pub(super) fn forecast_word(state: &AssetState) -> Option<Name> {
-    state.scoring().map(|_| if state.time_to_limit().is_some() { "time_to_limit" } else { "no_trend" }.into())
+/// What kind of a forecast there is: `None` before commissioning has ended, unless a model of failures speaks.
+pub(super) fn forecast_word(state: &AssetState, ahead: Option<&Prognosis>) -> Option<Name> {
+    match ahead {
+        Some(Prognosis { of_model: Some(_), .. }) => Some("remaining_life".into()),
+        Some(_) => Some("time_to_limit".into()),
+        None => state.scoring().map(|_| "no_trend".into()),
+    }
 }
 
 /// Which weights the present score is from.
@@ -120,13 +125,21 @@ fn share(state: &AssetState, verdict: &Verdict, place: usize) -> (Option<Name>, 
 }
 
 /// The prediction for the present verdict.
-pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::Asset, model: &ModelNames, inputs: InputRange) -> Prediction {
+pub(super) fn prediction(
+    state: &AssetState,
+    verdict: &Verdict,
+    asset: &config::Asset,
+    model: &ModelNames,
+    inputs: InputRange,
+    of_life: InputRange,
+) -> Prediction {
     let (health, health_reason) = health_of(state, asset);
     let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
     let scoring = state.scoring();
-    let ahead = state.time_to_limit();
+    let ahead = state.prognosis(micros(asset.stale_after));
     let horizon_s = |place: usize| ahead.as_ref().map(|_| asset.forecast.horizons[place].as_secs_f64());
     let within = |place: usize| ahead.as_ref().map(|ahead| ahead.within[place]);
+    let of_model = ahead.as_ref().and_then(|ahead| ahead.of_model.as_ref());
     Prediction {
         phase: verdict.phase,
         state: verdict.state,
@@ -140,9 +153,9 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         health,
         health_reason: Some(health_reason),
         zone: state.zone(micros(asset.stale_after)),
-        forecast: forecast_word(state),
+        forecast: forecast_word(state, ahead.as_ref()),
         end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
-        failure_mode: None,
+        failure_mode: of_model.and_then(|model| model.failure_mode.clone()),
         t_p10_s: ahead.as_ref().map(|ahead| ahead.p10_s),
         t_p50_s: ahead.as_ref().map(|ahead| ahead.p50_s),
         t_p90_s: ahead.as_ref().map(|ahead| ahead.p90_s),
@@ -169,6 +182,13 @@ pub(super) fn prediction(state: &AssetState, verdict: &Verdict, asset: &config::
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
         input_to: inputs.to,
+        remaining_life_s: of_model.map(|model| model.mean_s),
+        life_rows: of_model.map(|model| model.rows),
+        forecast_model: of_model.map(|model| model.name.clone()),
+        forecast_model_version: of_model.map(|model| model.version.clone()),
+        forecast_model_hash: of_model.map(|model| model.hash.clone()),
+        forecast_input_from: of_life.from,
+        forecast_input_to: of_life.to,
     }
 }
 
@@ -370,7 +390,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
     let scoring = state.scoring();
     let progress = state.progress(asset.commissioning);
     let running_s = |rows: usize| rows as f64 * asset.grid.as_secs_f64();
-    let ahead = state.time_to_limit();
+    let ahead = state.prognosis(micros(asset.stale_after));
     Asset {
         name: asset.name.clone(),
         path: asset.path.clone(),
@@ -402,11 +422,13 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         model_hash: Some(model.hash.clone()),
         baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
         config_hash: asset.hash.clone(),
-        forecast: forecast_word(state),
+        forecast: forecast_word(state, ahead.as_ref()),
         end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
         t_p10_s: ahead.as_ref().map(|ahead| ahead.p10_s),
         t_p50_s: ahead.as_ref().map(|ahead| ahead.p50_s),
         t_p90_s: ahead.as_ref().map(|ahead| ahead.p90_s),
         capped: ahead.as_ref().map(|ahead| ahead.capped),
+        forecast_model: ahead.as_ref().and_then(|ahead| ahead.of_model.as_ref()).map(|model| model.name.clone()),
+        forecast_model_refused: asset.forecast.model.as_ref().and_then(|model| model.refused.clone()),
     }
 }

@@ -5,7 +5,8 @@ use std::{
 };
 
 use hark_protocol::topics::{
-    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, ScoreReason, Timestamp, TsSource,
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, Quality, QualityReason, Reading, ScoreReason, Timestamp,
+    TsSource,
 };
 
 use super::{
@@ -22,8 +23,10 @@ use super::{
     health,
     instrument::{self, Delays, status_of},
     ready::Ready,
+    remaining::{self, Remaining},
     report, service,
     stage_a::StageA,
+    stage_b::StageB,
     stretch::Judged,
 };
 use crate::{
@@ -51,6 +54,8 @@ pub(super) struct AssetRun {
     speeds: BTreeSet<usize>,
     /// Scored points with a severity class, by their index among the scored ones.
     velocities: Vec<(usize, Name, Class)>,
+    /// Inputs of the forecasting model, by the indices of their points in the configuration.
+    model_inputs: BTreeMap<usize, usize>,
     pub(super) state: AssetState,
     pub(super) ready: Ready,
 }
@@ -85,12 +90,63 @@ impl AssetRun {
         let class = |point: &config::Point| Class::named(point.severity.as_deref()?);
         let of_scored = config.points.iter().filter(|point| point.scored).enumerate();
         let velocities = of_scored.filter_map(|(scored, point)| Some((scored, point.id.clone(), class(point)?))).collect();
-        Self { state, points, scored, instruments, instrument_of, strengths, speeds, velocities, config, ready: Ready::default() }
+        Self {
+            state,
+            points,
+            scored,
+            instruments,
+            instrument_of,
+            strengths,
+            speeds,
+            velocities,
+            model_inputs: BTreeMap::new(),
+            config,
+            ready: Ready::default(),
+        }
     }
 
     /// Makes the weights ready for the bundle in use.
     pub(super) fn prepare(&mut self, stage_a: &StageA) {
         self.ready = Ready::new(&self.config.id, self.state.scoring(), stage_a);
+    }
+
+    /// Goes on with the life that is known, if it was kept for the model that is configured; else begins one.
+    pub(super) fn follow_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
+        let model = self.config.forecast.model.as_ref();
+        let stage_b = model.and_then(|model| forecasters.get(model.bundle.as_ref()?));
+        let Some((model, stage_b)) = model.zip(stage_b) else {
+            (self.state.remaining, self.model_inputs) = (None, BTreeMap::new());
+            return;
+        };
+        let known = self.state.remaining.take().filter(|remaining| remaining.fits(stage_b, &self.config));
+        self.state.remaining = Some(known.unwrap_or_else(|| Remaining::new(stage_b, &self.config, model.age_rows.unwrap_or(0))));
+        let input = |(index, point): (usize, &config::Point)| Some((index, remaining::input_of(stage_b.features(), &point.id)?));
+        self.model_inputs = self.config.points.iter().enumerate().filter_map(input).collect();
+    }
+
+    /// An overhauled machine is a new one.
+    pub(super) fn begin_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
+        let bundle = self.config.forecast.model.as_ref().and_then(|model| model.bundle.as_ref());
+        self.state.remaining = bundle.and_then(|bundle| forecasters.get(bundle)).map(|stage_b| Remaining::new(stage_b, &self.config, 0));
+    }
+
+    /// Hands a value to the forecasting model, if it is one of its inputs.
+    fn feed_model(&mut self, index: usize, judged: clean::Judged, ts: Timestamp, position: Position, shared: &mut Shared) {
+        let Some((remaining, &point)) = self.state.remaining.as_mut().zip(self.model_inputs.get(&index)) else { return };
+        let rows: Vec<Row> = remaining.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position }).collect();
+        rows.iter().for_each(|row| self.live(row, shared));
+    }
+
+    /// A row of the machine's life has passed.
+    fn live(&mut self, row: &Row, shared: &mut Shared) {
+        let bundle = self.config.forecast.model.as_ref().and_then(|model| model.bundle.as_ref());
+        let stage_b = bundle.and_then(|bundle| shared.forecasters.get_mut(bundle));
+        let Some((remaining, stage_b)) = self.state.remaining.as_mut().zip(stage_b) else { return };
+        let state = self.state.operating.as_ref().map_or(OperatingState::Unknown, |operating| operating.at(row.ts).state);
+        if let Err(error) = remaining.take(row, state, stage_b, &self.config) {
+            shared.counters.forecast_failures += 1;
+            tracing::debug!(%error, asset = %self.config.id, "the forecasting model failed on a row");
+        }
     }
 
     pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
@@ -112,6 +168,7 @@ impl AssetRun {
         let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
             let judged = self.unscored_reading(reading, given, shared, emit);
+            self.feed_model(index, judged, ts, position, shared);
             self.watch_limits(index, judged, position, shared, emit);
             // A machine may have no scored point, and then neither rows nor ticks.
             return self.end_silences(ts, shared, emit);
@@ -142,6 +199,7 @@ impl AssetRun {
             self.state.last_reading = Some(ts);
         }
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
+        self.feed_model(index, judged, ts, position, shared);
         self.watch_limits(index, judged, position, shared, emit);
         let closed = offered.overdue.is_some() || offered.complete.is_some();
         for row in offered.overdue.into_iter().chain(offered.complete) {
@@ -166,6 +224,9 @@ impl AssetRun {
     /// Time passes without readings: the open row is closed, and past the stale limit there is a verdict that says so, at once and then at the pace
     /// of predictions.
     pub(super) fn tick(&mut self, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        if let Some(row) = self.state.remaining.as_mut().and_then(|remaining| remaining.pass(ts)) {
+            self.live(&row, shared);
+        }
         if let Some(row) = self.state.grid.pass(ts) {
             self.row(row, shared, emit);
         }
@@ -296,7 +357,9 @@ impl AssetRun {
         }
         shared.counters.predictions += 1;
         let inputs = shared.input_range(verdict.range);
-        let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, inputs);
+        let ahead = self.state.prognosis(micros(self.config.stale_after));
+        let of_life = shared.input_range(ahead.and_then(|ahead| Some(ahead.of_model?.range)));
+        let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, inputs, of_life);
         self.state.predicted = Some((self.state.signature(&verdict), verdict.ts));
         self.state.score_max = None;
         emit.push(LaneName::Predictions, Body::Prediction(Box::new(prediction)));

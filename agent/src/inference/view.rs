@@ -2,7 +2,12 @@
 use hark_protocol::topics::{AlarmState, Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::Serialize;
 
-use super::{asset::AssetState, forecast::TimeToLimit, operating::Regime, report};
+use super::{
+    asset::{AssetState, micros},
+    forecast::Prognosis,
+    operating::Regime,
+    report,
+};
 use crate::config;
 
 /// What is known of an asset after its newest row.
@@ -39,10 +44,10 @@ pub struct AssetView {
     pub health: Option<f64>,
     /// What sets it, or why it is not known.
     pub health_reason: Name,
-    /// `time_to_limit` or `no_trend`; `None` before commissioning has ended.
+    /// `remaining_life`, `time_to_limit` or `no_trend`; `None` before commissioning has ended, unless a model of failures speaks.
     pub forecast: Option<Name>,
-    /// When the first limit is reached that a trend leads to.
-    pub time_to_limit: Option<TimeToLimit>,
+    /// The end that a model tells, else the first limit that a trend leads to.
+    pub prognosis: Option<Prognosis>,
     /// Score over limit, after hysteresis.
     pub above: bool,
     /// An alarm is active that asks for a response, shown or not; advice is none.
@@ -69,6 +74,7 @@ impl AssetView {
     pub(super) fn of(asset: &config::Asset, state: &AssetState) -> Self {
         let verdict = state.verdict.as_ref();
         let scoring = state.scoring();
+        let prognosis = state.prognosis(micros(asset.stale_after));
         let (health, health_reason) = report::health_of(state, asset);
         let score = verdict.and_then(|verdict| verdict.score);
         let limit = scoring.map(|scoring| scoring.limit);
@@ -89,8 +95,8 @@ impl AssetView {
             anomaly: verdict.and_then(|verdict| verdict.anomaly),
             health,
             health_reason,
-            forecast: report::forecast_word(state),
-            time_to_limit: state.time_to_limit(),
+            forecast: report::forecast_word(state, prognosis.as_ref()),
+            prognosis,
             above: verdict.is_some_and(|verdict| verdict.above),
             alarm: state.alarms.is_alarm(),
             advice: !state.alarms.is_alarm() && state.alarms.is_active(),

@@ -63,9 +63,9 @@ pub(crate) fn prediction() -> Record<Prediction> {
         health: Some(43.5),
         health_reason: Some("score over its limit".into()),
         zone: Some(Zone::B),
-        forecast: Some("time_to_limit".into()),
-        end_event: Some("health below 20".into()),
-        failure_mode: Some("VIB".into()),
+        forecast: Some("remaining_life".into()),
+        end_event: Some("functional_failure".into()),
+        failure_mode: Some("spalling of a rolling bearing".into()),
         t_p10_s: Some(777_600.0),
         t_p50_s: Some(1_641_600.0),
         t_p90_s: Some(3_110_400.0),
@@ -92,6 +92,13 @@ pub(crate) fn prediction() -> Record<Prediction> {
         config_hash: CONFIGURATION.into(),
         input_from: Some(format!("{INCARNATION}/184290").into()),
         input_to: Some(format!("{INCARNATION}/184467").into()),
+        remaining_life_s: Some(1_812_000.0),
+        life_rows: Some(20_731),
+        forecast_model: Some("bearing-rul".into()),
+        forecast_model_version: Some("1.0.0".into()),
+        forecast_model_hash: Some(MODEL_HASH.into()),
+        forecast_input_from: Some(format!("{INCARNATION}/310").into()),
+        forecast_input_to: Some(format!("{INCARNATION}/184467").into()),
     };
     record(LaneName::Predictions, 20_731, Some(ASSET), prediction)
 }
@@ -239,6 +246,8 @@ pub(crate) fn asset() -> CompactedRecord<Asset> {
         t_p50_s: Some(518_400.0),
         t_p90_s: Some(1_209_600.0),
         capped: Some(false),
+        forecast_model: None,
+        forecast_model_refused: None,
     };
     compacted("assets.v1", ASSET, Some(ASSET), asset)
 }

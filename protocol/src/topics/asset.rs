@@ -95,4 +95,10 @@ pub struct Asset {
     pub t_p90_s: Option<f64>,
     /// The times are at their cap: read them as "at least".
     pub capped: Option<bool>,
+    /// Bundle that told it, where `forecast` is `remaining_life`.
+    #[serde(default)]
+    pub forecast_model: Option<Name>,
+    /// Why the configured forecasting bundle is not in use.
+    #[serde(default)]
+    pub forecast_model_refused: Option<Name>,
 }

@@ -99,7 +99,7 @@ pub struct Prediction {
     pub forecast: Option<Name>,
     /// The event that the forecast is about.
     pub end_event: Option<Name>,
-    /// ISO 14224 failure mode.
+    /// What it fails by, in the words of the model's training data.
     pub failure_mode: Option<Name>,
     /// 10 % of such machines reach `end_event` within so many seconds.
     pub t_p10_s: Option<f64>,
@@ -153,4 +153,25 @@ pub struct Prediction {
     pub input_from: Option<Name>,
     /// Last one.
     pub input_to: Option<Name>,
+    /// Where `forecast` is `remaining_life`: its mean, seconds.
+    #[serde(default)]
+    pub remaining_life_s: Option<f64>,
+    /// Rows of the machine's life so far, by which it was told.
+    #[serde(default)]
+    pub life_rows: Option<u64>,
+    /// Bundle that told it.
+    #[serde(default)]
+    pub forecast_model: Option<Name>,
+    /// Version of that bundle.
+    #[serde(default)]
+    pub forecast_model_version: Option<Name>,
+    /// SHA-256 of its model, hex.
+    #[serde(default)]
+    pub forecast_model_hash: Option<Name>,
+    /// First record of the life behind it, `inc/seq`.
+    #[serde(default)]
+    pub forecast_input_from: Option<Name>,
+    /// Last record behind it.
+    #[serde(default)]
+    pub forecast_input_to: Option<Name>,
 }

@@ -37,6 +37,8 @@ pub(super) struct Line<'a> {
     regime: Option<&'a str>,
     end_event: Option<&'a str>,
     advice: bool,
+    remaining_life_s: Option<f64>,
+    capped: Option<bool>,
 }
 
 impl<'a> Line<'a> {
@@ -44,7 +46,7 @@ impl<'a> Line<'a> {
     pub(super) fn new(row: u64, ts: Timestamp, view: &'a AssetView) -> Self {
         let contribution = |place: usize| view.contributions.get(place).map(|(point, share)| (&**point, *share)).unzip();
         let [first, second, third] = [0, 1, 2].map(contribution);
-        let ahead = view.time_to_limit.as_ref();
+        let ahead = view.prognosis.as_ref();
         Self {
             row,
             ts: ts.to_string(),
@@ -74,6 +76,8 @@ impl<'a> Line<'a> {
             regime: view.regime.as_deref(),
             end_event: ahead.map(|ahead| &*ahead.end_event),
             advice: view.advice,
+            remaining_life_s: ahead.and_then(|ahead| ahead.of_model.as_ref()).map(|model| model.mean_s),
+            capped: ahead.map(|ahead| ahead.capped),
         }
     }
 

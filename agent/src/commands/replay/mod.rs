@@ -32,7 +32,11 @@ use super::{ConfigArgs, EXIT_CONFIG, EXIT_INTERRUPTED, stop_on_signal};
 use crate::{
     buffer::{BufferError, Position},
     config::{self, Asset, Config},
-    inference::{AssetView, Engine, EngineCounters, InferenceError},
+    inference::{
+        AssetView, Bundles, Engine, EngineCounters, InferenceError,
+        assignment::{Accepted, assign},
+        verification,
+    },
     record::{Body, Entry},
     stop::Stop,
 };
@@ -242,6 +246,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
         // More rows than any file has: commissioning ends by being accepted, at the end of its file or after the rows asked for.
         asset.commissioning = config::Commissioning { rows: u32::MAX as usize, starts: 0, ..asset.commissioning };
     }
+    let asset = with_model(asset, config, diagnostics);
     let format = Format { separator: args.separator, decimal_comma: args.decimal.map(|decimal| decimal.0), period_us: args.period };
     let mut replay = Replay::new(asset, &config.models)?;
     let mut first_ts = PERIOD_START;
@@ -276,6 +281,17 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     summary.left_out = replay.rows.left_out();
     summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, summary.rows, needed));
     Ok(summary)
+}
+
+/// The machine with its forecasting bundle, if its file names one that can be used.
+fn with_model(asset: Asset, config: &Config, diagnostics: &mut dyn Write) -> Asset {
+    let mut assets = BTreeMap::from([(asset.id.clone(), asset)]);
+    let assigned = assign(&mut assets, &Bundles::offered_in(&config.models), &Accepted::new(), verification::in_child);
+    for (_, reason) in assigned.refused {
+        // A replay whose remarks nobody reads is none the worse for it.
+        let _ = writeln!(diagnostics, "no remaining life is told: the model is refused: {reason}");
+    }
+    assets.pop_first().map(|(_, asset)| asset).expect("one went in")
 }
 
 /// A recorded file.

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::faults::{DAY, Faults};
-use crate::config::{Forecast, file::ForecastTable};
+use crate::config::{Forecast, ForecastModel, file::ForecastTable};
 
 /// A window is so many rows unless configured, where an hour is fewer: a mean of some rows.
 const ROWS_OF_WINDOW: u32 = 10;
@@ -24,5 +24,20 @@ pub(super) fn check_forecast(raw: &ForecastTable, grid: Duration, faults: &mut F
     if !horizons.is_sorted() {
         faults.add("forecast.horizons", "are not ascending; expected the nearest first");
     }
-    Forecast { window, horizons, cap }
+    Forecast { window, horizons, cap, model: check_model(raw, faults) }
+}
+
+/// The folder lies under that of the models, whatever is written.
+fn check_model(raw: &ForecastTable, faults: &mut Faults) -> Option<ForecastModel> {
+    let Some(folder) = &raw.model else {
+        if raw.age.is_some() {
+            faults.add("forecast.age", "says nothing alone; expected `model`");
+        }
+        return None;
+    };
+    let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !folder.split('/').all(is_plain) {
+        faults.add("forecast.model", format!("`{folder}` is no folder of the models directory; expected for example \"turbofan-rul/with-age\""));
+    }
+    Some(ForecastModel { folder: folder.as_str().into(), age_rows: raw.age, bundle: None, refused: None })
 }

@@ -18,7 +18,7 @@ use hark_protocol::topics::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::trend::Trend;
-use crate::{config, signal::severity::Class};
+use crate::{buffer::Position, config, signal::severity::Class};
 
 /// The score reaches its limit, where health is 50.
 const HEALTH_LIMIT: &str = "health_limit";
@@ -33,13 +33,13 @@ pub(super) struct Forecasts {
     score: Trend,
     of_points: BTreeMap<Name, Trend>,
     /// What each indicator leads to, by its last window.
-    ahead: BTreeMap<Name, TimeToLimit>,
+    ahead: BTreeMap<Name, Prognosis>,
 }
 
-/// When a limit is reached.
+/// When an event comes: a limit that a trend leads to, or what a model was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TimeToLimit {
-    /// `health_limit`, or a point and its zone, as in `de-h.v_rms:zone_c`.
+pub struct Prognosis {
+    /// `health_limit`, a point and its zone as in `de-h.v_rms:zone_c`, or of a model, such as `functional_failure`.
     pub end_event: Name,
     /// One way in ten is as short, seconds from `ts` on; at most the cap, as are the others.
     pub p10_s: f64,
@@ -53,9 +53,30 @@ pub struct TimeToLimit {
     pub within: [f64; 3],
     /// The row by which it was found.
     pub ts: Timestamp,
+    /// There where a model that knows failures said it: then it is remaining life, else time to limit.
+    pub of_model: Option<OfModel>,
 }
 
-impl TimeToLimit {
+/// Which model said it, and of what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfModel {
+    /// Of the bundle.
+    pub name: Name,
+    /// Of the bundle.
+    pub version: Name,
+    /// SHA-256 of the model.
+    pub hash: Name,
+    /// What the machine fails by, for people.
+    pub failure_mode: Option<Name>,
+    /// Mean remaining life, seconds; at most the cap.
+    pub mean_s: f64,
+    /// Rows of life so far.
+    pub rows: u64,
+    /// First and last record behind its features: of the life, not of the row.
+    pub range: (Position, Position),
+}
+
+impl Prognosis {
     /// The same, seen at `now`: times from there on.
     fn seen_at(&self, now: Timestamp) -> Self {
         let passed_s = now.0.saturating_sub(self.ts.0).max(0) as f64 / 1e6;
@@ -109,7 +130,7 @@ impl Forecasts {
     }
 
     /// The limit that is reached first, by the median, seen from the newest row; `None` where nothing leads to one.
-    pub(super) fn soonest(&self) -> Option<TimeToLimit> {
+    pub(super) fn soonest(&self) -> Option<Prognosis> {
         let now = self.last?;
         self.ahead.values().map(|ahead| ahead.seen_at(now)).min_by(|a, b| a.p50_s.total_cmp(&b.p50_s))
     }
@@ -134,7 +155,7 @@ fn next_zone(point: &Name, mean: f64, class: &Class) -> Option<(Name, f64)> {
     boundaries.into_iter().find(|(_, level)| mean < *level).map(|(zone, level)| (format!("{point}:{zone}").into(), level))
 }
 
-fn look(trend: &mut Trend, mean: f64, next: Option<(Name, f64)>, calendar: Calendar, settings: &config::Forecast) -> Option<TimeToLimit> {
+fn look(trend: &mut Trend, mean: f64, next: Option<(Name, f64)>, calendar: Calendar, settings: &config::Forecast) -> Option<Prognosis> {
     let Calendar { window_s, ts } = calendar;
     let cap_s = settings.cap.as_secs_f64();
     let ahead = trend.look(mean, next.as_ref().map(|(_, level)| *level), cap_s / window_s)?;
@@ -142,10 +163,10 @@ fn look(trend: &mut Trend, mean: f64, next: Option<(Name, f64)>, calendar: Calen
     let seconds = |windows: f64| (windows * window_s).min(cap_s);
     let within = settings.horizons.map(|horizon| ahead.within(horizon.as_secs_f64() / window_s));
     let (p90_s, capped) = (ahead.p90.map_or(cap_s, seconds), ahead.p90.is_none());
-    Some(TimeToLimit { end_event, p10_s: seconds(ahead.p10), p50_s: seconds(ahead.p50), p90_s, capped, within, ts })
+    Some(Prognosis { end_event, p10_s: seconds(ahead.p10), p50_s: seconds(ahead.p50), p90_s, capped, within, ts, of_model: None })
 }
 
-fn tell(ahead: &mut BTreeMap<Name, TimeToLimit>, indicator: Name, found: Option<TimeToLimit>) {
+fn tell(ahead: &mut BTreeMap<Name, Prognosis>, indicator: Name, found: Option<Prognosis>) {
     match found {
         Some(found) => drop(ahead.insert(indicator, found)),
         None => drop(ahead.remove(&indicator)),

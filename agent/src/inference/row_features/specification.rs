@@ -158,6 +158,13 @@ impl Specification {
         of_points.chain(self.age.then(|| "age".to_owned())).collect()
     }
 
+    /// Names and units of the points, then of the settings, in the order of their values in a row.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let points = self.points.iter().map(|point| (point.name.as_str(), point.unit.as_str()));
+        let settings = self.regimes.iter().flat_map(|regimes| &regimes.settings).map(|setting| (setting.name.as_str(), setting.unit.as_str()));
+        points.chain(settings)
+    }
+
     /// Names of the settings, in the order of their values in a row.
     pub fn setting_names(&self) -> impl Iterator<Item = &str> {
         self.regimes.iter().flat_map(|regimes| &regimes.settings).map(|setting| setting.name.as_str())

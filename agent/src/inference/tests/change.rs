@@ -71,7 +71,7 @@ fn a_bundle_changes_at_its_record() {
     }
     let bundles = Bundles::with_copies_in(dir.path(), &dir.path().join("data"));
     let first = bundles.offered().unwrap();
-    bundles.keep(&first, &[]).unwrap();
+    bundles.keep(&first, &[], &[]).unwrap();
     let mut engine = Engine::with_assets(&BTreeMap::from([("pump".into(), asset())]), bundles.clone()).unwrap();
     feed(&mut engine, 1, &machine(200, 200));
     let snapshot = engine.snapshot();
@@ -80,7 +80,7 @@ fn a_bundle_changes_at_its_record() {
     assert!(text.contains(&version));
     std::fs::write(&manifest, text.replace(&version, "version = \"next\"")).unwrap();
     let second = bundles.offered().unwrap();
-    bundles.keep(&second, &[first.hash()]).unwrap();
+    bundles.keep(&second, &[], &[first.hash()]).unwrap();
 
     // The program starts with the new one offered and has a backlog from before.
     let mut engine = Engine::restore(bundles, &snapshot).unwrap();

@@ -88,9 +88,9 @@ fn a_restart_changes_nothing_and_maintenance_begins_anew() {
     outputs.extend(feed(&mut second, cut as u64 + 1, &entries[cut..]));
     assert!(outputs == out && second.snapshot() == undisturbed.snapshot());
 
-    assert!(second.view("pump").unwrap().time_to_limit.is_some());
+    assert!(second.view("pump").unwrap().prognosis.is_some());
     let at = (1_000_000 + (RISES_FROM + RISES_FOR / 2) * ROW_S) as f64;
     feed(&mut second, entries.len() as u64 + 1, &[event(at, EventKind::Command, Some("maintenance_done"))]);
     let view = second.view("pump").unwrap();
-    assert_eq!((view.forecast, view.time_to_limit, view.health), (None, None, None));
+    assert_eq!((view.forecast, view.prognosis, view.health), (None, None, None));
 }

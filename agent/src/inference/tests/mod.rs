@@ -9,6 +9,7 @@ mod diagnosis;
 mod forecast;
 mod instrument;
 mod operating;
+mod remaining;
 mod row;
 mod seldom;
 mod silence;

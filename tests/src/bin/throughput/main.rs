@@ -20,7 +20,7 @@ use self::{case::Case, run::Bench};
 
 fn main() -> ExitCode {
     // As `Agent::start` calls it, and as the agent then calls itself.
-    if std::env::args().nth(1).is_some_and(|argument| ["run", hark::feedback::ROLE].contains(&&*argument)) {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "run" || hark::is_part(&argument)) {
         return hark::main();
     }
     match measure() {

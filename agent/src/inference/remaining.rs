@@ -1,0 +1,120 @@
+//! Remaining life of one machine: rows for a model that was trained on machines run to failure, and what it said of the newest one.
+//!
+//! A row is a row of the grid in which the machine runs, and one unit of its life. Means and windows of a life go on over gaps of the log; rows that nobody
+//! recorded count neither in the age. Maintenance begins a new life. What was said is told until a value of the model's would be stale.
+use hark_protocol::topics::{Name, OperatingState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    forecast::{OfModel, Prognosis},
+    grid::{Grid, Row, Sample},
+    model::ModelError,
+    row_features::{Life, Specification},
+    stage_b::{Distribution, StageB},
+};
+use crate::{buffer::Position, config};
+
+/// What is remembered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Remaining {
+    /// Hash of the bundle that it was kept for.
+    bundle: Name,
+    /// Rows of the model's points, then of its settings.
+    grid: Grid,
+    life: Life,
+    /// First record behind this life's features.
+    from: Option<Position>,
+    told: Option<Prognosis>,
+}
+
+impl Remaining {
+    /// A life of `asset` whose first row is still to come. `age_rows` went by before.
+    pub(super) fn new(stage_b: &StageB, asset: &config::Asset, age_rows: u64) -> Self {
+        let (features, grid_us) = (stage_b.features(), super::asset::micros(asset.grid).max(1));
+        Self {
+            bundle: stage_b.names.bundle.clone(),
+            grid: Grid::new(features.inputs().count(), grid_us, super::asset::micros(asset.stale_after)),
+            life: Life::since(features, age_rows),
+            from: None,
+            told: None,
+        }
+    }
+
+    /// Whether it was kept for this bundle and the grid of `asset`.
+    pub(super) fn fits(&self, stage_b: &StageB, asset: &config::Asset) -> bool {
+        let fresh = Self::new(stage_b, asset, 0);
+        self.bundle == fresh.bundle && self.grid.grid_us() == fresh.grid.grid_us() && self.life.fits(stage_b.features())
+    }
+
+    /// Takes a value of the model's and gives the rows that it closes.
+    pub(super) fn offer(&mut self, sample: Sample) -> impl Iterator<Item = Row> + use<> {
+        let offered = self.grid.offer(sample);
+        offered.overdue.into_iter().chain(offered.complete)
+    }
+
+    /// Time passes without a value.
+    pub(super) fn pass(&mut self, ts: Timestamp) -> Option<Row> {
+        self.grid.pass(ts)
+    }
+
+    /// What comes does not continue what was held.
+    pub(super) fn restart(&mut self) {
+        self.grid.restart();
+    }
+
+    /// Takes a row of a machine in `state`: unknown where nothing tells it.
+    ///
+    /// # Errors
+    /// Where the model fails; what was said before is then told no more.
+    pub(super) fn take(&mut self, row: &Row, state: OperatingState, stage_b: &mut StageB, asset: &config::Asset) -> Result<(), ModelError> {
+        if !matches!(state, OperatingState::Running | OperatingState::Unknown) {
+            return Ok(());
+        }
+        self.told = None;
+        let features = stage_b.features();
+        let mut values = row.values.clone();
+        // What is held in place of a bad value was measured before: nothing is filled in.
+        row.held_over.iter().for_each(|&input| values[input] = None);
+        let (values, settings) = values.split_at(features.points.len());
+        // Why a row has no features can be seen in the instruments.
+        let Ok(features) = self.life.push(features, values, settings) else { return Ok(()) };
+        let Some((first, last)) = row.range else { return Ok(()) };
+        let from = *self.from.get_or_insert(first);
+        let distribution = stage_b.run(&features)?;
+        self.told = Some(prognosis(&distribution, stage_b, row.ts, self.life.rows(), (from, last), asset));
+        Ok(())
+    }
+
+    /// What was said of the newest row, as long as it is not older than `stale_us` at `now`.
+    pub(super) fn told(&self, now: Timestamp, stale_us: i64) -> Option<&Prognosis> {
+        self.told.as_ref().filter(|told| now.0.saturating_sub(told.ts.0) <= stale_us)
+    }
+}
+
+/// Index of a point among the inputs of a model.
+pub(super) fn input_of(features: &Specification, point: &str) -> Option<usize> {
+    features.inputs().position(|(name, _)| name == point)
+}
+
+fn prognosis(of: &Distribution, stage_b: &StageB, ts: Timestamp, rows: u64, range: (Position, Position), asset: &config::Asset) -> Prognosis {
+    let (manifest, row_s) = (stage_b.manifest(), asset.grid.as_secs_f64());
+    let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|level| of.quantile(&manifest.levels, level));
+    Prognosis {
+        end_event: manifest.end_event.as_str().into(),
+        p10_s: p10 * row_s,
+        p50_s: p50 * row_s,
+        p90_s: p90 * row_s,
+        capped: p90 >= manifest.cap,
+        within: asset.forecast.horizons.map(|horizon| of.within(&manifest.levels, horizon.as_secs_f64() / row_s)),
+        ts,
+        of_model: Some(OfModel {
+            name: stage_b.names.name.clone(),
+            version: stage_b.names.version.clone(),
+            hash: stage_b.names.hash.clone(),
+            failure_mode: manifest.failure_mode.as_deref().map(Into::into),
+            mean_s: of.mean * row_s,
+            rows,
+            range,
+        }),
+    }
+}
