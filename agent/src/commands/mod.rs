@@ -3,6 +3,7 @@ pub mod audit;
 pub mod buffer;
 pub mod features;
 pub mod machine;
+pub mod model;
 pub mod replay;
 pub mod run;
 mod words;
@@ -50,6 +51,8 @@ pub enum Command {
     Event(machine::event::EventArgs),
     /// How far machines are learned: show, accept.
     Commission(machine::commission::CommissionArgs),
+    /// Bundles of models: list, verify, show.
+    Model(model::ModelArgs),
     /// Look into the buffer, with the agent running or stopped.
     Buffer(buffer::BufferArgs),
     /// Prove from Kafka alone that a gateway's records are there exactly once, or named in a gap.
@@ -87,6 +90,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Alarm(args) => machine::alarm::main(args),
         Command::Event(args) => machine::event::main(args),
         Command::Commission(args) => machine::commission::main(args),
+        Command::Model(args) => model::main(&args),
         Command::Buffer(args) => buffer::main(&args),
         Command::Audit(args) => audit::main(&args),
         Command::FeedbackReader => feedback::reader::main(),

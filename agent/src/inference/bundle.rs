@@ -7,7 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -184,12 +184,32 @@ pub struct Bundle {
     hash: String,
 }
 
+impl Manifest {
+    /// What the bundle in `folder` says of itself; nothing of it is checked.
+    ///
+    /// # Errors
+    /// [`BundleError`] where there is no manifest that can be read.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        Self::with_text(folder).map(|(manifest, _)| manifest)
+    }
+
+    /// Whether `folder` is one of a bundle.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(MANIFEST).is_file()
+    }
+
+    fn with_text(folder: &Path) -> Result<(Self, String), BundleError> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let manifest = toml::from_str(&text).map_err(|source| BundleError::Manifest { path, source: Box::new(source) })?;
+        Ok((manifest, text))
+    }
+}
+
 impl Bundle {
     /// Opens the bundle in `folder`. Fails where a file is missing or changed, or the golden output is not reproduced.
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(|source| BundleError::Read { path: path.clone(), source })?;
-        let manifest: Manifest = toml::from_str(&text).map_err(|source| BundleError::Manifest { path, source: Box::new(source) })?;
+        let (manifest, text) = Manifest::with_text(folder)?;
         check_manifest(&manifest)?;
         let mut files = read_files(folder, &manifest)?;
         let golden_input = parse_golden(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
@@ -265,15 +285,15 @@ impl Bundle {
         Ok(())
     }
 
-    /// The median time of `runs` runs on the golden input, after as many to warm up.
-    pub(super) fn time(&self, runs: usize) -> Result<Duration, BundleError> {
+    /// The median time of `runs` runs on the golden input, after as many to warm up. `now` tells a time that does not step.
+    pub(super) fn time(&self, runs: usize, now: impl Fn() -> Duration) -> Result<Duration, BundleError> {
         let (mut plan, tensors) = self.ready()?;
         let inputs: Vec<&Input> = tensors.iter().collect();
         let mut taken = Vec::with_capacity(2 * runs);
         for _ in 0..2 * runs {
-            let begun = Instant::now();
+            let begun = now();
             plan.run(&inputs).map_err(|source| self.failed(source))?;
-            taken.push(begun.elapsed());
+            taken.push(now().saturating_sub(begun));
         }
         let timed = &mut taken[runs..];
         timed.sort_unstable();

@@ -13,7 +13,7 @@ use hark_protocol::topics::Name;
 use super::{Bundle, BundleError, InferenceError};
 
 /// Folder of the Stage A bundle under the models directory.
-const STAGE_A: &str = "stage-a";
+pub const STAGE_A: &str = "stage-a";
 /// Copies under the data directory.
 const COPIES: &str = "bundles";
 

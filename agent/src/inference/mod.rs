@@ -88,7 +88,7 @@ use self::{
 };
 pub use self::{
     bundle::{Bundle, BundleError, GoldenFiles, Manifest, POINTS_MAX, Tensor},
-    bundles::Bundles,
+    bundles::{Bundles, STAGE_A},
     collected::ROWS_BLOCK,
     counters::EngineCounters,
     flood::AlarmFlood,
@@ -177,6 +177,14 @@ struct EngineState {
     incarnations: BTreeMap<u32, Name>,
     baselines: Baselines,
     flood: Flood,
+}
+
+/// Why the forecasting bundle in `folder` is of no use to `asset`, in words; `None` where it is.
+///
+/// # Errors
+/// [`BundleError`] where it is no forecasting bundle, or cannot be trusted.
+pub fn refusal_for(folder: &Path, asset: &config::Asset) -> Result<Option<String>, BundleError> {
+    Ok(StageB::new(Bundle::open(folder)?)?.refusal(asset))
 }
 
 impl Engine {

@@ -64,13 +64,16 @@ impl StageB {
 
     /// Why it is of no use to `asset`, in words: points or settings that there are not, other units, another rate, a need that is not met.
     pub(super) fn refusal(&self, asset: &config::Asset) -> Option<String> {
-        let mut faults = Vec::new();
+        let (mut faults, mut missing) = (Vec::new(), Vec::new());
         for (name, unit) in self.features().inputs() {
             match asset.points.iter().find(|point| *point.id == *name) {
-                None => faults.push(format!("there is no point `{name}`")),
+                None => missing.push(format!("`{name}` ({unit})")),
                 Some(point) if *point.unit != *unit => faults.push(format!("`{name}` is in {}, the model takes {unit}", point.unit)),
                 Some(_) => {}
             }
+        }
+        if !missing.is_empty() {
+            faults.insert(0, format!("it has no point {}", missing.join(", ")));
         }
         let (manifest, age) = (self.manifest(), asset.forecast.model.as_ref().and_then(|model| model.age_rows));
         if manifest.needs.contains(&Need::Age) && age.is_none() {

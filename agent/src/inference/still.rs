@@ -2,8 +2,8 @@
 //!
 //! A point is judged that changed in a tenth of its readings or more while its machine was learned. It is stuck after so many equal readings in a row as
 //! chance gives less than once in 1e9 if changes come independently of one another, and at least ten times as many as were ever seen while learned.
-//! Of a machine that stops much stands still that is in order. So a value counts strictly within what was seen while learned (a flow of exactly 0 is for the
-//! score to judge), and only while most of the other points that can be judged move as they used to. Where `stuck_after` is configured, it alone holds.
+//! Of a machine that stops much stands still that is in order. So a value counts that is within what was seen while learned, its ends included (a flow of 0
+//! that was never seen is for the score to judge), and only while most of the other points that can be judged move as they used to. Where `stuck_after` is configured, it alone holds.
 //!
 //! Pure: a function of the readings in the order of the log.
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ impl Course {
 
     fn is_stuck(&self) -> bool {
         let Some((learned, value)) = self.learned.zip(self.last) else { return false };
-        self.run_most().is_some_and(|most| self.run >= most) && learned.low < value && value < learned.high
+        self.run_most().is_some_and(|most| self.run >= most) && (learned.low..=learned.high).contains(&value)
     }
 
     /// It stands no longer than it did while it was learned.
@@ -140,6 +140,7 @@ mod tests {
         assert_eq!(stuck_after(2, |_| 5.0, 3_000), Some(31 - 1), "one change in two readings: chance");
         assert_eq!(stuck_after(5, |_| 5.0, 3_000), Some(95 - 1), "one in five: chance");
         assert_eq!(stuck_after(1, |n| moving(n, 1)[0], 3_000), None);
+        assert_eq!(stuck_after(1, |_| 0.0, 3_000), Some(RUN_LEAST - 1), "at an end of what was seen, where it did not stay");
         assert_eq!(stuck_after(5, |n| moving(n, 40)[0], 3_000), None, "eight times as long as ever");
     }
 
@@ -157,8 +158,7 @@ mod tests {
     #[test]
     fn what_stands_by_nature_is_not_stuck() {
         assert_eq!(stuck_after(11, |_| 5.0, 3_000), None, "it changed too rarely");
-        assert_eq!(stuck_after(1, |_| 0.0, 3_000), None, "at the end of what was seen");
-        assert_eq!(stuck_after(1, |_| -3.0, 3_000), None, "beyond it");
+        assert_eq!(stuck_after(1, |_| -3.0, 3_000), None, "beyond what was seen");
         assert_eq!(stuck_after(1, |_| 5.0, 20), None, "the machine stands");
         let mut unknown = Stillness::new(2);
         assert!((0..1_000).all(|_| !unknown.take(0, 5.0, false)));

@@ -3,18 +3,21 @@
 //! The child opens the bundle as the agent would (limits of size, hashes, operators, shapes, golden output twice on one state), runs it some more, and says
 //! in one line of JSON what it found. It may use [`MEMORY_BYTES_MAX`] and [`CPU_S_MAX`] of processor time, and is killed after [`WITHIN`].
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Resource, Rlimit, setrlimit},
+};
 use serde::{Deserialize, Serialize};
 
 use super::Bundle;
-use crate::causes;
+use crate::{causes, clock::Clock};
 
 /// The subcommand that the agent starts itself with.
 pub const ROLE: &str = "bundle-verifier";
@@ -22,8 +25,6 @@ pub const ROLE: &str = "bundle-verifier";
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 const CPU_S_MAX: u64 = 20;
 const WITHIN: Duration = Duration::from_secs(30);
-/// How often the child is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Runs that are timed; the median counts.
 const RUNS: usize = 50;
 /// A slower model would hold up the rows of all machines.
@@ -47,37 +48,35 @@ pub fn in_child(folder: &Path) -> Result<f64, String> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("hark").arg(ROLE).arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().map_err(|error| format!("the process that verifies it cannot be started: {error}"))?;
-    let ended = wait(&mut child);
-    let mut said = String::new();
-    // A line that fits any pipe: the child never waits for its reader.
-    child.stdout.take().into_iter().for_each(|mut out| drop(out.read_to_string(&mut said)));
-    match (serde_json::from_str::<Finding>(&said), ended?) {
-        (Ok(Finding { refused: Some(reason), .. }), _) => Err(reason),
-        (Ok(Finding { run_us: Some(run_us), .. }), status) if status.success() => Ok(run_us),
-        (_, status) => Err(match status.signal() {
-            Some(signal) => format!(
-                "the process that verified it died of signal {signal}: it aborts, or takes more than {CPU_S_MAX} s or {} MiB",
-                MEMORY_BYTES_MAX >> 20
-            ),
+    let said = listen(&mut child);
+    // It is ours, and not waited for yet: its pid is nobody else's. One that has ended is not harmed.
+    let _ = child.kill();
+    let status = child.wait().map_err(|error| format!("the process that verifies it is lost: {error}"))?;
+    let said = said.ok_or_else(|| format!("it was not verified within {} s", WITHIN.as_secs()))?;
+    match serde_json::from_str::<Finding>(&said) {
+        Ok(Finding { refused: Some(reason), .. }) => Err(reason),
+        Ok(Finding { run_us: Some(run_us), .. }) => Ok(run_us),
+        _ => Err(match status.signal() {
+            Some(signal) => {
+                format!(
+                    "the process that verified it died of signal {signal}: it aborts, or takes more than {CPU_S_MAX} s or {} MiB",
+                    MEMORY_BYTES_MAX >> 20
+                )
+            }
             None => format!("the process that verified it ended with {status} and said nothing"),
         }),
     }
 }
 
-fn wait(child: &mut Child) -> Result<std::process::ExitStatus, String> {
-    let begun = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) if begun.elapsed() < WITHIN => std::thread::sleep(LOOK_EVERY),
-            Ok(None) | Err(_) => {
-                // It is ours, and not waited for yet: its pid is nobody else's.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("it was not verified within {} s", WITHIN.as_secs()));
-            }
-        }
-    }
+/// What the child says, which is nothing if it dies; `None` where it is silent for too long.
+fn listen(child: &mut Child) -> Option<String> {
+    let mut out = BufReader::new(child.stdout.take()?);
+    let timeout = Timespec { tv_sec: WITHIN.as_secs() as i64, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(out.get_ref(), PollFlags::IN)], Some(&timeout));
+    let mut line = String::new();
+    // A line is written at once, so who has begun to read it can read it to its end.
+    (ready.ok()? > 0).then(|| out.read_line(&mut line).ok())??;
+    Some(line)
 }
 
 /// The child: looks at the bundle in `folder` and prints what it found.
@@ -89,8 +88,9 @@ pub fn main(folder: &Path) -> ExitCode {
         Err(reason) => Finding { refused: Some(reason), run_us: None },
     };
     let refused = finding.refused.is_some();
-    println!("{}", serde_json::to_string(&finding).expect("text and a finite number"));
-    if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let line = format!("{}\n", serde_json::to_string(&finding).expect("text and a finite number"));
+    let told = std::io::stdout().lock().write_all(line.as_bytes());
+    if refused || told.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
@@ -100,7 +100,8 @@ fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
 /// Opens the bundle and times it. Fails with the reason why it is refused.
 pub(crate) fn look(folder: &Path) -> Result<Duration, String> {
     let bundle = Bundle::open(folder).map_err(|error| causes::chain(&error))?;
-    let run = bundle.time(RUNS).map_err(|error| causes::chain(&error))?;
+    let clock = Clock::new();
+    let run = bundle.time(RUNS, || clock.monotonic()).map_err(|error| causes::chain(&error))?;
     if run > RUN_MAX {
         return Err(format!("a run takes {:.1} ms, {} ms at most are possible", run.as_secs_f64() * 1e3, RUN_MAX.as_millis()));
     }

@@ -138,7 +138,7 @@ fn live(config: &config::Config, law: Law, seed: u64) -> Result<Tally> {
             engine.process(Position { ordinal: 1, seq }, "lives", &reading(at_s, point, unit, value), &mut out);
         }
         out.clear();
-        let told = engine.view(ASSET).and_then(|view| view.time_to_limit).and_then(|found| {
+        let told = engine.view(ASSET).and_then(|view| view.prognosis).and_then(|found| {
             let zone = ZONES.iter().position(|(zone, _)| *zone == &*found.end_event)?;
             Some((zone, [found.p10_s, found.p50_s, found.p90_s]))
         });

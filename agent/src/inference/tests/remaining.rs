@@ -139,7 +139,7 @@ fn maintenance_begins_a_new_life() {
 fn a_machine_that_lacks_what_the_model_needs_is_told_so() {
     type Edit = fn(&mut config::Asset);
     let edits: [(Edit, &str); 4] = [
-        (|asset| drop(asset.points.remove(2)), "there is no point `T50`"),
+        (|asset| drop(asset.points.remove(2)), "it has no point `T50` ([degR])"),
         (|asset| asset.points[0].unit = "Cel".into(), "`T24` is in Cel, the model takes [degR]"),
         (|asset| asset.forecast.model.as_mut().unwrap().age_rows = None, "it needs the age: `age` in [forecast]"),
         (|asset| asset.forecast.model.as_mut().unwrap().folder = "nowhere".into(), "nowhere"),
