@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hark_protocol::topics::{Alarm, AlarmState, Asset, Event, Phase, Prediction};
+use hark_protocol::topics::{Alarm, AlarmState, Asset, Event, Phase, Prediction, Priority};
 
 use crate::{
     ledger::Ledger,
@@ -101,6 +101,8 @@ pub struct Milestones {
 pub enum Standing {
     /// An alarm is active.
     Alarm,
+    /// Advice is: a score over its limit asks for a look and for no response.
+    Advice,
     /// Score over its limit, not long enough for an alarm.
     Warning,
     /// An alarm ended and nobody acknowledged it.
@@ -118,6 +120,7 @@ impl Standing {
     pub fn words(self) -> &'static str {
         match self {
             Self::Alarm => "ALARM",
+            Self::Advice => "ADVICE: have a look",
             Self::Warning => "WARNING: over its limit",
             Self::Returned => "back under its limit",
             Self::Normal => "running normally",
@@ -147,8 +150,10 @@ impl MachineScene {
 
     /// Its state in one word.
     pub fn standing(&self) -> Standing {
+        let is_advice = self.alarm.as_ref().is_some_and(|alarm| alarm.priority == Priority::Advice);
         match (self.phase, self.alarm.as_ref().map(|alarm| alarm.state)) {
             (None, _) => Standing::Waiting,
+            (_, Some(AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)) if is_advice => Standing::Advice,
             (_, Some(AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)) => Standing::Alarm,
             (Some(Phase::Commissioning), _) => Standing::Learning,
             _ if self.above => Standing::Warning,
@@ -255,7 +260,8 @@ impl Scene {
         let raised = alarm.state == AlarmState::ActiveUnacknowledged;
         let text = if raised {
             self.alarms += 1;
-            format!("{id}: ALARM, {}. {}", alarm.what, alarm.advice.as_deref().unwrap_or_default())
+            let word = if alarm.priority == Priority::Advice { "ADVICE" } else { "ALARM" };
+            format!("{id}: {word}, {}. {}", alarm.what, alarm.advice.as_deref().unwrap_or_default())
         } else {
             format!("{id}: alarm now {}", state_words(alarm.state))
         };

@@ -13,7 +13,7 @@ pub fn legend(scene: &Scene) -> String {
         );
     }
     let of = |standing: Standing| names(scene, |machine_standing, _| machine_standing == standing);
-    let (alarms, warnings, learning) = (of(Standing::Alarm), of(Standing::Warning), of(Standing::Learning));
+    let (alarms, warnings, learning) = (of(Standing::Advice), of(Standing::Warning), of(Standing::Learning));
     let quiet_faults = names(scene, |standing, fate| matches!(fate, Fate::Fault { .. }) && standing >= Standing::Returned);
     if scene.machines.iter().all(|machine| machine.standing() == Standing::Waiting) {
         return "Starting: the agent opens its buffer and finds sensors, MQTT and Kafka. Next: it learns what normal looks like, for about 35 s."
@@ -31,13 +31,11 @@ pub fn legend(scene: &Scene) -> String {
         } else {
             format!("Next: {quiet_faults}, where a fault grows too.")
         };
-        return format!("ALARM on {alarms}: the score stayed over its limit, and the contributors say where to look. {next}");
+        return format!("ADVICE on {alarms}: the score stayed over its limit, and the contributors say where to look. {next}");
     }
     if !warnings.is_empty() {
         let delay_s = ALARM_AFTER.as_secs();
-        return format!(
-            "First warning: {warnings} behaves otherwise than learned. Next: an alarm, if the score stays over its limit for {delay_s} s."
-        );
+        return format!("First warning: {warnings} behaves otherwise than learned. Next: advice, if the score stays over its limit for {delay_s} s.");
     }
     format!("Normal running: every score is under its limit. Next: hidden faults begin to grow ({}); scores rise, health falls.", faults(scene))
 }

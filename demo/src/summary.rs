@@ -160,7 +160,7 @@ impl Summary {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "  {:<8} {arranged:<24} learned {:<6} over limit {:<6} alarm {}",
+                "  {:<8} {arranged:<24} learned {:<6} over limit {:<6} told {}",
                 machine.asset,
                 at(machine.commissioned_s),
                 at(machine.warned_s),

@@ -75,7 +75,7 @@ fn draw_machine(frame: &mut Frame<'_>, machine: &MachineScene, now_ms: i64, area
 /// What it does, and since when if something is wrong.
 fn state_line(machine: &MachineScene, standing: Standing, now_ms: i64) -> Line<'static> {
     let mut spans = vec![Span::from(format!(" {} {}", sign(standing), standing.words())).style(Style::new().fg(colour(standing)).bold())];
-    if let (Standing::Alarm, Some(alarm)) = (standing, &machine.alarm) {
+    if let (Standing::Alarm | Standing::Advice, Some(alarm)) = (standing, &machine.alarm) {
         let since_s = (now_ms - machine.alarm_since_ms).max(0) / 1_000;
         let known = if alarm.state == AlarmState::ActiveAcknowledged { ", acknowledged" } else { "" };
         spans.push(Span::from(format!(" since {since_s} s{known}")));
@@ -110,7 +110,7 @@ fn reason_line(machine: &MachineScene, standing: Standing) -> Line<'static> {
     match standing {
         Standing::Waiting => Line::default(),
         Standing::Learning => Line::from(format!(" {COMMISSIONING_ROWS} rows of normal running, no score yet")).dim(),
-        Standing::Alarm => Line::from(format!(" look first at {contributor}")),
+        Standing::Alarm | Standing::Advice => Line::from(format!(" look first at {contributor}")),
         _ => Line::from(format!(" mostly by {contributor}")).dim(),
     }
 }
@@ -181,7 +181,7 @@ fn bar(part: f64, cells: usize) -> String {
 
 fn sign(standing: Standing) -> &'static str {
     match standing {
-        Standing::Alarm => "■",
+        Standing::Alarm | Standing::Advice => "■",
         Standing::Warning => "▲",
         Standing::Returned => "◇",
         Standing::Normal => "●",
@@ -193,6 +193,7 @@ fn sign(standing: Standing) -> &'static str {
 fn colour(standing: Standing) -> Color {
     match standing {
         Standing::Alarm => Color::Red,
+        Standing::Advice => Color::LightRed,
         Standing::Warning | Standing::Returned => Color::Yellow,
         Standing::Normal => Color::Green,
         Standing::Learning => Color::Cyan,
