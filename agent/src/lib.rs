@@ -25,6 +25,7 @@ pub mod signal;
 pub mod source;
 pub mod status;
 pub mod stop;
+pub mod words;
 
 use std::process::ExitCode;
 

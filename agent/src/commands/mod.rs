@@ -6,7 +6,6 @@ pub mod machine;
 pub mod model;
 pub mod replay;
 pub mod run;
-mod words;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -87,6 +87,9 @@ pub struct Forecast {
     pub horizons: [Duration; 3],
     /// Farther ahead nothing is told.
     pub cap: Duration,
+    /// An end that is so likely within the first horizon is an alarm, 0 to 1.
+    #[serde(default = "likely")]
+    pub alarm: f64,
     /// Of machines whose failures a model has seen.
     #[serde(default)]
     pub model: Option<ForecastModel>,
@@ -110,8 +113,12 @@ pub struct ForecastModel {
 impl Default for Forecast {
     fn default() -> Self {
         let days = |days: u64| Duration::from_secs(days * 86_400);
-        Self { window: Duration::from_secs(3_600), horizons: [days(1), days(7), days(30)], cap: days(365), model: None }
+        Self { window: Duration::from_secs(3_600), horizons: [days(1), days(7), days(30)], cap: days(365), alarm: likely(), model: None }
     }
+}
+
+fn likely() -> f64 {
+    0.5
 }
 
 /// When a score over its limit becomes an alarm and when it ends.

@@ -257,6 +257,7 @@ pub(super) struct ForecastTable {
     pub(super) window: Option<String>,
     pub(super) horizons: Option<[String; 3]>,
     pub(super) cap: Option<String>,
+    pub(super) alarm: Option<f64>,
     pub(super) model: Option<String>,
     pub(super) age: Option<u64>,
 }

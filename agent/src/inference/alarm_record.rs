@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::{self, Level, Limits},
     signal::{channel_and_feature, feature_words, severity::Class},
+    words::age,
 };
 
 /// Within so long a person must have answered, microseconds: `high` is for what cannot wait, `medium` for the shift, the rest for the next weekly round.
@@ -55,10 +56,16 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
             let cause = words.cause.clone().or_else(|| words.zone.and_then(|_| likely(state, asset)));
             Words { cause: cause.or_else(|| Some("not determined: none is configured for this limit".into())), ..words }
         }
+        Condition::Forecast => words_of_forecast(evidence, likely(state, asset), asset),
     };
     let priority = shown.condition.priority();
-    // The model has no part in what a limit says.
-    let model = Some(model).filter(|_| shown.condition == Condition::Anomaly);
+    // The model has no part in what a limit says, and a forecast may be of another.
+    let of_model = evidence.and_then(|evidence| evidence.of_forecast.as_ref()?.of_model.as_ref());
+    let [model, model_version, model_hash] = match (&shown.condition, of_model) {
+        (Condition::Anomaly, _) => [&model.name, &model.version, &model.hash].map(|name| Some(name.clone())),
+        (Condition::Forecast, Some(of)) => [&of.name, &of.version, &of.hash].map(|name| Some(name.clone())),
+        _ => [None, None, None],
+    };
     Alarm {
         alarm_id: shown.alarm_id.clone(),
         case_id: shown.case_id.clone(),
@@ -88,9 +95,9 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
         contrib_2_share: second.1,
         contrib_3_point: third.0,
         contrib_3_share: third.1,
-        model: model.map(|model| model.name.clone()),
-        model_version: model.map(|model| model.version.clone()),
-        model_hash: model.map(|model| model.hash.clone()),
+        model,
+        model_version,
+        model_hash,
         baseline_id: of_score.and_then(|score| score.baseline_id.clone()),
         config_hash: asset.hash.clone(),
         input_from: inputs.from,
@@ -143,7 +150,7 @@ fn likely(state: &AssetState, asset: &config::Asset) -> Option<Name> {
     Some(if named.is_empty() { "not determined: the rules for vibration name no fault".into() } else { named.join("; ").into() })
 }
 
-/// How much speaks for it, 0 to 1: a degree of support, no calibrated probability. Of a score the share of its judges (the score, T² and Q) that are over
+/// How much speaks for it, 0 to 1: a degree of support, no calibrated probability but that of a forecast. Of a score the share of its judges (the score, T² and Q) that are over
 /// their limits; of a named fault its strength as odds; of another limit 1, since it was measured. Half of it where the data is uncertain, none where it is bad.
 fn confidence(condition: &Condition, evidence: &Evidence, asset: &config::Asset) -> f64 {
     let support = match condition {
@@ -155,6 +162,7 @@ fn confidence(condition: &Condition, evidence: &Evidence, asset: &config::Asset)
         }
         Condition::Limit(point, _) if asset.is_fault(point) => evidence.value / (1.0 + evidence.value),
         Condition::Limit(..) => 1.0,
+        Condition::Forecast => evidence.value,
     };
     match evidence.quality {
         Quality::Good => support,
@@ -192,6 +200,31 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
         cause: cause.or_else(|| Some("not determined: no rule for a fault of this machine was asked".into())),
         check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
+        zone: None,
+    }
+}
+
+/// What is likely to come, of a model that knows failures or of a trend.
+fn words_of_forecast(evidence: Option<&Evidence>, cause: Option<Name>, asset: &config::Asset) -> Words {
+    let ahead = evidence.and_then(|evidence| evidence.of_forecast.as_ref());
+    let within = age(asset.forecast.horizons[0].as_secs_f64());
+    let event = ahead.map_or_else(String::new, |ahead| ahead.words());
+    let chance = evidence.map_or(0.0, |evidence| 100.0 * evidence.value);
+    let half = ahead.map_or_else(String::new, |ahead| format!(" Half of such machines are there within {}.", age(ahead.p50_s)));
+    let of_model = ahead.and_then(|ahead| ahead.of_model.as_ref());
+    let (check, otherwise) = match of_model {
+        Some(_) => ("Plan the overhaul, and look at what the model warns of.", "The machine fails."),
+        None => ("Look at what grows, and plan the repair.", "The limit is reached, and its own alarm follows."),
+    };
+    Words {
+        what: format!("{event} within {within} is likely: {chance:.0} %"),
+        point: None,
+        limit: Some(asset.forecast.alarm),
+        unit: Some("1".into()),
+        failure_mode: None,
+        cause: of_model.and_then(|model| model.failure_mode.clone()).or(cause).or_else(|| Some("not determined: a trend tells when, not why".into())),
+        check: Some(format!("{check}{half}").into()),
+        otherwise: Some(otherwise.into()),
         zone: None,
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Condition {
     Anomaly,
     /// A point is beyond one of its limits.
     Limit(Name, Level),
+    /// An end that has a name is likely within the first horizon.
+    Forecast,
 }
 
 impl Condition {
@@ -34,7 +36,7 @@ impl Condition {
     pub(super) fn priority(&self) -> Priority {
         match self {
             Self::Anomaly => Priority::Advice,
-            Self::Limit(_, Level::Low | Level::High) => Priority::Medium,
+            Self::Limit(_, Level::Low | Level::High) | Self::Forecast => Priority::Medium,
             Self::Limit(_, Level::LowLow | Level::HighHigh) => Priority::High,
         }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     asset::{AssetState, Verdict},
+    forecast::Prognosis,
     operating::Regime,
     report,
     second_opinion::Opinion,
@@ -18,8 +19,10 @@ pub(super) struct Evidence {
     pub(super) quality: Quality,
     /// First and last record behind it.
     pub(super) range: Option<(Position, Position)>,
-    /// `None` for a limit.
+    /// `None` for a limit and a forecast.
     pub(super) of_score: Option<OfScore>,
+    /// Of a forecast.
+    pub(super) of_forecast: Option<Prognosis>,
 }
 
 /// What a score was made of.
@@ -41,6 +44,6 @@ impl Evidence {
         let shares = verdict.shares.iter().filter_map(|&(point, share)| Some((state.scored.get(point)?.clone(), share))).collect();
         let (baseline_id, limit) = (report::baseline_id(state), state.scoring().map(|scoring| scoring.limit));
         let of_score = OfScore { shares, opinion: verdict.opinion, regime: verdict.regime, baseline_id, limit };
-        Some(Self { value, quality: verdict.quality, range: verdict.range, of_score: Some(of_score) })
+        Some(Self { value, quality: verdict.quality, range: verdict.range, of_score: Some(of_score), of_forecast: None })
     }
 }

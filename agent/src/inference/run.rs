@@ -18,7 +18,7 @@ use super::{
     clean::{self, Fault, Pace},
     commissioning::Commissioned,
     evidence::Evidence,
-    forecast,
+    forecast::{self, Prognosis},
     grid::{Row, Sample},
     health,
     instrument::{self, Delays, status_of},
@@ -131,14 +131,14 @@ impl AssetRun {
     }
 
     /// Hands a value to the forecasting model, if it is one of its inputs.
-    fn feed_model(&mut self, index: usize, judged: clean::Judged, ts: Timestamp, position: Position, shared: &mut Shared) {
+    fn feed_model(&mut self, index: usize, judged: clean::Judged, ts: Timestamp, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
         let Some((remaining, &point)) = self.state.remaining.as_mut().zip(self.model_inputs.get(&index)) else { return };
         let rows: Vec<Row> = remaining.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position }).collect();
-        rows.iter().for_each(|row| self.live(row, shared));
+        rows.iter().for_each(|row| self.live(row, shared, emit));
     }
 
     /// A row of the machine's life has passed.
-    fn live(&mut self, row: &Row, shared: &mut Shared) {
+    fn live(&mut self, row: &Row, shared: &mut Shared, emit: &mut Emit<'_>) {
         let bundle = self.config.forecast.model.as_ref().and_then(|model| model.bundle.as_ref());
         let stage_b = bundle.and_then(|bundle| shared.forecasters.get_mut(bundle));
         let Some((remaining, stage_b)) = self.state.remaining.as_mut().zip(stage_b) else { return };
@@ -147,6 +147,20 @@ impl AssetRun {
             shared.counters.forecast_failures += 1;
             tracing::debug!(%error, asset = %self.config.id, "the forecasting model failed on a row");
         }
+        // A row of which nothing is told neither raises an alarm nor ends one.
+        if let Some(told) = remaining.told(row.ts, 0).cloned() {
+            self.judge_forecast(Some(told), row.quality, row.ts, shared, emit);
+        }
+    }
+
+    /// An end that is likely within the first horizon is an alarm, until it is half as likely.
+    fn judge_forecast(&mut self, ahead: Option<Prognosis>, quality: Quality, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let ahead = ahead.filter(Prognosis::asks_for_response);
+        let (value, limit) = (ahead.as_ref().map_or(0.0, |ahead| ahead.within[0]), self.config.forecast.alarm);
+        let holds = value >= if self.state.alarms.holds(&Condition::Forecast) { limit / 2.0 } else { limit };
+        let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
+        let evidence = Evidence { value, quality, range, of_score: None, of_forecast: ahead };
+        self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);
     }
 
     pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
@@ -168,7 +182,7 @@ impl AssetRun {
         let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
             let judged = self.unscored_reading(reading, given, shared, emit);
-            self.feed_model(index, judged, ts, position, shared);
+            self.feed_model(index, judged, ts, position, shared, emit);
             self.watch_limits(index, judged, position, shared, emit);
             // A machine may have no scored point, and then neither rows nor ticks.
             return self.end_silences(ts, shared, emit);
@@ -199,7 +213,7 @@ impl AssetRun {
             self.state.last_reading = Some(ts);
         }
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
-        self.feed_model(index, judged, ts, position, shared);
+        self.feed_model(index, judged, ts, position, shared, emit);
         self.watch_limits(index, judged, position, shared, emit);
         let closed = offered.overdue.is_some() || offered.complete.is_some();
         for row in offered.overdue.into_iter().chain(offered.complete) {
@@ -225,7 +239,7 @@ impl AssetRun {
     /// of predictions.
     pub(super) fn tick(&mut self, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         if let Some(row) = self.state.remaining.as_mut().and_then(|remaining| remaining.pass(ts)) {
-            self.live(&row, shared);
+            self.live(&row, shared, emit);
         }
         if let Some(row) = self.state.grid.pass(ts) {
             self.row(row, shared, emit);
@@ -305,6 +319,10 @@ impl AssetRun {
         }
         if let Some(Judged { ts, above, evidence }) = self.state.confirm() {
             self.follow(ts, &evidence);
+            if self.state.remaining.is_none() && evidence.quality == Quality::Good {
+                let ahead = self.state.scoring().and_then(|scoring| scoring.forecasts.soonest());
+                self.judge_forecast(ahead, evidence.quality, ts, shared, emit);
+            }
             self.watch(&Condition::Anomaly, (above, evidence), ts, shared, emit);
         }
         self.predict(shared, emit);
@@ -375,7 +393,7 @@ impl AssetRun {
         if self.strengths.contains(&index) {
             self.state.diagnoses.take(&self.config.points[index].id, value, emit.stamp.ts);
         }
-        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)), of_score: None };
+        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)), of_score: None, of_forecast: None };
         for level in Level::ALL {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
@@ -428,7 +446,7 @@ impl AssetRun {
         let points = &self.config.points;
         let has_limit = |id: &Name, level| points.iter().any(|point| point.id == *id && point.limits.as_ref().is_some_and(|l| l.of(level).is_some()));
         self.state.alarms.end_unwatched(|condition| match condition {
-            Condition::Anomaly => true,
+            Condition::Anomaly | Condition::Forecast => true,
             Condition::Limit(id, level) => has_limit(id, *level),
         })
     }

@@ -10,12 +10,13 @@ use std::{
 };
 
 use self::verdict::Verdict;
-use super::{complain, words::count};
+use super::complain;
 use crate::{
     audit::{self, Question},
     causes,
     clock::Clock,
     config,
+    words::count,
 };
 
 /// Nothing can be told: also where the arguments or the configuration have faults.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::verdict::{Verdict, lost_beginning, open_ended};
 use crate::{
     audit::{Audited, End, Question, Row, Tally},
-    commands::words::{count, table},
+    words::{count, table},
 };
 
 const COLUMNS: [&str; 12] =

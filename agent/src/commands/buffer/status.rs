@@ -7,12 +7,12 @@ use super::{Failure, Source, WhereArgs};
 use crate::{
     buffer::Position,
     clock::Clock,
-    commands::words::{age, bytes, count, table},
     local::{
         BufferReport, Known,
         client::Client,
         message::{Answer, Request},
     },
+    words::{age, bytes, count, table},
 };
 
 /// Gaps and incarnations that the table shows; `--json` has all.

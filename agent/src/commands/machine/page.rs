@@ -5,9 +5,9 @@ use hark_protocol::topics::{Alarm, AlarmState, Asset, InstrumentStatus, Phase, P
 use serde_json::Value;
 
 use crate::{
-    commands::words::{age, count, table},
     inference::AlarmFlood,
     local::message::Machine,
+    words::{age, count, table},
 };
 
 /// All alarms at `now`, the most urgent first, then the oldest; behind them what is silenced, and what people work on.

@@ -10,14 +10,12 @@ use std::{
 
 use clap::Subcommand;
 
-use super::{
-    ConfigArgs, EXIT_CONFIG, complain,
-    words::{bytes, table},
-};
+use super::{ConfigArgs, EXIT_CONFIG, complain};
 use crate::{
     causes,
     config::{self, Asset, Config},
     inference::{self, BundleError, Manifest, verification},
+    words::{bytes, table},
 };
 
 /// Folders below the directory of models that are looked into.

@@ -24,7 +24,11 @@ pub(super) fn check_forecast(raw: &ForecastTable, grid: Duration, faults: &mut F
     if !horizons.is_sorted() {
         faults.add("forecast.horizons", "are not ascending; expected the nearest first");
     }
-    Forecast { window, horizons, cap, model: check_model(raw, faults) }
+    let alarm = raw.alarm.unwrap_or(default.alarm);
+    if !(alarm > 0.0 && alarm <= 1.0) {
+        faults.add("forecast.alarm", format!("{alarm} is no probability above 0; expected for example 0.5"));
+    }
+    Forecast { window, horizons, cap, alarm, model: check_model(raw, faults) }
 }
 
 /// The folder lies under that of the models, whatever is written.

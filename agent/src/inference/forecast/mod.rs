@@ -77,6 +77,19 @@ pub struct OfModel {
 }
 
 impl Prognosis {
+    /// Its end as a person says it: `functional failure`, `de-h.v_rms in zone c`.
+    pub(super) fn words(&self) -> String {
+        match self.end_event.split_once(':') {
+            Some((point, limit)) => format!("`{point}` in {}", limit.replace('_', " ")),
+            None => self.end_event.replace('_', " "),
+        }
+    }
+
+    /// Whether someone must act on it: what a model or a zone tells. That a score will reach its limit is advice at most.
+    pub(super) fn asks_for_response(&self) -> bool {
+        self.of_model.is_some() || *self.end_event != *HEALTH_LIMIT
+    }
+
     /// The same, seen at `now`: times from there on.
     fn seen_at(&self, now: Timestamp) -> Self {
         let passed_s = now.0.saturating_sub(self.ts.0).max(0) as f64 / 1e6;

@@ -17,7 +17,7 @@ mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
 
-use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, Quality, QualityReason, Reading, ScoreReason, TsSource};
+use hark_protocol::topics::{Alarm, AlarmState, Clock, Origin, Phase, Prediction, Priority, Quality, QualityReason, Reading, ScoreReason, TsSource};
 
 use super::{baseline::tests::Noise, *};
 

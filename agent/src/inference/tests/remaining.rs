@@ -196,3 +196,28 @@ fn the_old_bundle_stays_when_the_new_one_is_refused() {
     let (third, _) = assign_now(&Accepted::new());
     assert_eq!(third.forecast.model.unwrap().bundle, None, "nothing served before");
 }
+
+#[test]
+fn a_failure_that_is_likely_within_the_first_horizon_is_an_alarm_until_it_is_not() {
+    let horizons = |first: u64| move |asset: &mut config::Asset| asset.forecast.horizons = [first, 500, 1_000].map(Duration::from_secs);
+    let mut calm = started(engine_asset(horizons(2)));
+    assert_eq!(alarms(&feed(&mut calm, 1, &cycles(0..40))), Vec::<&Alarm>::new());
+    let mut engine = started(engine_asset(horizons(400)));
+    let out = feed(&mut engine, 1, &cycles(0..40));
+    let [alarm] = alarms(&out)[..] else { panic!("{:?}", alarms(&out)) };
+    assert_eq!((alarm.priority, alarm.state, alarm.limit), (Priority::Medium, AlarmState::ActiveUnacknowledged, Some(0.5)));
+    assert!(alarm.what.starts_with("functional failure within 7 min is likely: "), "{}", alarm.what);
+    assert_eq!((alarm.model.as_deref(), alarm.confidence), (Some("turbofan-rul-with-age"), alarm.value));
+    assert!(alarm.cause.as_deref().unwrap().contains("compressor") && alarm.advice.as_deref().unwrap().contains("Half of such machines"));
+    assert_eq!(alarm.input_from.as_deref(), Some("inc/1"), "the whole life is behind it");
+    let mut restored = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let mut configured = restored.configurations().next().unwrap().1.clone();
+    horizons(2)(&mut configured);
+    configured.hash = "other".into();
+    let detail_json = Some(configured::configuration(&configured));
+    let change = Event { what: Some("configuration".into()), hash_after: Some("other".into()), detail_json, ..Event::new(EventKind::Change) };
+    feed(&mut restored, 1_000, &[Entry { stamp: stamp(1_040.0), cause: None, body: Body::Event(change.into()) }]);
+    let out = feed(&mut restored, 1_001, &cycles(40..60));
+    assert_eq!(alarms(&out)[0].state, AlarmState::ReturnedUnacknowledged, "no longer likely, and nobody had seen it");
+    assert_eq!(predictions(&out).last().unwrap().life_rows, Some(BEFORE + 59), "the life goes on");
+}
