@@ -113,6 +113,8 @@ fn prognosis(of: &Distribution, stage_b: &StageB, ts: Timestamp, rows: u64, rang
             hash: stage_b.names.hash.clone(),
             failure_mode: manifest.failure_mode.as_deref().map(Into::into),
             mean_s: of.mean * row_s,
+            p05_s: of.quantile(&manifest.levels, 0.05) * row_s,
+            p95_s: of.quantile(&manifest.levels, 0.95) * row_s,
             rows,
             range,
         }),

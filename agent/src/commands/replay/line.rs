@@ -39,6 +39,8 @@ pub(super) struct Line<'a> {
     advice: bool,
     remaining_life_s: Option<f64>,
     capped: Option<bool>,
+    t_p05_s: Option<f64>,
+    t_p95_s: Option<f64>,
 }
 
 impl<'a> Line<'a> {
@@ -47,6 +49,7 @@ impl<'a> Line<'a> {
         let contribution = |place: usize| view.contributions.get(place).map(|(point, share)| (&**point, *share)).unzip();
         let [first, second, third] = [0, 1, 2].map(contribution);
         let ahead = view.prognosis.as_ref();
+        let of_model = ahead.and_then(|ahead| ahead.of_model.as_ref());
         Self {
             row,
             ts: ts.to_string(),
@@ -76,8 +79,10 @@ impl<'a> Line<'a> {
             regime: view.regime.as_deref(),
             end_event: ahead.map(|ahead| &*ahead.end_event),
             advice: view.advice,
-            remaining_life_s: ahead.and_then(|ahead| ahead.of_model.as_ref()).map(|model| model.mean_s),
+            remaining_life_s: of_model.map(|model| model.mean_s),
             capped: ahead.map(|ahead| ahead.capped),
+            t_p05_s: of_model.map(|model| model.p05_s),
+            t_p95_s: of_model.map(|model| model.p95_s),
         }
     }
 

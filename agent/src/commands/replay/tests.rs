@@ -131,7 +131,7 @@ fn one_line_per_row_with_commissioning_on_the_first_rows() {
         assert_eq!(line["score"].is_number(), index >= 100);
     }
     assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
-    assert_eq!(lines[149].as_object().unwrap().len(), 30);
+    assert_eq!(lines[149].as_object().unwrap().len(), 32);
 }
 
 /// Off, running and off again: what is not steady has a state, a reason and no score, and is not among what commissioning learns.

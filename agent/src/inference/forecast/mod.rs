@@ -70,6 +70,10 @@ pub struct OfModel {
     pub failure_mode: Option<Name>,
     /// Mean remaining life, seconds; at most the cap.
     pub mean_s: f64,
+    /// One such machine in twenty fails within so many seconds, and all but one in twenty.
+    pub p05_s: f64,
+    /// The other end.
+    pub p95_s: f64,
     /// Rows of life so far.
     pub rows: u64,
     /// First and last record behind its features: of the life, not of the row.
