@@ -285,8 +285,11 @@ impl Bundle {
         Ok(())
     }
 
-    /// The median time of `runs` runs on the golden input, after as many to warm up. `now` tells a time that does not step.
-    pub(super) fn time(&self, runs: usize, now: impl Fn() -> Duration) -> Result<Duration, BundleError> {
+    /// The times of `runs` runs on the golden input, after as many to warm up, ascending. `now` tells a time that does not step.
+    ///
+    /// # Errors
+    /// [`BundleError`] where a run fails.
+    pub fn times(&self, runs: usize, now: impl Fn() -> Duration) -> Result<Vec<Duration>, BundleError> {
         let (mut plan, tensors) = self.ready()?;
         let inputs: Vec<&Input> = tensors.iter().collect();
         let mut taken = Vec::with_capacity(2 * runs);
@@ -295,9 +298,9 @@ impl Bundle {
             plan.run(&inputs).map_err(|source| self.failed(source))?;
             taken.push(now().saturating_sub(begun));
         }
-        let timed = &mut taken[runs..];
+        let mut timed = taken.split_off(runs);
         timed.sort_unstable();
-        Ok(timed.get(runs / 2).copied().unwrap_or_default())
+        Ok(timed)
     }
 
     /// A plan for the golden input, and that.

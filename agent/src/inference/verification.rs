@@ -101,7 +101,7 @@ fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
 pub(crate) fn look(folder: &Path) -> Result<Duration, String> {
     let bundle = Bundle::open(folder).map_err(|error| causes::chain(&error))?;
     let clock = Clock::new();
-    let run = bundle.time(RUNS, || clock.monotonic()).map_err(|error| causes::chain(&error))?;
+    let run = bundle.times(RUNS, || clock.monotonic()).map_err(|error| causes::chain(&error))?[RUNS / 2];
     if run > RUN_MAX {
         return Err(format!("a run takes {:.1} ms, {} ms at most are possible", run.as_secs_f64() * 1e3, RUN_MAX.as_millis()));
     }

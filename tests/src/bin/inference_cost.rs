@@ -3,18 +3,23 @@
 //! `cargo build --release --workspace --features hark-tests/real-brokers --bin inference_cost`, then `target/release/inference_cost`
 #![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
 #![expect(clippy::disallowed_methods, reason = "time on one thread is measured")]
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use hark::{
     buffer::Position,
+    clock::Clock,
     config::{self, Bearing},
-    inference::Engine,
+    inference::{Bundle, Engine},
     record::{Body, Entry, Stamp},
     signal::{BlockUnit, Features, Setting, diagnosis::Machine, severity::Class},
 };
 use hark_firmware_sim::machine::Noise;
-use hark_protocol::topics::{Clock, Name, Origin, Quality, Reading, Timestamp, TsSource};
+use hark_protocol::topics::{self, Name, Origin, Quality, Reading, Timestamp, TsSource};
 use hark_tests::support::machine::{describe, load_average};
 
 const POINTS: usize = 8;
@@ -26,6 +31,8 @@ const CHANNELS: f64 = 300.0;
 const FS_HZ: f64 = 10_000.0;
 const SAMPLES: usize = 8_192;
 const BLOCKS: usize = 400;
+/// Runs of a bundle that are timed.
+const RUNS: usize = 20_000;
 /// Rules are asked so often, per channel.
 const DIAGNOSE_EVERY_S: f64 = 60.0;
 
@@ -43,16 +50,33 @@ fn main() -> Result<()> {
         100.0 * of_features,
         100.0 * of_rules
     );
+    bundles()?;
     println!("\nload {}", load_average()?);
     Ok(())
+}
+
+/// What a run of each shipped bundle costs on its golden input.
+fn bundles() -> Result<()> {
+    let models = models();
+    let clock = Clock::new();
+    for folder in ["stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age"] {
+        let bundle = Bundle::open(&models.join(folder))?;
+        let times = bundle.times(RUNS, || clock.monotonic())?;
+        let [p50, p99] = [RUNS / 2, RUNS * 99 / 100].map(|place| times[place].as_secs_f64() * 1e6);
+        println!("a run of {folder}: p50 {p50:.1} µs, p99 {p99:.1} µs");
+    }
+    Ok(())
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
 }
 
 /// Median, 99th percentile and mean of what a row costs, µs.
 fn scoring() -> Result<(f64, f64, f64)> {
     let points: String = (0..POINTS).map(|point| format!("[[point]]\nid = \"p{point}\"\nunit = \"1\"\n")).collect();
     let asset = config::check_asset_text("asset", &format!("id = \"m\"\n[commissioning]\nrows = {COMMISSIONING_ROWS}\n{points}"))?;
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-    let mut engine = Engine::new(&BTreeMap::from([(asset.id.clone(), asset)]), &models)?;
+    let mut engine = Engine::new(&BTreeMap::from([(asset.id.clone(), asset)]), &models())?;
     let (mut noise, mut state, mut seq, mut out) = (Noise::new(1, 1), [0.0; POINTS], 0, Vec::new());
     let mut costs = Vec::with_capacity(ROWS);
     for row in 0..COMMISSIONING_ROWS + ROWS {
@@ -81,7 +105,7 @@ fn reading(row: usize, point: usize, value: f64) -> Entry {
     let point: Name = format!("p{point}").into();
     let reading =
         Reading { point, value: Some(value), unit: "1".into(), quality: Quality::Good, reason: None, source_seq: None, boot: "b".into(), log_ms: 0 };
-    let stamp = Stamp { asset: Some("m".into()), ts, ts_source: TsSource::Sensor, clock: Clock::Synced, origin: Origin::Simulated };
+    let stamp = Stamp { asset: Some("m".into()), ts, ts_source: TsSource::Sensor, clock: topics::Clock::Synced, origin: Origin::Simulated };
     Entry { stamp, cause: None, body: Body::Reading(reading) }
 }
 
