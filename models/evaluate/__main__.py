@@ -1,26 +1,22 @@
 """Scores the program as it ships, through `hark replay` and `hark features`, and writes `models/RESULTS.md`."""
 
 import argparse
+import importlib
 import pathlib
 import platform
 import subprocess
 import sys
 
-import bearings
-import cwru
-import nab
-import run_to_failure
 import simulator
-import skab
-import tep
 from replay import MODELS, Hark
 from report import Report
 
-SETS = {"skab": skab, "tep": tep, "nab": nab, "cwru": cwru, "bearings": bearings, "run_to_failure": run_to_failure, "simulator": simulator}
+#: Each a module; `cmapss` and `runtimes` need packages, the others Python alone.
+SETS = ("skab", "tep", "nab", "cwru", "bearings", "run_to_failure", "cmapss", "runtimes", "simulator")
 #: Folders of a set, where they are not called as it is.
 FOLDERS = {"run_to_failure": ("ims-bearing", "femto")}
-#: Made by the evaluation itself.
-SIMULATED = ("bearings", "simulator")
+#: Made by the evaluation itself, or of the bundles.
+SIMULATED = ("bearings", "simulator", "runtimes")
 INTRODUCTION = """\
 # What the program achieves
 
@@ -53,7 +49,7 @@ sensors 0.81)."""
 
 def main():
     arguments = argparse.ArgumentParser(prog="python3 models/evaluate", description=__doc__)
-    arguments.add_argument("--data", type=pathlib.Path, required=True, help="folder with skab/, tep/, nab/, cwru/, ims-bearing/ and femto/")
+    arguments.add_argument("--data", type=pathlib.Path, required=True, help="folder with skab/, tep/, nab/, cwru/, ims-bearing/, femto/ and cmapss/")
     arguments.add_argument("--hark", type=pathlib.Path, default=MODELS.parent / "target/release/hark", help="the program, with those of the simulator beside it [target/release/hark]")
     arguments.add_argument("--machine-days", type=float, default=945.0, help="days of healthy simulated machines, commissioning included [945, ten minutes on two cores]")
     arguments.add_argument("--only", choices=SETS, help="one set alone; prints and writes nothing")
@@ -62,7 +58,7 @@ def main():
     folders = [folder for name in wanted if name not in SIMULATED for folder in FOLDERS.get(name, (name,))]
     missing = [path for folder in folders if not (path := arguments.data / folder).is_dir()]
     missing += [arguments.hark] if not arguments.hark.is_file() else []
-    missing += simulator.missing(arguments.hark) if "simulator" in wanted else []
+    missing += simulator.missing(arguments.hark) if {"simulator", "runtimes"} & set(wanted) else []
     if missing:
         sys.exit(f"missing: {', '.join(map(str, missing))}; programs are built by `{simulator.BUILD}`")
     hark, report = Hark(arguments.hark, arguments.machine_days), Report()
@@ -70,7 +66,7 @@ def main():
     report.write(*INTRODUCTION.splitlines(), "", f"{version}, {platform.machine()}.")
     introduction = len(report.lines)
     for name in wanted:
-        SETS[name].run(hark, arguments.data / name, report)
+        importlib.import_module(name).run(hark, arguments.data / name, report)
     report.heading("What is not judged here")
     report.write(*STILL_WRONG.splitlines())
     lines = report.lines[:introduction] + report.summary() + report.lines[introduction:]
