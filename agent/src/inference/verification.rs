@@ -1,7 +1,7 @@
 //! A look at a bundle before it is trusted, in a process of its own: a bad graph can abort a process, eat its memory or never end.
 //!
 //! The child opens the bundle as the agent would (limits of size, hashes, operators, shapes, golden output twice on one state), runs it some more, and says
-//! in one line of JSON what it found. It may use [`MEMORY_BYTES_MAX`] and [`CPU_S_MAX`] of processor time, and is killed after [`WITHIN`].
+//! in one line of JSON what it found. It may use 1 GiB and 20 s of processor time, and is killed after 30 s.
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
