@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper
 
-import forest
 import intervals
+import network
 
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 OPSET = 17
 IR_VERSION = 8
 CREDIT = (
@@ -19,16 +19,16 @@ CREDIT = (
 )
 
 
-def graph(name: str, features: int, trees: forest.Forest, table: np.ndarray, cap: float) -> onnx.ModelProto:
+def graph(name: str, features: int, networks: network.Network, table: np.ndarray) -> onnx.ModelProto:
     """The whole model, written node by node so that nothing depends on an exporter."""
-    tree_nodes, tree_constants = forest.graph_part(trees.arrays(), "features", "sums")
-    interval_nodes, interval_constants = intervals.graph_part(table, cap, "sums", "remaining_life", "quantiles")
+    network_nodes, network_constants = networks.graph_part("features", "chances")
+    interval_nodes, interval_constants = intervals.graph_part(table, networks.edges, "chances", "remaining_life", "quantiles")
 
     def info(of: str, columns: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(of, TensorProto.DOUBLE, [1, columns])
 
     outputs = [info("remaining_life", 1), info("quantiles", len(intervals.LEVELS))]
-    body = helper.make_graph(tree_nodes + interval_nodes, name, [info("features", features)], outputs, tree_constants + interval_constants)
+    body = helper.make_graph(network_nodes + interval_nodes, name, [info("features", features)], outputs, network_constants + interval_constants)
     model = helper.make_model(body, producer_name="hark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     checker.check_model(model, full_check=True)
     return model
@@ -72,8 +72,8 @@ levels = {list(intervals.LEVELS)}
 cap = {cap}
 credit = '{CREDIT}'
 
-# On engines left out of training, five folds, labels capped; `like_test`: from the 20th cycle on with at most 150 to go; `late`: watched only from some
-# cycle on. Coverage and width of the 90 % interval where less than the cap was to go.
+# On engines left out of training, five folds, labels capped; `like_test`: with at most 150 cycles to go; `late`: watched only from some cycle on;
+# `below_cap`: where less than the cap was to go. Coverage, width and `like_test` from the 20th cycle on; `brier_skill` of the chance of failure within.
 [forecast.metrics]
 {reached}
 # SHA-256 of every other file of the bundle.

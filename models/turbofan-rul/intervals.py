@@ -1,8 +1,8 @@
-"""From a point estimate to a distribution: quantiles of the errors that were made on engines a model had not seen.
+"""From the chance of each stretch of remaining life to quantiles that are kept on engines a model had not seen.
 
-An error is measured in multiples of a scale, which is predicted too, and its quantiles depend on the predicted remaining life: near the end they are narrow,
-in the middle wide, at the cap one-sided. In the table quantiles of one row rise with the level, rows in between are interpolated, and the scale is
-positive, so quantiles never cross.
+Where a true life falls in the distribution that was told of it is its place, 0 to 1. If distributions were right, places would be spread evenly; in truth a
+network is too sure of itself here and too unsure there. So the levels that are asked for are replaced by the quantiles of the places of unseen engines, by
+the remaining life that was predicted. They rise with the level and rows in between are interpolated, so quantiles never cross.
 """
 
 import numpy as np
@@ -12,21 +12,44 @@ from onnx import helper, numpy_helper
 LEVELS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
 #: Predicted remaining lives that have a row of the table.
 KNOTS = (0.0, 6.0, 12.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0, 118.0, 125.0)
-SCALE_MIN = 0.5
+#: No stretch is less likely than this: where nothing is expected a quantile would be anywhere.
+CHANCE_LEAST = 1e-7
 
 
-def table(predicted: np.ndarray, scale: np.ndarray, truth: np.ndarray, engine: np.ndarray) -> np.ndarray:
-    """Quantiles of (truth - predicted) / scale, a row for each of KNOTS. Every engine weighs the same in a row, however long it stayed there."""
-    error = (truth - predicted) / scale
+def mean(chances: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The estimate: cycles are whole, so what ends in a stretch does so half a cycle after its middle."""
+    return chances @ middles(edges)
+
+
+def middles(edges: np.ndarray) -> np.ndarray:
+    return np.append((edges[:-1] + edges[1:] + 1) / 2, edges[-1])
+
+
+def places(chances: np.ndarray, edges: np.ndarray, remaining: np.ndarray, seed: int) -> np.ndarray:
+    """Where each life falls. A cycle has a range of places, and so have all lives beyond the cap together: one is drawn from it."""
+    beyond = remaining >= edges[-1]
+    lower = np.where(beyond, 1 - chances[:, -1], below(chances, edges, remaining - 1))
+    upper = np.where(beyond, 1.0, below(chances, edges, remaining))
+    return lower + np.random.default_rng(seed).random(len(lower)) * (upper - lower)
+
+
+def below(chances: np.ndarray, edges: np.ndarray, life: np.ndarray) -> np.ndarray:
+    """The chance of at most `life`, a number for each row, within the edges."""
+    stretch, row = np.clip(np.searchsorted(edges, life, side="right") - 1, 0, len(edges) - 2), np.arange(len(life))
+    share = ((life - edges[stretch]) / np.diff(edges)[stretch]).clip(0.0, 1.0)
+    return (np.cumsum(chances, axis=1) - chances)[row, stretch] + share * chances[row, stretch]
+
+
+def table(predicted: np.ndarray, place: np.ndarray, engine: np.ndarray) -> np.ndarray:
+    """Quantiles of the places, a row for each of KNOTS. Every engine weighs the same in a row, however long it stayed there."""
     rows = []
     for index, knot in enumerate(KNOTS):
-        below, above = KNOTS[max(index - 1, 0)], KNOTS[min(index + 1, len(KNOTS) - 1)]
-        weight = np.interp(predicted, np.unique([below, knot, above]), [float(x == knot) for x in np.unique([below, knot, above])], left=0.0, right=0.0)
-        weight[predicted == knot] = 1.0
+        near = np.unique([KNOTS[max(index - 1, 0)], knot, KNOTS[min(index + 1, len(KNOTS) - 1)]])
+        weight = np.interp(predicted, near, near == knot, left=0.0, right=0.0)
         inside = weight > 0
         _, member = np.unique(engine[inside], return_inverse=True)
         weight = weight[inside] / np.maximum(np.bincount(member, weight[inside]), 1.0)[member]
-        rows.append(weighted_quantiles(error[inside], weight))
+        rows.append(weighted_quantiles(place[inside], weight))
     return np.array(rows)
 
 
@@ -38,42 +61,55 @@ def weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.interp(LEVELS, place, values)
 
 
-def quantiles(predicted: np.ndarray, scale: np.ndarray, rows: np.ndarray, cap: float) -> np.ndarray:
+def quantiles(chances: np.ndarray, edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """What `graph_part` computes, for many rows at once."""
-    error = np.stack([np.interp(predicted, KNOTS, rows[:, level]) for level in range(rows.shape[1])], axis=1)
-    return np.clip(predicted[:, None] + scale[:, None] * error, 0.0, cap)
+    predicted = mean(chances, edges)
+    levels = np.stack([np.interp(predicted, KNOTS, rows[:, level]) for level in range(rows.shape[1])], axis=1)
+    chances = np.maximum(chances, CHANCE_LEAST)
+    before, total = np.zeros(len(chances)), np.zeros_like(levels)
+    for chance, wide in zip(chances.T, np.diff(edges), strict=False):
+        total += ((levels - before[:, None]) / chance[:, None]).clip(0.0, 1.0) * wide
+        before += chance
+    return total
 
 
-def graph_part(rows: np.ndarray, cap: float, sums: str, point: str, target: str) -> tuple[list, list]:
-    """From `sums` (1 x 2: estimate, scale) to `point` (1 x 1) and the quantiles `target` (1 x levels)."""
+def graph_part(rows: np.ndarray, edges: np.ndarray, chances: str, point: str, target: str) -> tuple[list, list]:
+    """From `chances` (1 x stretches) to `point` (1 x 1) and the quantiles `target` (1 x levels)."""
     lower, upper = np.array([KNOTS[:-1]]), np.array([KNOTS[1:]])
+    count = len(edges)
     constants = {
         "zero": np.array(0.0),
-        "cap": np.array(cap),
-        "scale_min": np.array(SCALE_MIN),
-        "first": np.array([0], np.int64),
-        "second": np.array([1], np.int64),
-        "lower_knot": lower,
-        "upper_knot": upper,
-        "first_row": rows[:1],
-        "rise": np.diff(rows, axis=0) / (upper - lower).T,
+        "one": np.array(1.0),
+        "chance_least": np.array(CHANCE_LEAST),
+        "middles": middles(edges)[:, None],
+        "lower_predicted": lower,
+        "upper_predicted": upper,
+        "first_levels": rows[:1],
+        "levels_rise": np.diff(rows, axis=0) / (upper - lower).T,
+        "column": np.array([len(LEVELS), 1], np.int64),
+        "row": np.array([1, len(LEVELS)], np.int64),
+        "stretches_before": np.triu(np.ones((count, count)), 1),
+        # What is beyond the cap adds nothing: a quantile there stops at it.
+        "wide": np.append(np.diff(edges), 0.0)[:, None],
     }
     steps = [
-        helper.make_node("Gather", [sums, "first"], ["estimate"], axis=1),
-        helper.make_node("Max", ["estimate", "zero"], ["not_negative"]),
-        helper.make_node("Min", ["not_negative", "cap"], [point]),
-        helper.make_node("Gather", [sums, "second"], ["raw_scale"], axis=1),
-        helper.make_node("Max", ["raw_scale", "scale_min"], ["scale"]),
-        # How far the estimate has come in each stretch between two knots; times the rise in each, summed, this interpolates.
-        helper.make_node("Max", [point, "lower_knot"], ["from_lower"]),
-        helper.make_node("Min", ["from_lower", "upper_knot"], ["within"]),
-        helper.make_node("Sub", ["within", "lower_knot"], ["come"]),
-        helper.make_node("MatMul", ["come", "rise"], ["risen"]),
-        helper.make_node("Add", ["risen", "first_row"], ["error"]),
-        helper.make_node("Mul", ["error", "scale"], ["scaled_error"]),
-        helper.make_node("Add", ["scaled_error", point], ["free"]),
-        helper.make_node("Max", ["free", "zero"], ["free_not_negative"]),
-        helper.make_node("Min", ["free_not_negative", "cap"], [target]),
+        helper.make_node("MatMul", [chances, "middles"], [point]),
+        # How far the estimate has come between each two knots; times the rise there, summed, this interpolates.
+        helper.make_node("Max", [point, "lower_predicted"], ["from_lower"]),
+        helper.make_node("Min", ["from_lower", "upper_predicted"], ["within"]),
+        helper.make_node("Sub", ["within", "lower_predicted"], ["predicted_come"]),
+        helper.make_node("MatMul", ["predicted_come", "levels_rise"], ["levels_risen"]),
+        helper.make_node("Add", ["levels_risen", "first_levels"], ["levels_row"]),
+        helper.make_node("Reshape", ["levels_row", "column"], ["levels"]),
+        # Which share of each stretch lies below each level.
+        helper.make_node("Max", [chances, "chance_least"], ["possible"]),
+        helper.make_node("MatMul", ["possible", "stretches_before"], ["before"]),
+        helper.make_node("Sub", ["levels", "before"], ["over"]),
+        helper.make_node("Div", ["over", "possible"], ["share"]),
+        helper.make_node("Max", ["share", "zero"], ["share_not_negative"]),
+        helper.make_node("Min", ["share_not_negative", "one"], ["share_below"]),
+        helper.make_node("MatMul", ["share_below", "wide"], ["quantile_column"]),
+        helper.make_node("Reshape", ["quantile_column", "row"], [target]),
     ]
     return steps, [numpy_helper.from_array(value, name) for name, value in constants.items()]
 

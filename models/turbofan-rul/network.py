@@ -1,18 +1,21 @@
-"""The other candidate: a small network on rank-Gauss inputs, with a distribution over stretches of remaining life as its output.
+"""Small networks with a distribution over stretches of remaining life as their output.
 
-Each input goes through a piecewise-linear line from its quantiles to those of the normal distribution, noise is added while it learns, and the output is a
-softmax over stretches of five cycles up to the cap, whose mean is the estimate. Written in numpy, so that the same seed gives the same numbers.
+Each input goes through a piecewise-linear line from its quantiles to those of the normal distribution (rank-Gauss), noise is added while the networks learn,
+and each ends in a softmax over stretches of life, the last for all lives beyond the cap. Their distributions are averaged. Written in numpy, so that the same
+seed gives the same numbers.
 """
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 from scipy.special import ndtr, ndtri
 
 KNOTS = 16
 HIDDEN = (64, 32)
-STRETCH = 5.0
-#: Targets are spread by so many cycles: neighbouring stretches are nearly right.
-SPREAD = 6.0
-NOISE = 0.3
+#: Networks side by side, told apart by what they begin with and by their noise.
+MEMBERS = 3
+#: Targets are spread by so many cycles: neighbouring stretches are nearly right, near the end fewer of them.
+SPREAD_LEAST, SPREAD_RISE, SPREAD_MOST = 2.0, 0.12, 10.0
+NOISE = 0.1
 DECAY = 0.02
 RATE = 2e-3
 EPOCHS = 30
@@ -21,48 +24,56 @@ ROWS = 40_000
 BATCH = 256
 
 
+def edges(cap: float) -> np.ndarray:
+    """Ends of the stretches: two cycles long near the end of life, five from the 30th on."""
+    return np.concatenate([np.arange(0.0, 30.0, 2.0), np.arange(30.0, cap + 1, 5.0)])
+
+
 class Network:
-    """Fitted by `fit`; `predict` gives the mean of the distribution."""
+    """Fitted by `fit`; `predict` gives for each row the chance of each stretch."""
 
     def __init__(self, cap: float, seed: int):
-        self.random = np.random.default_rng(seed)
-        self.edges = np.arange(STRETCH, cap + 1, STRETCH)
-        self.middles = np.append(self.edges - STRETCH / 2, cap).astype(np.float32)
+        self.seed, self.edges = seed, edges(cap)
 
-    def fit(self, features: np.ndarray, target: np.ndarray) -> "Network":
+    def fit(self, features: np.ndarray, remaining: np.ndarray) -> "Network":
+        random = np.random.default_rng(self.seed)
         levels = np.concatenate([[0.002], (np.arange(KNOTS) + 0.5) / KNOTS, [0.998]])
-        self.knots, self.normal = np.quantile(features[::7], levels, axis=0), ndtri(levels)
-        inputs, wanted = self.inputs(features), self.wanted(target)
-        sizes = (inputs.shape[1], *HIDDEN, len(self.middles))
+        # What goes into the graph is rounded to its precision here, so that what is learned is what runs.
+        self.knots = np.quantile(features[::7], levels, axis=0).astype(np.float32).astype(float)
+        normal, wide = ndtri(levels), np.diff(self.knots, axis=0)
+        self.least = normal[0]
+        self.rise = np.divide(np.diff(normal)[:, None], wide, out=np.zeros_like(wide), where=wide > 0).astype(np.float32).astype(float)
+        inputs, wanted = self.inputs(features).astype(np.float32), self.wanted(remaining)
+        sizes = (inputs.shape[1], *HIDDEN, len(self.edges))
         self.weights = []
         for ins, outs in zip(sizes, sizes[1:], strict=False):
-            self.weights += [(self.random.standard_normal((ins, outs)) * np.sqrt(2 / ins)).astype(np.float32), np.zeros(outs, np.float32)]
+            weight = random.standard_normal((MEMBERS, ins, outs)) * np.sqrt(2 / ins)
+            self.weights += [weight.astype(np.float32), np.zeros((MEMBERS, 1, outs), np.float32)]
         first, second = ([np.zeros_like(weight) for weight in self.weights] for _ in range(2))
         steps = EPOCHS * (ROWS // BATCH)
         for step in range(1, steps + 1):
-            rows = self.random.integers(len(inputs), size=BATCH)
-            batch = inputs[rows] + NOISE * self.random.standard_normal((BATCH, inputs.shape[1]), dtype=np.float32)
+            rows = random.integers(len(inputs), size=BATCH)
+            batch = inputs[rows] + NOISE * random.standard_normal((MEMBERS, BATCH, inputs.shape[1]), dtype=np.float32)
             rate = RATE * 0.5 * (1 + np.cos(np.pi * step / steps)) * min(1.0, step / 200)
             for weight, slope, mean, square in zip(self.weights, self.slopes(batch, wanted[rows]), first, second, strict=True):
                 mean += 0.1 * (slope - mean)
                 square += 0.01 * (slope * slope - square)
-                weight -= rate * (mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8) + (DECAY * weight if weight.ndim > 1 else 0.0))
+                weight -= rate * (mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8) + (DECAY * weight if weight.shape[1] > 1 else 0.0))
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        return softmax(self.layers(self.inputs(features))[-1]) @ self.middles
+        """What `graph_part` computes, for many rows at once."""
+        parts = np.array_split(features, len(features) // 10_000 + 1)
+        return np.concatenate([softmax(self.layers(self.inputs(part))[-1]).mean(axis=0) for part in parts])
 
     def inputs(self, features: np.ndarray) -> np.ndarray:
-        """Rank-Gauss. Quantiles that coincide take the mean of their normal quantiles."""
-        result = np.empty(features.shape, np.float32)
-        for column in range(features.shape[1]):
-            places, member = np.unique(self.knots[:, column], return_inverse=True)
-            result[:, column] = np.interp(features[:, column], places, np.bincount(member, self.normal) / np.bincount(member))
-        return result
+        """Rank-Gauss: how far a feature has come between each two knots, times the rise there, summed from the least value on."""
+        return self.least + sum((features.clip(lower, upper) - lower) * rise for lower, upper, rise in zip(self.knots, self.knots[1:], self.rise, strict=False))
 
-    def wanted(self, target: np.ndarray) -> np.ndarray:
-        """Chance of each stretch, the last for all that is beyond the cap."""
-        below = ndtr((self.edges - target[:, None]) / SPREAD)
+    def wanted(self, remaining: np.ndarray) -> np.ndarray:
+        """Chance of each stretch, the last for all that is beyond the cap. Remaining r lasts from r - 1 to r, so that what ends within r is below an edge at r."""
+        spread = np.clip(SPREAD_LEAST + SPREAD_RISE * remaining, None, SPREAD_MOST)
+        below = ndtr((self.edges[1:] - remaining[:, None] + 0.5) / spread[:, None])
         return np.diff(below, axis=1, prepend=0.0, append=1.0).astype(np.float32)
 
     def layers(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -73,13 +84,45 @@ class Network:
 
     def slopes(self, batch: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
         values = self.layers(batch)
-        back, slopes = (softmax(values[-1]) - wanted) / len(batch), []
+        back, slopes = (softmax(values[-1]) - wanted) / len(wanted), []
         for layer in reversed(range(len(values) - 1)):
-            slopes = [values[layer].T @ back, back.sum(axis=0), *slopes]
-            back = (back @ self.weights[2 * layer].T) * (values[layer] > 0)
+            slopes = [values[layer].swapaxes(1, 2) @ back, back.sum(axis=1, keepdims=True), *slopes]
+            if layer:
+                back = (back @ self.weights[2 * layer].swapaxes(1, 2)) * (values[layer] > 0)
         return slopes
+
+    def graph_part(self, source: str, target: str) -> tuple[list, list]:
+        """From the features `source` (1 x F) to the chance of each stretch `target` (1 x S). Numbers are stored in single precision and cast when loaded."""
+        constants, steps = {}, []
+
+        def stored(name: str, value: np.ndarray) -> str:
+            constants[f"{name}_single"] = value.astype(np.float32)
+            steps.append(helper.make_node("Cast", [f"{name}_single"], [name], to=TensorProto.DOUBLE))
+            return name
+
+        steps += [
+            helper.make_node("Max", [source, stored("lower_knots", self.knots[:-1])], ["from_lower_knot"]),
+            helper.make_node("Min", ["from_lower_knot", stored("upper_knots", self.knots[1:])], ["within_knots"]),
+            helper.make_node("Sub", ["within_knots", "lower_knots"], ["come"]),
+            helper.make_node("Mul", ["come", stored("knot_rise", self.rise)], ["risen"]),
+            helper.make_node("MatMul", [stored("each_once", np.ones((1, len(self.rise)))), "risen"], ["risen_in_all"]),
+            helper.make_node("Add", ["risen_in_all", "least"], ["layer_0"]),
+        ]
+        count = len(self.weights) // 2
+        for layer in range(count):
+            weight, bias = (stored(f"{name}_{layer}", self.weights[2 * layer + index]) for index, name in enumerate(("weight", "bias")))
+            steps.append(helper.make_node("MatMul", [f"layer_{layer}", weight], [f"weighed_{layer}"]))
+            steps.append(helper.make_node("Add", [f"weighed_{layer}", bias], [f"sum_{layer}"]))
+            if layer < count - 1:
+                steps.append(helper.make_node("Relu", [f"sum_{layer}"], [f"layer_{layer + 1}"]))
+        steps += [
+            helper.make_node("Softmax", [f"sum_{count - 1}"], ["of_member"], axis=2),
+            helper.make_node("ReduceMean", ["of_member"], [target], axes=[0], keepdims=0),
+        ]
+        constants["least"] = np.array(self.least)
+        return steps, [numpy_helper.from_array(value, name) for name, value in constants.items()]
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
-    raised = np.exp(values - values.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    raised = np.exp(values - values.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
