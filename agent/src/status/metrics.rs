@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Link, Status, lock, rss_bytes};
+use super::{Link, Status, heartbeat::rss_bytes, lock};
 
 /// The text of one scrape.
 ///
