@@ -22,6 +22,7 @@ use super::{
     limit::{self, Smoothed},
     novelty::Novelty,
     operating::{Operating, Regime},
+    raised::Raised,
     ready::Ready,
     reduced::{self, Moments},
     regimes::Regimes,
@@ -134,6 +135,7 @@ pub(super) struct AssetState {
     /// Where a model knows how such machines fail.
     pub(super) remaining: Option<Remaining>,
     pub(super) alarms: Alarms,
+    pub(super) raised: Raised,
     pub(super) severity: Severity,
     pub(super) diagnoses: Diagnoses,
     /// Largest score since the last prediction.
@@ -179,6 +181,7 @@ impl AssetState {
             health: Health::default(),
             remaining: None,
             alarms: Alarms::default(),
+            raised: Raised::default(),
             severity: Severity::default(),
             diagnoses: Diagnoses::default(),
             score_max: None,
@@ -196,7 +199,7 @@ impl AssetState {
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
     /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarms, last_reading, heard, ticked, silent, scored, instruments, service, remaining, .. } = before;
+        let Self { alarms, raised, last_reading, heard, ticked, silent, scored, instruments, service, remaining, .. } = before;
         self.remaining = remaining;
         let known = instrument::of_points(&scored);
         for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
@@ -204,7 +207,8 @@ impl AssetState {
                 *state = *before;
             }
         }
-        (self.alarms, self.service, self.last_reading, self.heard, self.ticked, self.silent) = (alarms, service, last_reading, heard, ticked, silent);
+        (self.alarms, self.raised, self.service) = (alarms, raised, service);
+        (self.last_reading, self.heard, self.ticked, self.silent) = (last_reading, heard, ticked, silent);
     }
 
     /// True where this state was made for the points, order, grid and regimes of `asset` as configured now, and for a model of `lags`.

@@ -79,7 +79,7 @@ impl AssetRun {
             // Who works on a machine works on all of it.
             Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
             Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
-            Some("label") => return label(&detail),
+            Some("label") => return self.label(id, &detail),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, shared, emit),
             Some(snapshot::COMMAND) => return self.grant_snapshot(event),
@@ -95,6 +95,17 @@ impl AssetRun {
         // Which of its points come from a node is a matter of sources.
         let known = self.config.waveforms.iter().any(|waveform| waveform.id == point) || self.config.takes_channel(&point);
         if known { Ok(()) } else { Err("the asset has no such waveform") }
+    }
+
+    /// The command itself is the record that training reads.
+    fn label(&self, alarm_id: Option<&Name>, detail: &Detail) -> Result<(), &'static str> {
+        if !detail.label.as_deref().is_some_and(|label| LABELS.contains(&label)) {
+            return Err("a label is one of true_alarm, false_alarm, not_a_fault, fixed");
+        }
+        if alarm_id.is_some_and(|id| !self.state.raised.has(id)) {
+            return Err("this asset never had such an alarm; its id is that of a record of the asset, such as 12/4711");
+        }
+        Ok(())
     }
 
     /// The machine is another one now: what was learned of it, and the alarm that came from that, are over. The old baseline stays published.
@@ -123,12 +134,6 @@ fn shelved_until(detail: &Detail, now: Timestamp) -> Result<Timestamp, &'static 
 
 fn later(until: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, &'static str> {
     if until.is_some_and(|until| until <= now) { Err("`until` has passed already") } else { Ok(until) }
-}
-
-/// The command itself is the record that training reads.
-fn label(detail: &Detail) -> Result<(), &'static str> {
-    let known = detail.label.as_deref().is_some_and(|label| LABELS.contains(&label));
-    if known { Ok(()) } else { Err("a label is one of true_alarm, false_alarm, not_a_fault, fixed") }
 }
 
 /// The answer to `command`: done, or why not.

@@ -45,6 +45,7 @@ mod model;
 mod novelty;
 mod operating;
 mod pareto;
+mod raised;
 mod ready;
 mod reduced;
 mod regimes;
@@ -309,13 +310,13 @@ impl Engine {
         }
         match &entry.body {
             Body::Reading(reading) => {
-                if let Some((run, shared)) = self.run_of(entry) {
+                if let Some((run, shared)) = self.run_of(entry, emit.cause) {
                     run.reading(reading, position, shared, &mut emit);
                 }
             }
             Body::Event(event) => match event.kind {
                 EventKind::Tick => {
-                    if let Some((run, shared)) = self.run_of(entry) {
+                    if let Some((run, shared)) = self.run_of(entry, emit.cause) {
                         run.tick(entry.stamp.ts, shared, &mut emit);
                     }
                 }
@@ -328,12 +329,14 @@ impl Engine {
         }
     }
 
-    /// The asset that `entry` is about; one that is not configured is counted.
-    fn run_of(&mut self, entry: &Entry) -> Option<(&mut AssetRun, &mut Shared)> {
+    /// The asset that `entry`, at the place `at`, is about; one that is not configured is counted.
+    fn run_of(&mut self, entry: &Entry, at: Cause) -> Option<(&mut AssetRun, &mut Shared)> {
         let Self { assets, shared, .. } = self;
         let run = entry.stamp.asset.as_ref().and_then(|id| assets.get_mut(id));
         shared.counters.unknown_asset += u64::from(run.is_none());
-        Some((run?, shared))
+        let run = run?;
+        run.state.raised.begin(at);
+        Some((run, shared))
     }
 
     fn command(&mut self, event: &Event, entry: &Entry, emit: &mut Emit<'_>) {
@@ -342,7 +345,7 @@ impl Engine {
             return;
         }
         self.shared.counters.commands += 1;
-        let outcome = match self.run_of(entry) {
+        let outcome = match self.run_of(entry, emit.cause) {
             Some((run, shared)) => run.command(event, shared, emit),
             None => Err("the asset is not configured on this gateway"),
         };

@@ -22,6 +22,7 @@ use super::{
     grid::{Row, Sample},
     health,
     instrument::{self, Delays, status_of},
+    raised::AlarmId,
     ready::Ready,
     remaining::{self, Remaining},
     report, service,
@@ -415,10 +416,13 @@ impl AssetRun {
     fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let settings = self.config.alarm;
         let delays = AlarmDelays { on_us: micros(settings.on_delay), off_us: micros(settings.off_delay), latch: settings.latch };
-        let (ordinal, seq, n) = (emit.cause.ordinal, emit.cause.seq, emit.cause.n);
-        // One input may raise several.
-        let new_id = || if n == 0 { format!("{ordinal}/{seq}") } else { format!("{ordinal}/{seq}/{n}") }.into();
-        if let Some(alarm) = self.state.alarms.update(condition, judged, ts, delays, new_id) {
+        let AssetState { alarms, raised, .. } = &mut self.state;
+        let new_id = || {
+            let id = AlarmId(emit.cause);
+            raised.remember(id);
+            id.to_string().into()
+        };
+        if let Some(alarm) = alarms.update(condition, judged, ts, delays, new_id) {
             self.emit_alarm(&alarm, &Told::default(), shared, emit);
         }
     }

@@ -143,6 +143,38 @@ fn a_label_is_one_of_four_words() {
     assert_eq!(events(&out), [("audit", "label", "success"), ("audit", "label", "refused"), ("audit", "label", "refused")]);
 }
 
+/// Days after it is over too, and after a restart or a change of the points; but not of another asset, nor one that is yet to come.
+#[test]
+fn a_label_is_of_an_alarm_that_the_asset_had() {
+    let mut engine = limited();
+    let label = |engine: &mut Engine, seq: u64, alarm_id: &str| {
+        let mut labelled = command(100 + seq as i64, &seq.to_string(), "label", r#"{"label":"false_alarm"}"#);
+        let Body::Event(event) = &mut labelled.body else { panic!("it is an event") };
+        event.alarm_id = Some(alarm_id.into());
+        let out = feed(engine, seq, &[labelled]);
+        let Body::Event(answer) = &out[0].1.body else { panic!("it is an event") };
+        answer.result.as_deref() == Some("success")
+    };
+    assert!(!label(&mut engine, 1, "2/7"), "it had none yet");
+    feed(&mut engine, 2, &values(100, &[81.0, 81.0, 81.0, 81.0, 81.0, 96.0, 96.0, 96.0, 96.0, 96.0, 96.0]));
+    let ids: Vec<Name> = engine.alarms().into_iter().map(|(_, alarm)| alarm.alarm_id).collect();
+    assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), ["2/12", "2/7"]);
+    assert!(label(&mut engine, 20, "2/7") && label(&mut engine, 21, "2/12"), "while it stands");
+    feed(&mut engine, 30, &values(120, &[20.0; 12]));
+    feed(&mut engine, 50, &[command(140, "seen", "acknowledge", "{}")]);
+    assert!(engine.alarms().is_empty());
+    let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+    let mut changed = engine.configurations().next().unwrap().1.clone();
+    changed.points.retain(|point| point.id != Name::from("b"));
+    changed.hash = "other".into();
+    feed(&mut engine, 60, &[change(150, &changed)]);
+    assert!(label(&mut engine, 70, "2/7") && label(&mut engine, 71, "2/12"), "when it is over");
+    for (seq, never) in (80..).zip(["2/8", "2/7/1", "2/4711", "3/7", "never", ""]) {
+        assert!(!label(&mut engine, seq, never), "{never}");
+    }
+    assert!(label(&mut engine, 90, "1/7"), "before the asset was known here");
+}
+
 #[test]
 fn levels_have_words_and_places() {
     let limits = Limits { low_low: Some(1.0), low: Some(2.0), high: Some(3.0), high_high: Some(4.0), ..Limits::default() };
