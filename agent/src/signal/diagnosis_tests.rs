@@ -44,6 +44,26 @@ fn bearing_faults_are_named() {
     }
 }
 
+/// It strikes at each of its turns, so seldom that some thirty of them are in a block. Twice BSF lies halfway between two of this cage's lines; of a 6205 it
+/// lies near one of them, and a cage that strikes hard is then taken for an element.
+#[test]
+fn a_cage_is_named_by_its_own_lines() {
+    let bearing_6203 = Bearing { elements: 8, element_mm: 6.746, pitch_mm: 28.4988, contact_deg: 0.0 };
+    for seed in 1..=3 {
+        let machine = Simulated { strikes: Some(Strikes::at(0.995 * 0.3816 * SPEED_HZ, 1.0)), ..Simulated::healthy(seed) };
+        let setting = Setting {
+            fs_hz: machine.fs_hz,
+            unit: BlockUnit::MetresPerSecondSquared,
+            speed_hz: Some(SPEED_HZ),
+            bearing: Some(&bearing_6203),
+            envelope_band_hz: (2_000.0, 5_000.0),
+        };
+        let diagnosis = Features::new().diagnose(&machine.samples(), &setting, &known()).unwrap();
+        assert_eq!(diagnosis.fault, Verdict::Named(Fault::Cage), "seed {seed}: {diagnosis:?}");
+        assert!(diagnosis.candidates[0].evidence.iter().all(|evidence| evidence.indicator == "lines at FTF" && evidence.holds()));
+    }
+}
+
 #[test]
 fn combs_that_fit_one_part_name_it() {
     use Part::{Ball, Cage, Inner, Outer};
