@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::signal::{
     FEATURES, Features, Setting,
     bearing::Orders,
-    diagnosis::{Diagnosis, Machine},
+    diagnosis::{Diagnosis, Fault, Machine},
     severity,
     speed::{Origin, Search},
 };
@@ -36,6 +36,8 @@ pub(super) struct Line<'a> {
     zone_source: Option<&'static str>,
     #[serde(flatten)]
     diagnosis: Option<Diagnosis>,
+    /// Faults whose rules were not asked, for want of what they look at: `fault` says nothing of them.
+    not_asked: Vec<Fault>,
 }
 
 /// What is the same for all lines of a file.
@@ -63,6 +65,9 @@ impl<'a> Lines<'a> {
         let setting = Setting { speed_hz: found.flatten().or(self.setting.speed_hz), ..self.setting };
         let values = self.features.block_features(samples, &setting, &wanted);
         let line_hz = |order: fn(Orders) -> f64| self.orders.zip(setting.speed_hz).map(|(orders, speed_hz)| order(orders) * speed_hz);
+        let diagnosis = self.features.diagnose(samples, &setting, &self.machine);
+        let was_asked = |fault: &Fault| diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.asked.contains(fault));
+        let not_asked = Fault::ALL.into_iter().filter(|fault| !was_asked(fault)).collect();
         self.block += 1;
         let line = Line {
             block: self.block,
@@ -77,7 +82,8 @@ impl<'a> Lines<'a> {
             ftf_hz: line_hz(|orders| orders.ftf),
             features: values.iter().map(|(name, _, value)| (&**name, *value)).collect(),
             zone_source: self.machine.class.map(|_| severity::SOURCE),
-            diagnosis: self.features.diagnose(samples, &setting, &self.machine),
+            diagnosis,
+            not_asked,
         };
         self.start += samples.len() as u64;
         let mut text = serde_json::to_vec(&line)?;

@@ -39,7 +39,9 @@ the local median, in --band). What cannot be computed is null: without a speed t
 `speed_origin` says whether `speed_hz` is that of the line at 1x (tracked) or, where it does not stand out, the one given (nominal).
 
 `fault` is what physical rules make of it: outer, inner, ball, cage, unbalance, misalignment, looseness, gear, cavitation, none, or not_determined with a \
-`reason`; each of the `candidates` has its evidence: value, limit, source. Severity zones are guidance: verify them.
+`reason`; each of the `candidates` has its evidence: value, limit, source. `none` is the answer of the rules that were asked; `not_asked` are the faults \
+whose rules lacked something: looseness, misalignment and unbalance need --class, those of a bearing --bearing, gear --teeth, cavitation --vanes. Severity \
+zones are guidance: verify them.
 
 A bearing is one of those known (6203, 6205), a geometry ELEMENTS,ELEMENT_MM,PITCH_MM[,CONTACT_DEG] (outer ring fixed), or with --config the one of a \
 waveform, ASSET/WAVEFORM.
@@ -180,14 +182,14 @@ pub fn main(args: &FeaturesArgs) -> ExitCode {
     let is_file = args.waveform.as_ref().is_none_or(|waveform| waveform.input != Path::new("-"));
     let _signals = is_file.then(|| stop_on_signal(stop.clone()));
     let mut out = BufWriter::new(io::stdout().lock());
-    let remark = match (&args.rows, &args.waveform) {
-        (Some(rows), _) => rows::run(rows, &stop, &mut out).map(|without| without.remark()).map_err(Failure::from),
-        (None, Some(waveform)) => run(waveform, &stop, &mut out).map(left_out),
+    let remarks = match (&args.rows, &args.waveform) {
+        (Some(rows), _) => rows::run(rows, &stop, &mut out).map(|without| vec![without.remark()]).map_err(Failure::from),
+        (None, Some(waveform)) => run(waveform, &stop, &mut out).map(|samples| vec![left_out(samples), waveform.not_asked()]),
         (None, None) => Err(Failure::Arguments("expected --input or --rows".to_owned())),
     };
-    match remark {
-        Ok(remark) => {
-            remark.iter().for_each(|remark| super::complain(remark));
+    match remarks {
+        Ok(remarks) => {
+            remarks.iter().flatten().for_each(|remark| super::complain(remark));
             ExitCode::SUCCESS
         }
         // Who reads has enough, as with `| head`.
@@ -197,6 +199,15 @@ pub fn main(args: &FeaturesArgs) -> ExitCode {
             super::complain(&causes::chain(&failure));
             if failure.is_of_arguments() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+impl WaveformArgs {
+    /// What each machine may have and nothing was asked about. Without a speed nothing is, and the answer says so itself.
+    fn not_asked(&self) -> Option<String> {
+        let has_speed = self.speed.or(self.rpm).is_some();
+        (has_speed && self.class.is_none())
+            .then(|| "without --class no rule was asked for looseness, misalignment and unbalance; `none` says nothing of them".to_owned())
     }
 }
 

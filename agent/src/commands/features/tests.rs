@@ -41,6 +41,29 @@ fn a_line_per_block_and_the_rest_is_counted() {
     assert_eq!(line["fault"], "none");
 }
 
+/// `none` is no word about what was not looked for.
+#[test]
+fn the_rules_that_were_not_asked_are_named() {
+    #[track_caller]
+    fn check(more: &[&str], expected: &[&str]) {
+        let (_, lines) = features("x.csv", sine(16_384), &[&["--block", "16384"][..], more].concat()).unwrap();
+        assert_eq!(lines[0]["not_asked"], Value::from(expected), "{more:?}");
+    }
+    let of_bearing = ["outer", "inner", "ball", "cage"];
+    let others = ["cavitation", "gear", "looseness", "misalignment", "unbalance"];
+    check(&[], &[&of_bearing[..], &others].concat());
+    check(&["--rpm", "6000", "--bearing", "6205"], &others);
+    check(&["--rpm", "6000", "--bearing", "6205", "--class", "2-rigid"], &others[..2]);
+    check(&["--rpm", "6000", "--class", "2-rigid", "--teeth", "31"], &[&of_bearing[..], &others[..1]].concat());
+    check(&["--rpm", "600", "--bearing", "6205", "--class", "2-rigid", "--teeth", "31", "--vanes", "6"], &[]);
+    let remark = |more: &[&str]| {
+        let cli = Cli::parse_from(["x", "--input", "x.csv", "--fs", "8192", "--unit", "m/s2"].iter().chain(more));
+        cli.args.waveform.unwrap().not_asked()
+    };
+    assert!(remark(&["--rpm", "6000"]).unwrap().contains("looseness, misalignment and unbalance"));
+    assert_eq!((remark(&["--rpm", "6000", "--class", "2-rigid"]), remark(&[])), (None, None));
+}
+
 #[test]
 fn the_speed_is_tracked_where_it_is_asked_for() {
     let line: String = (0..8_192).map(|i| format!("{}\n", (TAU * 90.3 * f64::from(i) / 8_192.0).cos())).collect();
