@@ -9,6 +9,8 @@ use crate::{config::Shape, signal::BlockUnit};
 const MAX_SAMPLES: usize = 1 << 19;
 /// Longest word taken for a text without quotes.
 const MAX_WORD_BYTES: usize = 64;
+/// Numbers that are none, as Python writes them into documents.
+const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
 
 /// What a payload says; an element of an array that says nothing leaves its error in its place.
 pub type Samples = Vec<Result<Sample, DecodeError>>;
@@ -22,7 +24,7 @@ pub fn decode(payload: &[u8], shape: &Shape) -> Result<Samples, DecodeError> {
     // Home-made senders publish what their language prints.
     let document: Json = match serde_json::from_str(text) {
         Ok(document) => document,
-        Err(_) => bare_word(text, shape).ok_or(DecodeError::NotJson)?,
+        Err(_) => bare_word(text, shape).or_else(|| with_words(text)).ok_or(DecodeError::NotJson)?,
     };
     let mut samples = Vec::new();
     match &shape.array {
@@ -48,6 +50,33 @@ fn bare_word(text: &str, shape: &Shape) -> Option<Json> {
             Err(_) => (is_word(text) && is_one_value(shape)).then(|| Json::String(text.to_owned())),
         },
     }
+}
+
+/// The document, where all that keeps `text` from being JSON are numbers that are none, written as bare words, as Python does: they become texts.
+fn with_words(text: &str) -> Option<Json> {
+    let (mut quoted, mut rest, mut in_text) = (String::new(), text, false);
+    while let Some(next) = rest.chars().next() {
+        let word = WORDS.into_iter().find(|word| !in_text && rest.starts_with(word));
+        let length = match (word, next) {
+            (Some(word), _) => {
+                quoted.push('"');
+                quoted.push_str(word);
+                quoted.push('"');
+                word.len()
+            }
+            // What is escaped neither ends a text nor escapes the next one.
+            (None, '\\') if in_text => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+            (None, _) => {
+                in_text ^= next == '"';
+                next.len_utf8()
+            }
+        };
+        if word.is_none() {
+            quoted.push_str(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    serde_json::from_str(&quoted).ok()
 }
 
 fn is_word(text: &str) -> bool {
@@ -235,6 +264,23 @@ mod tests {
         assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_946, "three samples of a millisecond after the first");
         for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
             assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_cost_the_rest_of_a_document_nothing() {
+        let shape = Shape { values: Some("/values".into()), ..Shape::default() };
+        let samples = decode(r#"{"note":"NaN \"Infinity ö","values":{"NaN":1,"a":NaN,"b":-Infinity,"c":2}}"#.as_bytes(), &shape).unwrap();
+        let values: Vec<(&str, Option<f64>)> = samples
+            .iter()
+            .map(|sample| {
+                let Value::Number(number) = sample.value else { panic!("{sample:?}") };
+                (sample.point.as_deref().unwrap(), Some(number).filter(|number| number.is_finite()))
+            })
+            .collect();
+        assert_eq!(values, [("NaN", Some(1.0)), ("a", None), ("b", None), ("c", Some(2.0))]);
+        for broken in [r#"{"values":{"a":NaN}"#, r#"{"values":{"a":nan}}"#, r#"{"values":{"a":NaNa}}"#, "\"NaN\\"] {
+            assert_eq!(decode(broken.as_bytes(), &shape), Err(DecodeError::NotJson), "{broken}");
         }
     }
 
