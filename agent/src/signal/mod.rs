@@ -4,6 +4,7 @@
 //! 6 % and the envelope line by a factor of 20 (domain reference section 8). From features to a candidate fault: [`diagnosis`].
 pub mod bearing;
 pub mod bearing_lines;
+pub mod clipping;
 pub mod demodulation;
 pub mod diagnosis;
 pub mod envelope;
