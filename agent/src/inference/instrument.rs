@@ -172,6 +172,8 @@ mod tests {
             (QualityReason::Communication, Quality::Bad, InstrumentStatus::Failure),
             (QualityReason::RateOfChange, Quality::Bad, InstrumentStatus::Failure),
             (QualityReason::Source, Quality::Uncertain, InstrumentStatus::OffSpec),
+            (QualityReason::NotANumber, Quality::Bad, InstrumentStatus::Failure),
+            (QualityReason::Clipping, Quality::Uncertain, InstrumentStatus::OffSpec),
             (QualityReason::OutOfRange, Quality::Bad, InstrumentStatus::OffSpec),
             (QualityReason::Clock, Quality::Uncertain, InstrumentStatus::OffSpec),
             (QualityReason::Spike, Quality::Good, InstrumentStatus::MaintenanceRequired),

@@ -374,7 +374,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
         QualityReason::Stuck => "its value does not move",
         QualityReason::Spike => "single values stand far from their neighbours, again and again",
         QualityReason::Stale => "no reading comes from it",
-        QualityReason::Clipping => "its value stands at an end of its range",
+        QualityReason::Clipping => "its value, or the signal behind it, stands at an end of its range",
         QualityReason::Clock => "its time cannot be trusted",
         QualityReason::SensorFault => "it reports a fault of its own",
         QualityReason::Communication => "the line to it fails",

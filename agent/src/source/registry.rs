@@ -153,8 +153,8 @@ impl Intake {
             counters.count("replaced", "sequence_too_large", 1);
         }
         let stamp = Stamp { asset: Some(asset_id.clone()), ts: time.ts, ts_source: time.source, clock: now.state, origin: registry.origin };
-        let mut push = |point: &Point, value: Result<f64, QualityReason>, quality: Quality| {
-            let reading = assemble(point, value, quality, &time, sequence, now, counters);
+        let mut push = |point: &Point, value: Result<f64, QualityReason>, worth: Worth| {
+            let reading = assemble(point, value, worth, &time, sequence, now, counters);
             // What inference does not go by is no sign of life: points without a part in the score, times that run ahead.
             let ahead = time.uncertain && time.source == TsSource::Sensor;
             if let Some(rhythm) = asset.rhythm.as_ref().filter(|_| point.scored && !ahead) {
@@ -162,26 +162,33 @@ impl Intake {
             }
             entries.push(Entry { stamp: stamp.clone(), cause: None, body: Body::Reading(reading) });
         };
+        let of_source = Worth { quality: sample.quality, reason: QualityReason::Source };
         match &sample.value {
             Value::Block(block) => {
                 let Some(waveform) = asset.waveforms.get(point) else {
                     return counters.dropped(Dropped::UnknownPoint, || format!("{asset_id}/{point}"));
                 };
+                let fault = block.fault();
+                let worth = of_source.or_worse(fault);
+                let hole = fault.filter(|(quality, _)| *quality == Quality::Bad).map(|(_, reason)| reason);
                 let speed = waveform.speed(block, *asset.speed_hz());
-                if !waveform.keep(block, &stamp, speed) {
+                if hole.is_some() {
+                    counters.count("not_kept", "not_a_number", 1);
+                } else if !waveform.keep(block, &stamp, speed) {
                     counters.count("not_kept", "block_too_large", 1);
                 }
                 // Before the faults that are named by it.
                 if let Some((id, tracked_hz)) = waveform.told(speed)
                     && let Some(derived) = asset.points.get(&*id)
                 {
-                    push(derived, tracked_hz.map(|hz| hz * per_unit(derived)).ok_or(QualityReason::Source), sample.quality);
+                    push(derived, tracked_hz.map(|hz| hz * per_unit(derived)).ok_or(hole.unwrap_or(QualityReason::Source)), worth);
                 }
                 for (feature, value) in waveform.features(block, speed, now.log_ms) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
-                    match value {
-                        Some(value) => push(derived, Ok(value), sample.quality),
-                        None => counters.dropped(Dropped::FeatureUnavailable, || format!("{asset_id}/{feature}")),
+                    match (value, hole) {
+                        (Some(value), _) => push(derived, Ok(value), worth),
+                        (None, Some(reason)) => push(derived, Err(reason), worth),
+                        (None, None) => counters.dropped(Dropped::FeatureUnavailable, || format!("{asset_id}/{feature}")),
                     }
                 }
             }
@@ -193,7 +200,7 @@ impl Intake {
                 {
                     *asset.speed_hz() = Some(speed / per_unit(point));
                 }
-                push(point, number, sample.quality);
+                push(point, number, of_source);
             }
         }
     }
@@ -216,10 +223,25 @@ fn to_number(point: &Point, value: &Value) -> Result<f64, QualityReason> {
     }
 }
 
+/// What is known of a value before its point is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Worth {
+    quality: Quality,
+    /// Why, where it is not good.
+    reason: QualityReason,
+}
+
+impl Worth {
+    /// The same, unless a `fault` makes it worse, or says more of why.
+    fn or_worse(self, fault: Option<(Quality, QualityReason)>) -> Self {
+        fault.filter(|(quality, _)| *quality >= self.quality).map_or(self, |(quality, reason)| Self { quality, reason })
+    }
+}
+
 fn assemble(
     point: &Point,
     value: Result<f64, QualityReason>,
-    quality: Quality,
+    worth: Worth,
     time: &JudgedTime,
     source_seq: Option<u64>,
     now: &Now,
@@ -228,10 +250,10 @@ fn assemble(
     let out_of_range = |v: f64| v.abs() > MAGNITUDE_MAX || point.range.is_some_and(|(low, high)| !(low..=high).contains(&v));
     let (value, quality, reason) = match value {
         Err(reason) => (None, Quality::Bad, Some(reason)),
-        Ok(_) if quality == Quality::Bad => (None, Quality::Bad, Some(QualityReason::Source)),
+        Ok(_) if worth.quality == Quality::Bad => (None, Quality::Bad, Some(worth.reason)),
         Ok(value) if out_of_range(value) => (None, Quality::Bad, Some(QualityReason::OutOfRange)),
         Ok(value) if time.uncertain => (Some(value), Quality::Uncertain, Some(QualityReason::Clock)),
-        Ok(value) if quality == Quality::Uncertain => (Some(value), Quality::Uncertain, Some(QualityReason::Source)),
+        Ok(value) if worth.quality == Quality::Uncertain => (Some(value), Quality::Uncertain, Some(worth.reason)),
         Ok(value) => (Some(value), Quality::Good, None),
     };
     if let Some(reason) = reason {
@@ -274,6 +296,9 @@ fn judge_time(given: Option<Result<Timestamp, ()>>, now: &Now) -> JudgedTime {
         }
     }
 }
+
+#[cfg(test)]
+mod block_tests;
 
 #[cfg(test)]
 mod tests {

@@ -85,8 +85,9 @@ impl WaveformPoint {
         let features = work.features.block_features(&block.samples, &setting, &self.config.features);
         let mut values: Vec<_> = features.into_iter().map(|(feature, _, value)| (named(&feature), value)).collect();
         if self.is_due(work.asked_ms, log_ms) {
-            work.asked_ms = Some(log_ms);
             let diagnosis = work.features.diagnose(&block.samples, &setting, &self.machine());
+            // Of a block that cannot be used they were not asked: the next one is for them.
+            work.asked_ms = if diagnosis.is_some() { Some(log_ms) } else { work.asked_ms };
             values.extend(self.faults.iter().map(|fault| (named(&fault.indicator()), diagnosis.as_ref().and_then(|said| said.strength(*fault)))));
         }
         values

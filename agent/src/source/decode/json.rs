@@ -143,8 +143,19 @@ fn block(value: &Json) -> Option<Block> {
         Some(name) => Some(BlockUnit::named(name.as_str()?)?),
     };
     let counts = value.get("samples")?.as_array().filter(|s| !s.is_empty() && s.len() <= MAX_SAMPLES)?;
-    let samples: Vec<f64> = counts.iter().map(|count| Some(count.as_f64()? * scale).filter(|v| v.is_finite())).collect::<Option<_>>()?;
+    let samples: Vec<f64> = counts.iter().map(|count| sample(count, scale)).collect::<Option<_>>()?;
     Some(Block { fs_hz, unit, scale, samples })
+}
+
+/// A sample of a block: NaN for one that was not measured, or is no finite number; `None` for what was never meant as one.
+fn sample(count: &Json, scale: f64) -> Option<f64> {
+    let number = match count {
+        Json::Number(number) => number.as_f64()?,
+        Json::Null => f64::NAN,
+        Json::String(text) => super::lines::number(text, false).filter(|number| !number.is_finite())?,
+        _ => return None,
+    };
+    Some(number * scale).map(|sample| if sample.is_finite() { sample } else { f64::NAN })
 }
 
 /// `good`/`uncertain`/`bad`, a boolean, an OPC UA status code (severity in the top two bits of 32) or the classic 192/64/0.
@@ -174,6 +185,7 @@ fn quality(value: &Json) -> Quality {
 
 #[cfg(test)]
 mod tests {
+    use hark_protocol::topics::QualityReason;
     use proptest::prelude::*;
 
     use super::*;
@@ -264,6 +276,22 @@ mod tests {
         assert_eq!(samples[0].time.unwrap().unwrap().as_millis(), 1_650_006_388_946, "three samples of a millisecond after the first");
         for bad in [r#"{"fs":0,"samples":[1]}"#, r#"{"fs":1,"samples":[]}"#, r#"{"fs":1,"samples":["x"]}"#, r#"{"samples":[1]}"#, "[]"] {
             assert_eq!(decode(bad.as_bytes(), &shape), Err(DecodeError::WrongShape), "{bad}");
+        }
+    }
+
+    /// The block stays, so that its features can say why they are none.
+    #[test]
+    fn a_sample_that_is_no_number_leaves_a_hole_in_its_block() {
+        let shape = Shape { waveform: true, ..Shape::default() };
+        for (samples, holes) in [("[1,null,3]", 1), ("[NaN,2,-Infinity]", 2), (r#"["NaN",2,"inf"]"#, 2), ("[1e308,2,-1e308]", 2), ("[1,2,3]", 0)] {
+            let document = format!(r#"{{"fs":1000,"scale":10,"samples":{samples}}}"#);
+            let Value::Block(block) = decode(document.as_bytes(), &shape).unwrap().remove(0).value else { panic!("{samples}") };
+            assert_eq!((block.samples.len(), block.samples.iter().filter(|sample| sample.is_nan()).count()), (3, holes), "{samples}");
+            assert_eq!(block.fault(), (holes > 0).then_some((Quality::Bad, QualityReason::NotANumber)), "{samples}");
+        }
+        for never in ["[1,true]", "[1,[2]]", r#"[1,"two"]"#, r#"[1,"2"]"#] {
+            let document = format!(r#"{{"fs":1000,"samples":{never}}}"#);
+            assert_eq!(decode(document.as_bytes(), &shape), Err(DecodeError::WrongShape), "{never}");
         }
     }
 

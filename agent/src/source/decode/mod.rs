@@ -6,9 +6,9 @@ pub mod line_reader;
 pub mod lines;
 pub mod time;
 
-use hark_protocol::topics::{Quality, Timestamp};
+use hark_protocol::topics::{Quality, QualityReason, Timestamp};
 
-use crate::signal::BlockUnit;
+use crate::signal::{BlockUnit, clipping};
 
 /// A value as the source gave it, not yet matched with the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ pub struct Block {
     pub unit: Option<BlockUnit>,
     /// What one count of the source is worth; 1 where the block does not say.
     pub scale: f64,
-    /// The samples, all finite.
+    /// The samples; NaN where the source gave no finite number.
     pub samples: Vec<f64>,
 }
 
@@ -58,6 +58,15 @@ impl Block {
     pub fn end(&self, first: Timestamp) -> Timestamp {
         let duration_us = (self.samples.len() as f64 * 1e6 / self.fs_hz).round();
         Timestamp(first.0.saturating_add(duration_us as i64))
+    }
+
+    /// What is wrong with its samples, and how bad all that is computed of them is for it: of a block with holes nothing can be, and a signal that was cut
+    /// has harmonics and impacts that its machine does not have, and lacks some that it has.
+    pub fn fault(&self) -> Option<(Quality, QualityReason)> {
+        if self.samples.iter().any(|sample| !sample.is_finite()) {
+            return Some((Quality::Bad, QualityReason::NotANumber));
+        }
+        clipping::is_clipped(&self.samples).then_some((Quality::Uncertain, QualityReason::Clipping))
     }
 }
 
