@@ -330,7 +330,8 @@ mod tests {
         let point = crate::config::check_asset_text("m.toml", text).unwrap().points.remove(0);
         let time = judge_time(None, &now());
         let counters = SourceCounters::new("s".into(), "mqtt", "none", crate::clock::Clock::new());
-        let judged = |value: f64| assemble(&point, Ok(value), Quality::Good, &time, None, &now(), &counters);
+        let judged =
+            |value: f64| assemble(&point, Ok(value), Worth { quality: Quality::Good, reason: QualityReason::Source }, &time, None, &now(), &counters);
         assert_eq!([1e30, -1e30].map(|value| judged(value).reason), [None; 2]);
         for value in [1.1e30, -1e308] {
             let judged = judged(value);
