@@ -54,14 +54,19 @@ def of_training(rows):
     return last[rows[:, 0].astype(int)] - rows[:, 1]
 
 
+def remaining_at_last(data, subset):
+    """Cycles that were to go at the last one recorded, by engine."""
+    path = data / f"RUL_{subset}.txt"
+    return np.loadtxt(path if path.is_file() else gzip.open(f"{path}.gz", "rt"))
+
+
 def replayed(hark, engines, data, variant):
     """What the program says of each cycle: a dict of arrays."""
     names = [name for name, *_ in engines.SETTINGS] + [name for name, _ in engines.SENSORS]
     lives = []
     for subset in SETS:
         table = engines.read(data, "test", subset)
-        at_last = np.loadtxt(data / f"RUL_{subset}.txt") if (data / f"RUL_{subset}.txt").is_file() else np.loadtxt(gzip.open(data / f"RUL_{subset}.txt.gz", "rt"))
-        for unit, remaining in enumerate(at_last, start=1):
+        for unit, remaining in enumerate(remaining_at_last(data, subset), start=1):
             lives.append((subset, unit, table[table[:, 0] == unit], int(remaining)))
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(2) as pool:
         config = configured(pathlib.Path(folder), variant)
