@@ -102,6 +102,15 @@ pub(super) fn of_fault(fault: Fault, at: &str) -> Limits {
     }
 }
 
+/// The highest limit of the lower side and the lowest one of the upper side: between them a value is back.
+fn way_back(limits: &Limits) -> Option<(Level, f64, Level, f64)> {
+    let of = |level| limits.of(level).map(|limit| (level, limit));
+    let (lower, low) = of(Level::Low).or_else(|| of(Level::LowLow))?;
+    let (upper, high) = of(Level::High).or_else(|| of(Level::HighHigh))?;
+    // Limits out of order are a fault of their own.
+    (low < high).then_some((lower, low, upper, high))
+}
+
 pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut Faults) -> Limits {
     let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
@@ -143,6 +152,10 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut F
     }
     if !(limits.deadband.is_finite() && limits.deadband >= 0.0) {
         refuse(".deadband", format!("is {}; expected 0 or more, in `{}`", limits.deadband, point.unit));
+    } else if let Some((lower, low, upper, high)) = way_back(&limits).filter(|(_, low, _, high)| limits.deadband >= high - low) {
+        let (deadband, way) = (limits.deadband, high - low);
+        let (lower, upper) = (lower.words(), upper.words());
+        refuse(".deadband", format!("is {deadband}, unless set 1 % of the range; expected less than {way}, the way from {lower} to {upper}: an alarm could never be over"));
     }
     if let Some(mode) = limits.failure_mode.as_deref().filter(|mode| !FAILURE_MODES.contains(mode)) {
         refuse(".failure_mode", format!("`{mode}` is none of {}", FAILURE_MODES.join(", ")));

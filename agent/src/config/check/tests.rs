@@ -326,6 +326,15 @@ fn limits_are_in_order_within_the_range_and_say_something() {
         ("{ high = 3000.0 }", &["have a high limit of 3000, not inside the range [0, 3000]: beyond that a value is bad and never an alarm"]),
         ("{ high = 1600.0, deadband = -1.0 }", &["point.limits.deadband: of `speed` is -1; expected 0 or more, in `/min`"]),
         ("{ high = 1600.0, failure_mode = \"HOT\" }", &["point.limits.failure_mode: of `speed` `HOT` is none of VIB, NOI"]),
+        ("{ low = 1000.0, high = 1600.0, deadband = 599.0 }", &[]),
+        (
+            "{ low = 1000.0, high = 1600.0, deadband = 600.0 }",
+            &["point.limits.deadband: of `speed` is 600, unless set 1 % of the range; expected less than 600, the way from low to high"],
+        ),
+        (
+            "{ low_low = 10.0, high_high = 40.0 }",
+            &["point.limits.deadband: of `speed` is 30, unless set 1 % of the range; expected less than 30, the way from low-low to high-high"],
+        ),
         ("{ hgh = 1.0 }", &["unknown field `hgh`"]),
         (
             "{ low = 1.0, only_running = true }",
