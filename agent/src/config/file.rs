@@ -339,8 +339,7 @@ pub(super) struct LimitsTable {
     pub(super) high: Option<f64>,
     pub(super) high_high: Option<f64>,
     pub(super) deadband: Option<f64>,
-    #[serde(default)]
-    pub(super) only_running: bool,
+    pub(super) only_running: Option<bool>,
     pub(super) what: Option<String>,
     pub(super) cause: Option<String>,
     pub(super) check: Option<String>,

@@ -31,7 +31,7 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     let grid = faults.duration("grid", &raw.grid, GRID);
     // A value must last for one row at least.
     let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
-    let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, faults)).collect();
+    let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, raw.operating.is_some(), faults)).collect();
     let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, &points, faults)).collect();
     let derived: Vec<Point> = waveforms.iter().flat_map(|waveform| derived_points(waveform, &points, raw.operating.is_some())).collect();
     for derived in derived {
@@ -75,10 +75,14 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     }
 }
 
-fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> Point {
+fn check_point(raw: PointTable, stale_after: Duration, has_states: bool, faults: &mut Faults) -> Point {
     let checks = check_checks(&raw, stale_after, faults);
     let class = limits::check_severity(&raw, faults);
-    let limits = raw.limits.as_ref().map(|limits| limits::check_limits(&raw, limits, faults)).or(class.map(limits::of_severity)).map(Into::into);
+    let of_class = class.map(|class| limits::of_severity(class, has_states));
+    let limits = match &raw.limits {
+        Some(limits) => Some(limits::check_limits(&raw, limits, of_class, faults)),
+        None => of_class,
+    };
     if let Some((low, high)) = raw.range
         && !(low.is_finite() && high.is_finite() && low < high)
     {
@@ -95,7 +99,7 @@ fn check_point(raw: PointTable, stale_after: Duration, faults: &mut Faults) -> P
         map: raw.map,
         scored: raw.scored,
         checks,
-        limits,
+        limits: limits.map(Into::into),
         severity: class.map(|class| class.name.into()),
     }
 }

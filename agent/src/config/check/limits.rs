@@ -33,9 +33,11 @@ pub(super) fn check_severity(point: &PointTable, faults: &mut Faults) -> Option<
     class
 }
 
-/// The limits of a point with a class and none of its own: zone C asks for a response, zone D for one at once.
-pub(super) fn of_severity(class: Class) -> Limits {
+/// The limits of a point with a class and none of its own: zone C asks for a response, zone D for one at once. Zones are those of steady running, so where
+/// something tells the operating state they apply only then: a start passes through resonances.
+pub(super) fn of_severity(class: Class, has_states: bool) -> Limits {
     Limits {
+        only_running: has_states,
         high: Some(class.b_c),
         high_high: Some(class.c_d),
         deadband: SEVERITY_DEADBAND_SHARE * class.b_c,
@@ -111,22 +113,23 @@ fn way_back(limits: &Limits) -> Option<(Level, f64, Level, f64)> {
     (low < high).then_some((lower, low, upper, high))
 }
 
-pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, faults: &mut Faults) -> Limits {
+/// What a file says of limits. Where it names none, those of the point's class stand, and what it says besides goes before what they say.
+pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, of_class: Option<Limits>, faults: &mut Faults) -> Limits {
     let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
     let share_of_range = point.range.map_or(0.0, |(low, high)| DEADBAND_SHARE * (high - low));
+    let names_none = [raw.low_low, raw.low, raw.high, raw.high_high].iter().all(Option::is_none);
+    let own = Limits { low_low: raw.low_low, low: raw.low, high: raw.high, high_high: raw.high_high, deadband: share_of_range, ..Limits::default() };
+    let base = of_class.filter(|_| names_none).unwrap_or(own);
     let limits = Limits {
-        low_low: raw.low_low,
-        low: raw.low,
-        high: raw.high,
-        high_high: raw.high_high,
-        deadband: raw.deadband.unwrap_or(share_of_range),
-        only_running: raw.only_running,
+        deadband: raw.deadband.unwrap_or(base.deadband),
+        only_running: raw.only_running.unwrap_or(base.only_running),
         what: text(&raw.what),
         cause: text(&raw.cause),
-        check: text(&raw.check),
-        otherwise: text(&raw.otherwise),
-        failure_mode: text(&raw.failure_mode),
+        check: text(&raw.check).or(base.check),
+        otherwise: text(&raw.otherwise).or(base.otherwise),
+        failure_mode: text(&raw.failure_mode).or(base.failure_mode),
+        ..base
     };
     let set: Vec<(Level, f64)> = Level::ALL.into_iter().filter_map(|level| Some((level, limits.of(level)?))).collect();
     if set.is_empty() {

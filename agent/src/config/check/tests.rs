@@ -434,6 +434,30 @@ fn a_severity_class_makes_limits_of_a_velocity() {
     assert!(deadband.is_some_and(|deadband| (deadband - 0.28).abs() < 1e-9), "a tenth of the lower limit: {deadband:?}");
 }
 
+/// Zones are of steady running: a start through a resonance is in none.
+#[test]
+fn limits_of_a_class_are_of_a_running_machine_where_something_tells_that() {
+    let limits = |states: bool, keys: &str| {
+        let operating = if states { "[operating]\npoint = \"speed\"\nrunning = 600.0\n" } else { "" };
+        let speed = "[[point]]\nid = \"speed\"\nunit = \"/min\"\n";
+        let text = format!("id = \"a\"\n{operating}{speed}[[point]]\nid = \"v\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"\n{keys}");
+        check_asset_text("a", &text).map(|asset| (**asset.points[1].limits.as_ref().unwrap()).clone()).map_err(|error| error.faults.join("; "))
+    };
+    let only_running = |states: bool, keys: &str| limits(states, keys).map(|limits| (limits.only_running, limits.high)).unwrap();
+    assert_eq!([only_running(false, ""), only_running(true, "")], [(false, Some(2.8)), (true, Some(2.8))]);
+    let said = [("limits = { high = 2.0 }", (false, Some(2.0))), ("limits = { high = 2.0, only_running = true }", (true, Some(2.0)))];
+    said.iter().for_each(|(keys, expected)| assert_eq!(only_running(true, keys), *expected, "who names limits says when they apply: {keys}"));
+    // The numbers need not be said again.
+    let said = [("limits = { only_running = true }", (true, Some(2.8))), ("limits = { only_running = false }", (false, Some(2.8)))];
+    said.iter().for_each(|(keys, expected)| assert_eq!(only_running(true, keys), *expected, "{keys}"));
+    assert!(limits(false, "limits = { only_running = true }").unwrap_err().contains("needs to know when the machine runs"));
+    let besides = limits(true, "limits = { what = \"it shakes\", deadband = 0.5, check = \"the bolts\" }").unwrap();
+    let of_class = limits(true, "").unwrap();
+    assert_eq!((besides.what.as_deref(), besides.deadband, besides.check.as_deref()), (Some("it shakes"), 0.5, Some("the bolts")));
+    let kept = |limits: &Limits| (limits.high_high, limits.otherwise.clone(), limits.failure_mode.clone(), limits.only_running);
+    assert_eq!(kept(&besides), kept(&of_class));
+}
+
 #[test]
 fn rules_for_vibration_need_a_speed_and_name_what_is_known() {
     let with = |key: &str, expected: &[&str]| check_asset_with("unit = \"[g]\"", &format!("unit = \"[g]\"\n{key}"), expected);
