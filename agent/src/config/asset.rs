@@ -266,7 +266,7 @@ pub struct Limits {
     pub high_high: Option<f64>,
     /// How far back behind a limit a value counts as back, 0 or more.
     pub deadband: f64,
-    /// They apply only while the machine is running, and are suppressed by design otherwise: a pump that is off has no pressure. It needs `[operating]`.
+    /// They do not apply while the machine is known not to run, and are suppressed by design then: a pump that is off has no pressure. It needs `[operating]`.
     pub only_running: bool,
     /// What has happened beyond them, in the place of "`x` above its high limit".
     #[serde(default)]

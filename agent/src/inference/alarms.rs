@@ -1,8 +1,8 @@
 //! The alarms of one asset: what is watched, what is silenced (ISA-18.2-2016, states F, G and H), and the case that collects what belongs together.
 //!
 //! A condition goes on being judged while its alarm is silenced; only what is shown changes. When a shelving ends, or the asset returns to service, what
-//! still holds is shown again as unacknowledged. That needs the condition to apply: where the limits of a point do not, since the machine does not run
-//! (suppressed by design) or the instrument is worked on (out of service), its alarm belongs to no case, counts as none of the machine's, and is judged
+//! still holds is shown again as unacknowledged. That needs the condition to apply: where the limits of a point do not, since the machine is known not to
+//! run (suppressed by design) or the instrument is worked on (out of service), its alarm belongs to no case, counts as none of the machine's, and is judged
 //! anew once they apply again.
 use std::{cmp::Reverse, collections::BTreeMap};
 

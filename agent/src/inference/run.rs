@@ -182,6 +182,10 @@ impl AssetRun {
         self.state.last_reading = self.state.last_reading.max(Some(ts));
         let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
+            if self.scored.is_empty() {
+                // No row does it.
+                self.tell_state(ts, shared, emit);
+            }
             let judged = self.unscored_reading(reading, given, shared, emit);
             self.feed_model(index, judged, ts, position, shared, emit);
             self.watch_limits(index, judged, position, shared, emit);

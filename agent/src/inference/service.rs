@@ -14,6 +14,7 @@ use super::{
     alarm_record::Told,
     alarms::Silence,
     instrument::{self, Change, Instrument},
+    operating::Operating,
     report,
     run::AssetRun,
 };
@@ -92,7 +93,7 @@ impl AssetRun {
         }
     }
 
-    /// Silences the limits that do not apply: those of instruments that are out of service, and those of a running machine while it does not run.
+    /// Silences the limits that do not apply: those of instruments that are out of service, and those of a running machine while it is known not to run.
     pub(super) fn silence_inapplicable(&mut self, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
         for shown in self.state.alarms.set_inapplicable(self.inapplicable(), self.config.alarm.latch) {
             self.emit_alarm(&shown, told, shared, emit);
@@ -111,9 +112,10 @@ impl AssetRun {
         self.config.points.iter().filter_map(|point| Some((point.id.clone(), silence(point)?))).collect()
     }
 
-    /// It runs as it should, or nothing tells its state.
+    /// It runs as it should, or nothing tells its state: a machine whose speed sensor is dead is not known to be off.
     pub(super) fn is_running(&self) -> bool {
-        self.state.operating.as_ref().is_none_or(|operating| operating.told() == OperatingState::Running)
+        let told = self.state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told);
+        matches!(told, OperatingState::Running | OperatingState::Unknown)
     }
 
     /// Instruments that are configured no longer cannot be worked on.

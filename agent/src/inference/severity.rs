@@ -1,6 +1,6 @@
 //! Severity of an asset's vibration: the zone of its worst point that has a class of machines, apart from the anomaly score, and a ceiling for health.
 //!
-//! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state. A
+//! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state now. A
 //! value that is older than the asset's stale limit says nothing: a dead sensor is no machine in zone A.
 use std::collections::BTreeMap;
 

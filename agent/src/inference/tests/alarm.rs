@@ -1,7 +1,7 @@
 //! Limits of points, and what people say to alarms.
 use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, OutOfService, ReturnedUnacknowledged, Shelved, Suppressed};
 
-use hark_protocol::topics::{InstrumentStatus, Zone};
+use hark_protocol::topics::{InstrumentStatus, OperatingState, Zone};
 
 use super::*;
 use crate::config::{Level, Limits};
@@ -211,15 +211,17 @@ fn a_zone_caps_health_and_alarms() {
     assert_eq!((record(&engine).zone, record(&engine).health_reason.as_deref() == Some("severity")), (Some(Zone::B), false));
 }
 
+fn running_from_10() -> config::Operating {
+    let (point, running) = ("a".into(), config::Threshold { reached_at: 10.0, left_below: 9.0 });
+    config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None }
+}
+
 /// The pump with a low and a low-low limit that apply while it runs, which `a` tells: from 10 on, after 2 s.
 fn limited_while_running(latch: bool) -> Engine {
     engine_with(|asset| {
         asset.alarm.latch = latch;
         asset.points[1].limits = Some(Limits { low: Some(2.0), only_running: true, ..Limits::default() }.into());
-        let running = config::Threshold { reached_at: 10.0, left_below: 9.0 };
-        let point = "a".into();
-        asset.operating =
-            Some(config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None });
+        asset.operating = Some(running_from_10());
     })
 }
 
@@ -231,9 +233,7 @@ fn pump_at(seconds: std::ops::Range<i64>, a: f64, note: f64) -> Vec<Entry> {
 #[test]
 fn a_limit_for_a_running_machine_is_suppressed_while_it_is_off() {
     let mut engine = limited_while_running(false);
-    // Nothing has told the state yet.
-    let mut out = feed(&mut engine, 1, &values(90, &[0.0; 10]));
-    out.extend(feed(&mut engine, 20, &pump_at(100..120, 0.0, 0.0)));
+    let out = feed(&mut engine, 20, &pump_at(100..120, 0.0, 0.0));
     assert_eq!(states(&out), [(Normal, Suppressed)], "it is told, and as no alarm");
     let alarm = alarms(&out)[0];
     assert_eq!((alarm.case_id.as_ref(), alarm.respond_by.as_ref(), alarm.until.as_ref()), (None, None, None));
@@ -254,16 +254,45 @@ fn a_limit_for_a_running_machine_is_suppressed_while_it_is_off() {
     assert_eq!(states(&out), [(Suppressed, ReturnedUnacknowledged)]);
 }
 
+/// A dead speed sensor silences nothing: neither what stands nor what comes.
+#[test]
+fn a_limit_for_a_running_machine_applies_while_nothing_tells_its_state() {
+    let mut engine = limited_while_running(false);
+    assert_eq!(states(&feed(&mut engine, 1, &values(90, &[0.0; 6]))), [(Normal, ActiveUnacknowledged)], "nothing has told it yet");
+    assert_eq!(states(&feed(&mut engine, 20, &pump_at(100..110, 0.0, 0.0))), [(ActiveUnacknowledged, Suppressed)]);
+    feed(&mut engine, 100, &pump_at(110..130, 20.0, 0.0));
+    assert_eq!(engine.view("pump").unwrap().alarm_state, ActiveUnacknowledged);
+    let without_speed = |seconds: std::ops::Range<i64>| -> Vec<Entry> {
+        seconds.flat_map(|second| [reading(second as f64, "b", Some(0.0)), reading(second as f64 + 0.5, "note", Some(0.0))]).collect()
+    };
+    let out = feed(&mut engine, 1_000, &without_speed(130..150));
+    assert_eq!((states(&out).len(), engine.view("pump").unwrap().alarm_state), (0, ActiveUnacknowledged));
+    assert_eq!(engine.asset_records(Timestamp(0))[0].1.state, OperatingState::Unknown);
+    // The machine was off when its speed sensor died: what comes then is heard.
+    let mut engine = limited_while_running(false);
+    feed(&mut engine, 1, &pump_at(100..110, 0.0, 5.0));
+    assert_eq!(states(&feed(&mut engine, 1_000, &without_speed(110..130))), [(Normal, ActiveUnacknowledged)]);
+}
+
+/// Without a scored point there are no rows by which the state grows old.
+#[test]
+fn a_dead_speed_sensor_is_found_without_a_scored_point() {
+    let mut engine = engine_with(|asset| {
+        asset.points.iter_mut().for_each(|point| point.scored = false);
+        asset.points[1].limits = Some(Limits { low: Some(2.0), only_running: true, ..Limits::default() }.into());
+        asset.operating = Some(running_from_10());
+    });
+    assert_eq!(states(&feed(&mut engine, 1, &pump_at(100..120, 0.0, 0.0))), [(Normal, Suppressed)]);
+    assert_eq!(states(&feed(&mut engine, 100, &values(120, &[0.0; 10]))), [(Suppressed, Normal), (Normal, ActiveUnacknowledged)]);
+}
+
 /// A machine that stands still shakes as its neighbours do, a corrected clock says how old nothing is, and a good zone is not all of health.
 #[test]
 fn a_zone_is_of_a_running_machine_and_makes_none_healthy() {
     let mut engine = engine_with(|asset| {
         asset.points[1].unit = "mm/s".into();
         asset.points[1].severity = Some("2-rigid".into());
-        let running = config::Threshold { reached_at: 10.0, left_below: 9.0 };
-        let point = "a".into();
-        asset.operating =
-            Some(config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None });
+        asset.operating = Some(running_from_10());
     });
     let of_gateway = |entries: Vec<Entry>| -> Vec<Entry> {
         let with_source = |entry: Entry| Entry { stamp: Stamp { ts_source: TsSource::Gateway, ..entry.stamp }, ..entry };
