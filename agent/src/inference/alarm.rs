@@ -114,11 +114,11 @@ impl AlarmTimer {
         }
     }
 
-    /// Nobody has: it is shown again after a time in which it was silenced. What returned meanwhile is over.
-    pub(super) fn show_again(&mut self) {
+    /// Nobody has: it is shown again after a time in which it was silenced. What returned meanwhile is over, other than with `latch`, which asks for a person.
+    pub(super) fn show_again(&mut self, latch: bool) {
         match self.state {
             AlarmState::ActiveAcknowledged => self.go_to(AlarmState::ActiveUnacknowledged),
-            AlarmState::ReturnedUnacknowledged => self.go_to(AlarmState::Normal),
+            AlarmState::ReturnedUnacknowledged if !latch => self.go_to(AlarmState::Normal),
             _ => {}
         }
         self.told = true;
@@ -257,10 +257,12 @@ mod tests {
         let mut timer = AlarmTimer::default();
         run(&mut timer, 0, "####");
         timer.acknowledge();
-        timer.show_again();
+        timer.show_again(false);
         assert_eq!(timer.state(), ActiveUnacknowledged);
         run(&mut timer, 4, "...");
-        timer.show_again();
+        timer.show_again(true);
+        assert_eq!(timer.state(), ReturnedUnacknowledged, "nobody has acknowledged it");
+        timer.show_again(false);
         assert_eq!(timer.state(), Normal);
     }
 
@@ -362,7 +364,7 @@ mod tests {
         let mut timer = AlarmTimer::default();
         run(&mut timer, 0, "####");
         assert!(!timer.is_told());
-        timer.show_again();
+        timer.show_again(false);
         timer.apply_again(false);
         assert_eq!(timer.state(), ReturnedUnacknowledged);
     }

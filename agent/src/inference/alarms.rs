@@ -1,7 +1,7 @@
 //! The alarms of one asset: what is watched, what is silenced (ISA-18.2-2016, states F, G and H), and the case that collects what belongs together.
 //!
 //! A condition goes on being judged while its alarm is silenced; only what is shown changes. When a shelving ends, or the asset returns to service, what
-//! still holds is shown again as unacknowledged. That needs the condition to apply: where the limits of a point do not, since the machine is known not to
+//! still holds is shown again as unacknowledged, and with a latch what returned meanwhile. That needs the condition to apply: where the limits of a point do not, since the machine is known not to
 //! run (suppressed by design) or the instrument is worked on (out of service), its alarm belongs to no case, counts as none of the machine's, and is judged
 //! anew once they apply again.
 use std::{cmp::Reverse, collections::BTreeMap};
@@ -165,18 +165,18 @@ impl Alarms {
         }))
     }
 
-    /// Ends what [`Self::silence`] began, where it is of the state `kind`.
+    /// Ends what [`Self::silence`] began, where it is of the state `kind`; with `latch`, what returned meanwhile waits for a person.
     ///
     /// # Errors
     /// A word for a person if nothing was silenced.
-    pub(super) fn end_silence(&mut self, alarm_id: Option<&Name>, kind: AlarmState) -> Result<Vec<Shown>, &'static str> {
+    pub(super) fn end_silence(&mut self, alarm_id: Option<&Name>, kind: AlarmState, latch: bool) -> Result<Vec<Shown>, &'static str> {
         let meant = self.meant(alarm_id);
         let is_kind = |silence: &Silence| silence.state() == kind;
         let is_meant = meant.iter().any(|condition| self.shelved.get(condition).is_some_and(is_kind));
         if !is_meant && (alarm_id.is_some() || !self.silenced.as_ref().is_some_and(is_kind)) {
             return Err("nothing of it is silenced so");
         }
-        Ok(self.end_where(&meant, |silence| silence.state() == kind, alarm_id.is_none()))
+        Ok(self.end_where(&meant, |silence| silence.state() == kind, alarm_id.is_none(), latch))
     }
 
     /// From now on the limits of these points, and of no others, do not apply, and their alarms are silenced so. Those of other points apply again, and are
@@ -195,13 +195,13 @@ impl Alarms {
         })
     }
 
-    /// Ends what was silenced until `now` at most.
-    pub(super) fn pass(&mut self, now: Timestamp) -> Vec<Shown> {
+    /// Ends what was silenced until `now` at most, as [`Self::end_silence`] does.
+    pub(super) fn pass(&mut self, now: Timestamp, latch: bool) -> Vec<Shown> {
         let over = |silence: Silence| silence.until().is_some_and(|until| until <= now);
         if !self.silenced.is_some_and(over) && !self.shelved.values().any(|silence| over(*silence)) {
             return Vec::new();
         }
-        self.end_where(&self.meant(None), over, true)
+        self.end_where(&self.meant(None), over, true, latch)
     }
 
     /// The condition is watched no longer.
@@ -278,17 +278,19 @@ impl Alarms {
         self.timers.iter().filter(|(_, timer)| is_meant(timer)).map(|(condition, _)| condition.clone()).collect()
     }
 
-    fn end_where(&mut self, meant: &[Condition], over: impl Fn(Silence) -> bool, of_all: bool) -> Vec<Shown> {
+    fn end_where(&mut self, meant: &[Condition], over: impl Fn(Silence) -> bool, of_all: bool, latch: bool) -> Vec<Shown> {
         self.change(meant, |alarms| {
+            // What was heard all the time stays as it is.
+            let silent: Vec<&Condition> = meant.iter().filter(|condition| alarms.silence_of(condition).is_some()).collect();
             if of_all && alarms.silenced.is_some_and(&over) {
                 alarms.silenced = None;
             }
-            for condition in meant {
+            for condition in silent {
                 if alarms.shelved.get(condition).copied().is_some_and(&over) {
                     alarms.shelved.remove(condition);
                 }
                 if alarms.silence_of(condition).is_none() {
-                    alarms.timers.get_mut(condition).into_iter().for_each(AlarmTimer::show_again);
+                    alarms.timers.get_mut(condition).into_iter().for_each(|timer| timer.show_again(latch));
                 }
             }
         })

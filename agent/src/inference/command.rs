@@ -66,11 +66,11 @@ impl AssetRun {
     pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
         let (id, detail) = (event.alarm_id.as_ref(), Detail::of(event));
         let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
-        let alarms = &mut self.state.alarms;
+        let (alarms, latch) = (&mut self.state.alarms, self.config.alarm.latch);
         let changed = match event.command.as_deref() {
             Some("acknowledge") => some_of(alarms.acknowledge(id), "there is no such alarm to acknowledge")?,
             Some("shelve") => alarms.silence(id, Silence::Shelved { until: shelved_until(&detail, emit.stamp.ts)? })?,
-            Some("unshelve") => alarms.end_silence(id, AlarmState::Shelved)?,
+            Some("unshelve") => alarms.end_silence(id, AlarmState::Shelved, latch)?,
             Some("out_of_service") if detail.point.is_some() => {
                 let until = later(detail.until()?, emit.stamp.ts)?;
                 return self.take_out(detail.point.unwrap_or_default(), until, &told, shared, emit);
@@ -78,7 +78,7 @@ impl AssetRun {
             Some("return_to_service") if detail.point.is_some() => return self.put_back(&detail.point.unwrap_or_default(), &told, shared, emit),
             // Who works on a machine works on all of it.
             Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
-            Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService)?,
+            Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService, latch)?,
             Some("label") => return self.label(id, &detail),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, shared, emit),

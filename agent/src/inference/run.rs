@@ -434,7 +434,7 @@ impl AssetRun {
     /// What was silenced until now is shown again.
     fn end_silences(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         self.end_service(now, shared, emit);
-        for alarm in self.state.alarms.pass(now) {
+        for alarm in self.state.alarms.pass(now, self.config.alarm.latch) {
             self.emit_alarm(&alarm, &Told::default(), shared, emit);
         }
     }

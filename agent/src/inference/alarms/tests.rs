@@ -52,9 +52,9 @@ fn shelving_ends_by_itself_and_shows_what_still_holds() {
     assert_eq!(states(&alarms.silence(Some(&id), until).unwrap()), [(ActiveAcknowledged, Shelved)]);
     assert_eq!((alarms.shown()[0].until, alarms.is_active()), (Some(at(10)), true));
     assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 5), Some((Normal, ActiveUnacknowledged)), "others are heard");
-    assert_eq!(alarms.pass(at(9)), []);
-    assert_eq!(states(&alarms.pass(at(10))), [(Shelved, ActiveUnacknowledged)]);
-    assert_eq!(alarms.pass(at(11)), []);
+    assert_eq!(alarms.pass(at(9), false), []);
+    assert_eq!(states(&alarms.pass(at(10), false)), [(Shelved, ActiveUnacknowledged)]);
+    assert_eq!(alarms.pass(at(11), false), []);
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn what_comes_and_goes_while_silenced_is_not_shown() {
     assert_eq!(judge(&mut alarms, &high(), true, 1), Some((Normal, OutOfService)), "it is told, and not as active");
     assert_eq!(judge(&mut alarms, &high(), false, 2), None);
     assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 3), Some((Normal, OutOfService)));
-    assert_eq!(alarms.pass(at(1_000_000)), []);
+    assert_eq!(alarms.pass(at(1_000_000), false), []);
     assert!(alarms.silence(None, Silence::Shelved { until: at(5) }).is_err(), "it would end what another person began");
-    assert_eq!(alarms.end_silence(None, Shelved), Err("nothing of it is silenced so"));
-    let shown = alarms.end_silence(None, OutOfService).unwrap();
+    assert_eq!(alarms.end_silence(None, Shelved, false), Err("nothing of it is silenced so"));
+    let shown = alarms.end_silence(None, OutOfService, false).unwrap();
     assert_eq!(states(&shown), [(OutOfService, ActiveUnacknowledged), (OutOfService, Normal)]);
 }
 
@@ -79,10 +79,41 @@ fn an_unshelved_alarm_that_returned_is_over() {
     let id = alarms.shown()[0].alarm_id.clone();
     alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
     judge(&mut alarms, &high(), false, 2);
-    assert_eq!(states(&alarms.end_silence(Some(&id), Shelved).unwrap()), [(Shelved, Normal)]);
+    assert_eq!(states(&alarms.end_silence(Some(&id), Shelved, false).unwrap()), [(Shelved, Normal)]);
     judge(&mut alarms, &high(), true, 3);
     assert_eq!(judge(&mut alarms, &high(), false, 4), Some((ActiveUnacknowledged, ReturnedUnacknowledged)));
     assert_eq!(states(&alarms.end_all()), [(ReturnedUnacknowledged, Normal)]);
+}
+
+/// ISA-18.2: neither a shelving nor a time out of service is an acknowledgement.
+#[test]
+fn a_latched_alarm_that_returned_in_silence_waits_for_a_person() {
+    for (silence, kind) in [(Silence::Shelved { until: at(100) }, Shelved), (Silence::OutOfService { until: Some(at(100)) }, OutOfService)] {
+        for ends_by_itself in [false, true] {
+            let mut alarms = Alarms::default();
+            judge(&mut alarms, &high(), true, 1);
+            alarms.silence(None, silence).unwrap();
+            judge(&mut alarms, &high(), false, 2);
+            let shown = if ends_by_itself { alarms.pass(at(100), true) } else { alarms.end_silence(None, kind, true).unwrap() };
+            assert_eq!((states(&shown), alarms.case_id().is_some()), (vec![(kind, ReturnedUnacknowledged)], true));
+            assert_eq!(states(&alarms.acknowledge(None)), [(ReturnedUnacknowledged, Normal)]);
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_shelving_leaves_what_was_heard_as_it_is() {
+    let mut alarms = Alarms::default();
+    judge(&mut alarms, &high(), true, 1);
+    let id = alarms.shown()[0].alarm_id.clone();
+    alarms.silence(Some(&id), Silence::Shelved { until: at(10) }).unwrap();
+    judge(&mut alarms, &Condition::Anomaly, true, 2);
+    alarms.acknowledge(None);
+    judge(&mut alarms, &Condition::Forecast, true, 3);
+    judge(&mut alarms, &Condition::Forecast, false, 4);
+    assert_eq!(states(&alarms.pass(at(10), false)), [(Shelved, ActiveUnacknowledged)]);
+    let state_of = |condition: Condition| alarms.shown().into_iter().find(|shown| shown.condition == condition).map(|shown| shown.state);
+    assert_eq!([state_of(Condition::Anomaly), state_of(Condition::Forecast)], [Some(ActiveAcknowledged), Some(ReturnedUnacknowledged)]);
 }
 
 #[test]
@@ -102,8 +133,8 @@ fn the_silence_of_all_does_not_end_by_that_of_one() {
     judge(&mut alarms, &high(), true, 1);
     let id = alarms.shown()[0].alarm_id.clone();
     alarms.silence(None, Silence::Shelved { until: at(100) }).unwrap();
-    assert_eq!(alarms.end_silence(Some(&id), Shelved), Err("nothing of it is silenced so"));
-    assert_eq!((alarms.state(), states(&alarms.end_silence(None, Shelved).unwrap())), (Shelved, vec![(Shelved, ActiveUnacknowledged)]));
+    assert_eq!(alarms.end_silence(Some(&id), Shelved, false), Err("nothing of it is silenced so"));
+    assert_eq!((alarms.state(), states(&alarms.end_silence(None, Shelved, false).unwrap())), (Shelved, vec![(Shelved, ActiveUnacknowledged)]));
 }
 
 #[test]
@@ -114,7 +145,7 @@ fn the_end_of_one_silence_shows_nothing_that_another_hides() {
     alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
     alarms.silence(None, Silence::OutOfService { until: None }).unwrap();
     judge(&mut alarms, &high(), false, 2);
-    assert_eq!(states(&alarms.end_silence(None, OutOfService).unwrap()), [(OutOfService, Shelved)]);
+    assert_eq!(states(&alarms.end_silence(None, OutOfService, false).unwrap()), [(OutOfService, Shelved)]);
     // Nobody was told of what began while it did not apply; that goes on.
     let mut alarms = Alarms::default();
     suppress(&mut alarms, true);
@@ -184,10 +215,10 @@ fn of_two_silences_the_one_of_a_person_is_told_and_the_other_outlasts_it() {
     let id = alarms.shown()[0].alarm_id.clone();
     alarms.silence(Some(&id), Silence::Shelved { until: at(10) }).unwrap();
     assert_eq!(suppress(&mut alarms, true), []);
-    assert_eq!(states(&alarms.pass(at(10))), [(Shelved, Suppressed)]);
+    assert_eq!(states(&alarms.pass(at(10), false)), [(Shelved, Suppressed)]);
     let in_hand = BTreeMap::from([("temperature".into(), Silence::OutOfService { until: Some(at(20)) })]);
     assert_eq!(states(&alarms.set_inapplicable(in_hand, false)), [(Suppressed, OutOfService)]);
-    assert_eq!((alarms.shown()[0].until, alarms.pass(at(20))), (Some(at(20)), Vec::new()), "who took it out ends it");
+    assert_eq!((alarms.shown()[0].until, alarms.pass(at(20), false)), (Some(at(20)), Vec::new()), "who took it out ends it");
     assert_eq!(suppress(&mut alarms, false), [(OutOfService, ReturnedUnacknowledged)]);
 }
 
