@@ -17,6 +17,8 @@ const CHATTERS_WITHIN_US: i64 = 60_000_000;
 pub(super) struct Delays {
     pub(super) on_us: i64,
     pub(super) off_us: i64,
+    /// After so long without a judgement nothing is known of what was: what was waited for begins anew.
+    pub(super) lasts_us: i64,
     /// What has returned waits for a person, also where one has seen it before.
     pub(super) latch: bool,
 }
@@ -40,6 +42,8 @@ pub(super) struct AlarmTimer {
     rising: Option<Timestamp>,
     /// It is gone since then, not long enough yet.
     falling: Option<Timestamp>,
+    /// When it was judged last.
+    judged: Option<Timestamp>,
     /// People were told of the present occurrence, or of one before it that none of them has acknowledged.
     told: bool,
     /// When they were told of the last [`CHATTERS`] occurrences, the oldest first.
@@ -58,6 +62,7 @@ impl Default for AlarmTimer {
             since: Timestamp(0),
             rising: None,
             falling: None,
+            judged: None,
             told: false,
             raised: VecDeque::new(),
             chatter_us: None,
@@ -68,8 +73,12 @@ impl Default for AlarmTimer {
 
 impl AlarmTimer {
     /// Takes whether the condition `holds` at event time `ts`. The alarm comes after it held for the on-delay and goes after it was gone for the
-    /// off-delay. `new_id` names a new occurrence. True where one began; [`Self::tell`] follows if people hear of it.
+    /// off-delay, each without a gap. `new_id` names a new occurrence. True where one began; [`Self::tell`] follows if people hear of it.
     pub(super) fn update(&mut self, holds: bool, ts: Timestamp, delays: Delays, new_id: impl FnOnce() -> Name) -> bool {
+        if self.is_gap(ts, delays) {
+            self.restart_delays();
+        }
+        self.judged = Some(ts);
         if self.is_active() {
             self.rising = None;
             // `min`: after a clock was set back, the delay begins anew instead of waiting for the old time.
@@ -144,7 +153,11 @@ impl AlarmTimer {
 
     /// Delays that run begin anew: the clock they are measured by was corrected.
     pub(super) fn restart_delays(&mut self) {
-        (self.rising, self.falling) = (None, None);
+        (self.rising, self.falling, self.judged) = (None, None, None);
+    }
+
+    fn is_gap(&self, ts: Timestamp, delays: Delays) -> bool {
+        self.judged.is_some_and(|judged| ts.0.saturating_sub(judged.0) > delays.lasts_us)
     }
 
     /// The condition holds, and did so for long enough.
@@ -152,9 +165,9 @@ impl AlarmTimer {
         matches!(self.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)
     }
 
-    /// The condition held when it was judged last.
-    pub(super) fn holds(&self) -> bool {
-        self.rising.is_some() || (self.is_active() && self.falling.is_none())
+    /// The condition held when it was judged last, as far as that says something at `ts`.
+    pub(super) fn holds(&self, ts: Timestamp, delays: Delays) -> bool {
+        (self.rising.is_some() && !self.is_gap(ts, delays)) || (self.is_active() && self.falling.is_none())
     }
 
     /// People were told of it.
@@ -192,7 +205,7 @@ mod tests {
     use super::*;
     use AlarmState::{ActiveAcknowledged, ActiveUnacknowledged, Normal, ReturnedUnacknowledged};
 
-    const DELAYS: Delays = Delays { on_us: 3_000_000, off_us: 2_000_000, latch: false };
+    const DELAYS: Delays = Delays { on_us: 3_000_000, off_us: 2_000_000, lasts_us: 5_000_000, latch: false };
 
     /// Feeds one letter a second, `#` while the condition holds; gives the changes with their second.
     fn run_with(delays: Delays, timer: &mut AlarmTimer, from: i64, holds: &str) -> Vec<(i64, AlarmState, AlarmState)> {
@@ -222,7 +235,7 @@ mod tests {
 
     #[test]
     fn without_delays_it_follows_at_once() {
-        let delays = Delays { on_us: 0, off_us: 0, latch: false };
+        let delays = Delays { on_us: 0, off_us: 0, ..DELAYS };
         let changes = run_with(delays, &mut AlarmTimer::default(), 5, "#.");
         assert_eq!(changes, [(5, Normal, ActiveUnacknowledged), (6, ActiveUnacknowledged, ReturnedUnacknowledged)]);
     }
@@ -298,9 +311,24 @@ mod tests {
         let mut timer = AlarmTimer::default();
         let mut holds = |second: i64, letter: &str| {
             run(&mut timer, second, letter);
-            timer.holds()
+            timer.holds(Timestamp(second * 1_000_000), DELAYS)
         };
         assert_eq!([holds(0, "#"), holds(1, "."), holds(2, "####"), holds(6, "."), holds(7, "#")], [true, false, true, false, true]);
+    }
+
+    /// Two values beyond a limit, hours apart, are two values and no three hours.
+    #[test]
+    fn a_gap_satisfies_no_delay() {
+        let mut timer = AlarmTimer::default();
+        run(&mut timer, 0, "#");
+        assert!(timer.holds(Timestamp(5_000_000), DELAYS) && !timer.holds(Timestamp(5_000_001), DELAYS));
+        assert_eq!(run(&mut timer, 10_800, "####"), [(10_803, Normal, ActiveUnacknowledged)]);
+        assert_eq!(timer.since(), Timestamp(10_800_000_000));
+        run(&mut timer, 10_804, ".");
+        assert_eq!(run(&mut timer, 20_000, "..."), [(20_002, ActiveUnacknowledged, ReturnedUnacknowledged)]);
+        // As long as a value counts it is no gap.
+        run(&mut timer, 30_000, "#");
+        assert_eq!(run(&mut timer, 30_005, "#"), [(30_005, ReturnedUnacknowledged, ActiveUnacknowledged)]);
     }
 
     #[test]
@@ -328,11 +356,11 @@ mod tests {
 
     #[test]
     fn an_alarm_raised_three_times_in_a_minute_chatters() {
-        let at_once = Delays { on_us: 0, off_us: 0, latch: false };
+        let at_once = Delays { on_us: 0, off_us: 0, ..DELAYS };
         assert_eq!(chatter(at_once, &[0, 30, 60, 91, 122, 123]), [None, None, Some(60), None, None, Some(32)]);
         assert_eq!(chatter(at_once, &[100, 10, 20]), [None, None, None], "the clock was set back");
         // Its delays hold it back: 75 s are the least between two.
-        let delayed = Delays { on_us: 15_000_000, off_us: 60_000_000, latch: false };
+        let delayed = Delays { on_us: 15_000_000, off_us: 60_000_000, ..DELAYS };
         assert_eq!(chatter(delayed, &[0, 75, 150, 300, 361]), [None, None, Some(150), None, None]);
         assert_eq!(chatter(delayed, &[0, 105, 210]), [None, None, Some(210)]);
     }

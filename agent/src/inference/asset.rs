@@ -10,6 +10,7 @@ use super::{
     EngineCounters,
     alarms::{Alarms, Condition},
     baseline::{Refusal, Weights},
+    cadence::Cadence,
     centre::Centre,
     clean::Cleaner,
     collected::Collected,
@@ -137,6 +138,8 @@ pub(super) struct AssetState {
     pub(super) alarms: Alarms,
     pub(super) raised: Raised,
     pub(super) severity: Severity,
+    /// Of the points that have limits.
+    pub(super) cadence: Cadence,
     pub(super) diagnoses: Diagnoses,
     /// Largest score since the last prediction.
     pub(super) score_max: Option<f64>,
@@ -183,6 +186,7 @@ impl AssetState {
             alarms: Alarms::default(),
             raised: Raised::default(),
             severity: Severity::default(),
+            cadence: Cadence::default(),
             diagnoses: Diagnoses::default(),
             score_max: None,
             predicted: None,
@@ -199,8 +203,8 @@ impl AssetState {
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
     /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarms, raised, last_reading, heard, ticked, silent, scored, instruments, service, remaining, .. } = before;
-        self.remaining = remaining;
+        let Self { alarms, raised, last_reading, heard, ticked, silent, scored, instruments, service, remaining, cadence, .. } = before;
+        (self.remaining, self.cadence) = (remaining, cadence);
         let known = instrument::of_points(&scored);
         for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
             if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {

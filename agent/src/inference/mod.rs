@@ -22,6 +22,7 @@ pub mod assignment;
 mod baseline;
 mod bundle;
 mod bundles;
+mod cadence;
 mod centre;
 mod change;
 pub mod checkpoint;

@@ -158,7 +158,8 @@ impl AssetRun {
     fn judge_forecast(&mut self, ahead: Option<Prognosis>, quality: Quality, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let ahead = ahead.filter(Prognosis::asks_for_response);
         let (value, limit) = (ahead.as_ref().map_or(0.0, |ahead| ahead.within[0]), self.config.forecast.alarm);
-        let holds = value >= if self.state.alarms.holds(&Condition::Forecast) { limit / 2.0 } else { limit };
+        let held = self.state.alarms.holds(&Condition::Forecast, ts, self.delays_of(&Condition::Forecast));
+        let holds = value >= if held { limit / 2.0 } else { limit };
         let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
         let evidence = Evidence { value, quality, range, of_score: None, of_forecast: ahead };
         self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);
@@ -305,6 +306,7 @@ impl AssetRun {
     fn restart_for_clock(&mut self) {
         self.state.restart_windows();
         self.state.severity.restart();
+        self.state.cadence.restart();
         self.state.alarms.restart_delays();
         self.state.last_reading = None;
     }
@@ -403,10 +405,12 @@ impl AssetRun {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
             let condition = Condition::Limit(point.id.clone(), level);
-            if let Some(beyond) = is_beyond(limits, level, value, self.state.alarms.holds(&condition)) {
+            let held = self.state.alarms.holds(&condition, emit.stamp.ts, self.delays_of(&condition));
+            if let Some(beyond) = is_beyond(limits, level, value, held) {
                 self.watch(&condition, (beyond, evidence.clone()), emit.stamp.ts, shared, emit);
             }
         }
+        self.state.cadence.take(&self.config.points[index].id, emit.stamp.ts);
     }
 
     fn judge_severity(&mut self, index: usize, value: f64, ts: Timestamp) {
@@ -418,8 +422,7 @@ impl AssetRun {
     }
 
     fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let settings = self.config.alarm;
-        let delays = AlarmDelays { on_us: micros(settings.on_delay), off_us: micros(settings.off_delay), latch: settings.latch };
+        let delays = self.delays_of(condition);
         let AssetState { alarms, raised, .. } = &mut self.state;
         let new_id = || {
             let id = AlarmId(emit.cause);
@@ -429,6 +432,17 @@ impl AssetRun {
         if let Some(alarm) = alarms.update(condition, judged, ts, delays, new_id) {
             self.emit_alarm(&alarm, &Told::default(), shared, emit);
         }
+    }
+
+    fn delays_of(&self, condition: &Condition) -> AlarmDelays {
+        let settings = self.config.alarm;
+        AlarmDelays { on_us: micros(settings.on_delay), off_us: micros(settings.off_delay), lasts_us: self.lasts_us(condition), latch: settings.latch }
+    }
+
+    /// How long what a condition was judged by says something.
+    fn lasts_us(&self, condition: &Condition) -> i64 {
+        let stale_us = micros(self.config.stale_after);
+        if let Condition::Limit(point, _) = condition { self.state.cadence.lasts_us(point, stale_us) } else { stale_us }
     }
 
     /// What was silenced until now is shown again.

@@ -4,7 +4,7 @@ use hark_protocol::topics::Quality;
 
 use super::*;
 
-const NOW: Delays = Delays { on_us: 0, off_us: 0, latch: false };
+const NOW: Delays = Delays { on_us: 0, off_us: 0, lasts_us: 0, latch: false };
 
 fn at(second: i64) -> Timestamp {
     Timestamp(second * 1_000_000)
