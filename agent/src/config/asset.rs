@@ -19,7 +19,7 @@ pub struct Asset {
     pub class: Option<Name>,
     /// Rows of the model are so far apart.
     pub grid: Duration,
-    /// A value older than this is missing.
+    /// A value older than this is missing, unless its point says otherwise.
     pub stale_after: Duration,
     /// Between predictions while nothing changes; zero: one per row.
     pub predict_every: Duration,
@@ -48,6 +48,11 @@ impl Asset {
     /// Whether a source may call one of its points so: by id or column.
     pub fn takes(&self, name: &str) -> bool {
         self.points.iter().any(|point| &*point.id == name || point.column.as_deref() == Some(name))
+    }
+
+    /// A value of `point` that is older than this is missing.
+    pub fn stale_after(&self, point: &Point) -> Duration {
+        point.stale_after.unwrap_or(self.stale_after)
     }
 
     /// Whether the point with this id holds the strength of a fault that rules name.
@@ -213,6 +218,9 @@ pub struct Point {
     pub map: BTreeMap<String, f64>,
     /// Takes part in the score.
     pub scored: bool,
+    /// An older value is missing; `None`: as the asset says.
+    #[serde(default)]
+    pub stale_after: Option<Duration>,
     /// What is asked of its values beyond the range.
     #[serde(default)]
     pub checks: Checks,

@@ -323,6 +323,7 @@ pub(super) struct PointTable {
     pub(super) map: BTreeMap<String, f64>,
     #[serde(default = "yes")]
     pub(super) scored: bool,
+    pub(super) stale_after: Option<String>,
     pub(super) max_rate: Option<f64>,
     pub(super) stuck_after: Option<String>,
     pub(super) stuck_within: Option<f64>,
@@ -352,6 +353,7 @@ pub(super) struct LimitsTable {
 pub(super) struct WaveformTable {
     pub(super) id: String,
     pub(super) unit: String,
+    pub(super) stale_after: Option<String>,
     pub(super) features: Option<Vec<String>>,
     pub(super) speed_rpm: Option<f64>,
     pub(super) speed_point: Option<String>,

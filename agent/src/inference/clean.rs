@@ -218,6 +218,7 @@ mod tests {
             scored: true,
             limits: None,
             severity: None,
+            stale_after: None,
             checks,
         }
     }

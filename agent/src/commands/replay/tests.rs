@@ -25,6 +25,7 @@ fn config() -> Config {
         checks: Checks::default(),
         limits: None,
         severity: None,
+        stale_after: None,
     };
     let asset = Asset {
         id: "pump".into(),

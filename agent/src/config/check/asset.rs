@@ -10,7 +10,7 @@ use super::{
     forecast::check_forecast,
     limits,
     operating::check_operating,
-    waveform::{check_speed_point, check_waveform, derived_points},
+    waveform::{check_speed_point, check_stale_after, check_waveform, derived_points, is_derived},
 };
 use crate::{
     config::{
@@ -30,10 +30,25 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     let hash: Name = Sha256::digest(format!("{raw:?}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
     let grid = faults.duration("grid", &raw.grid, GRID);
     // A value must last for one row at least.
-    let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, grid..=STALE_AFTER_MOST.max(grid)));
-    let mut points: Vec<Point> = raw.points.into_iter().map(|point| check_point(point, stale_after, raw.operating.is_some(), faults)).collect();
+    let stale_within = grid..=STALE_AFTER_MOST.max(grid);
+    let stale_after = raw.stale_after.map_or(grid * 5, |text| faults.duration("stale_after", &text, stale_within.clone()));
+    let stale_of_blocks: Vec<Duration> =
+        raw.waveforms.iter().map(|waveform| check_stale_after(waveform, stale_after, stale_within.clone(), faults)).collect();
+    let has_states = raw.operating.is_some();
+    let of_point = |point: PointTable| {
+        // A feature that has a table of its own comes with the blocks all the same.
+        let mut blocks = raw.waveforms.iter().zip(&stale_of_blocks);
+        let of_its_blocks = blocks.find(|(waveform, _)| is_derived(&point.id, waveform)).map(|(_, stale_after)| *stale_after);
+        let own = point.stale_after.as_deref().map(|text| faults.duration("point.stale_after", text, stale_within.clone())).or(of_its_blocks);
+        check_point(point, own, stale_after, has_states, faults)
+    };
+    let mut points: Vec<Point> = raw.points.into_iter().map(of_point).collect();
     let waveforms: Vec<Waveform> = raw.waveforms.into_iter().map(|waveform| check_waveform(waveform, &points, faults)).collect();
-    let derived: Vec<Point> = waveforms.iter().flat_map(|waveform| derived_points(waveform, &points, raw.operating.is_some())).collect();
+    let derived: Vec<Point> = waveforms
+        .iter()
+        .zip(stale_of_blocks)
+        .flat_map(|(waveform, stale_after)| derived_points(waveform, stale_after, &points, has_states))
+        .collect();
     for derived in derived {
         // A point of that name in the file says more about it: its range, its limits, or that it is not scored.
         if !points.iter().any(|point| point.id == derived.id) {
@@ -75,8 +90,9 @@ pub(super) fn check_asset(raw: AssetFile, faults: &mut Faults) -> Asset {
     }
 }
 
-fn check_point(raw: PointTable, stale_after: Duration, has_states: bool, faults: &mut Faults) -> Point {
-    let checks = check_checks(&raw, stale_after, faults);
+/// `stale_after` is its own, or that of its blocks; `of_asset` holds without one.
+fn check_point(raw: PointTable, stale_after: Option<Duration>, of_asset: Duration, has_states: bool, faults: &mut Faults) -> Point {
+    let checks = check_checks(&raw, stale_after.unwrap_or(of_asset), faults);
     let class = limits::check_severity(&raw, faults);
     let of_class = class.map(|class| limits::of_severity(class, has_states));
     let limits = match &raw.limits {
@@ -98,6 +114,7 @@ fn check_point(raw: PointTable, stale_after: Duration, has_states: bool, faults:
         range: raw.range,
         map: raw.map,
         scored: raw.scored,
+        stale_after,
         checks,
         limits: limits.map(Into::into),
         severity: class.map(|class| class.name.into()),

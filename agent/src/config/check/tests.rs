@@ -232,6 +232,43 @@ fn durations_are_within_sensible_ranges() {
 }
 
 #[test]
+fn values_of_each_point_are_stale_in_their_own_time() {
+    for key in ["point", "waveform"] {
+        let before = format!("[[{key}]]\n");
+        let with = |stale_after: &str, expected: &[&str]| check_asset_with(&before, &format!("{before}stale_after = \"{stale_after}\"\n"), expected);
+        with("1s", &[]);
+        with("500ms", &[&format!("a0.toml: {key}.stale_after: `500ms` is out of range; expected 1s to 31d")]);
+        with("32d", &[&format!("{key}.stale_after: `32d` is out of range; expected 1s to 31d")]);
+        with("soon", &[&format!("{key}.stale_after: `soon` is no duration")]);
+    }
+    let asset = |asset: &str, waveform: &str, points: &str| {
+        let text = format!(
+            "id = \"a\"\n{asset}\n[[point]]\nid = \"flow\"\nunit = \"l/min\"\n{points}[[waveform]]\nid = \"de\"\nunit = \"[g]\"\nspeed_rpm = 1480\nvanes = 6\n{waveform}\n"
+        );
+        check_asset_text("a", &text).map(|asset| {
+            let seconds = |id: &str| asset.points.iter().find(|point| &*point.id == id).map(|point| asset.stale_after(point).as_secs());
+            ["flow", "de.temperature", "de.v_rms", "de.crest", "de.speed_tracked", "de.fault.cavitation"].map(|id| seconds(id).unwrap_or(0))
+        })
+    };
+    let velocity = "[[point]]\nid = \"de.v_rms\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"\n";
+    // A feature of a node's channel is as any other reading.
+    let more = format!("{velocity}[[point]]\nid = \"de.temperature\"\nunit = \"Cel\"\n");
+    for (of_asset, of_waveform, points, expected) in [
+        ("", "", "", [5, 0, 1_800, 1_800, 1_800, 1_800]),
+        ("stale_after = \"10s\"", "", &*more, [10, 10, 1_800, 1_800, 1_800, 1_800]),
+        ("stale_after = \"1h\"", "", &more, [3_600; 6]),
+        ("", "stale_after = \"3m\"", &more, [5, 5, 180, 180, 180, 180]),
+        ("", "stale_after = \"3m\"", &format!("stale_after = \"7s\"\n{velocity}stale_after = \"9s\"\n"), [7, 0, 9, 180, 180, 180]),
+    ] {
+        assert_eq!(asset(of_asset, of_waveform, points).unwrap(), expected, "{of_asset} {of_waveform} {points}");
+    }
+    let stuck = format!("{velocity}stuck_after = \"59m\"\n");
+    let fault = asset("", "", &stuck).unwrap_err().to_string();
+    assert!(fault.contains("point.stuck_after: `59m` is out of range; expected 1h to 31d"), "{fault}");
+    assert!(asset("", "stale_after = \"1m\"", &stuck).is_ok());
+}
+
+#[test]
 fn running_needs_a_machine_and_a_source_and_replaying_does_not() {
     let source = format!("{GATEWAY}{}", mqtt("a", &topic(PLANT, VALUE)));
     assert_eq!(load_texts(load_to_run, &source, &[ASSET]), [""; 0]);

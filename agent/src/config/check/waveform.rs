@@ -22,6 +22,21 @@ const PER_MINUTE: &str = "/min";
 /// An answer of the rules takes some milliseconds, and what wears does so for hours.
 const DIAGNOSE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 
+/// Blocks come every ten minutes where they come slowly: what they said holds for three of them.
+const STALE_AFTER: Duration = Duration::from_secs(1_800);
+
+/// For how long what is made of a block holds, `of_asset` at least unless it is said.
+pub(super) fn check_stale_after(raw: &WaveformTable, of_asset: Duration, within: RangeInclusive<Duration>, faults: &mut Faults) -> Duration {
+    raw.stale_after.as_deref().map_or(STALE_AFTER.max(of_asset), |text| faults.duration("waveform.stale_after", text, within))
+}
+
+/// Whether values of `point` are made of the blocks of `raw`.
+pub(super) fn is_derived(point: &str, raw: &WaveformTable) -> bool {
+    let Some(name) = point.strip_prefix(&raw.id).and_then(|rest| rest.strip_prefix('.')) else { return false };
+    let features = raw.features.clone().unwrap_or_else(|| default_features(raw.bearing.is_some()));
+    features.iter().any(|feature| feature == name) || name == "speed_tracked" || name.starts_with("fault.")
+}
+
 /// `points` are those that the file names: the class of machine is that of the velocity.
 pub(super) fn check_waveform(raw: WaveformTable, points: &[Point], faults: &mut Faults) -> Waveform {
     if !matches!(raw.unit.as_str(), "[g]" | "g" | "m/s2") {
@@ -97,7 +112,7 @@ fn check_rules(raw: &WaveformTable, faults: &mut Faults) -> Option<Duration> {
 
 /// What is made of its blocks: features, which are scored, and the speed and the strength of each fault that its rules can name, which are not. `points` are
 /// those that the file names.
-pub(super) fn derived_points(waveform: &Waveform, points: &[Point], has_states: bool) -> Vec<Point> {
+pub(super) fn derived_points(waveform: &Waveform, stale_after: Duration, points: &[Point], has_states: bool) -> Vec<Point> {
     let point = |name: &str, unit: &str| Point {
         id: format!("{}.{name}", waveform.id).into(),
         unit: unit.into(),
@@ -105,6 +120,7 @@ pub(super) fn derived_points(waveform: &Waveform, points: &[Point], has_states: 
         range: None,
         map: BTreeMap::new(),
         scored: true,
+        stale_after: Some(stale_after),
         checks: Checks::default(),
         limits: None,
         severity: None,

@@ -40,6 +40,7 @@ fn asset() -> config::Asset {
         checks: config::Checks::default(),
         limits: None,
         severity: None,
+        stale_after: None,
     };
     config::Asset {
         id: "pump".into(),
