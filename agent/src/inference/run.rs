@@ -436,7 +436,12 @@ impl AssetRun {
 
     fn delays_of(&self, condition: &Condition) -> AlarmDelays {
         let settings = self.config.alarm;
-        AlarmDelays { on_us: micros(settings.on_delay), off_us: micros(settings.off_delay), lasts_us: self.lasts_us(condition), latch: settings.latch }
+        AlarmDelays {
+            on_us: micros(settings.on_delay),
+            off_us: micros(settings.off_delay),
+            lasts_us: self.lasts_us(condition),
+            latch: settings.latch,
+        }
     }
 
     /// How long what a condition was judged by says something.

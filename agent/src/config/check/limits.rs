@@ -158,7 +158,12 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, of_class: Opti
     } else if let Some((lower, low, upper, high)) = way_back(&limits).filter(|(_, low, _, high)| limits.deadband >= high - low) {
         let (deadband, way) = (limits.deadband, high - low);
         let (lower, upper) = (lower.words(), upper.words());
-        refuse(".deadband", format!("is {deadband}, unless set 1 % of the range; expected less than {way}, the way from {lower} to {upper}: an alarm could never be over"));
+        refuse(
+            ".deadband",
+            format!(
+                "is {deadband}, unless set 1 % of the range; expected less than {way}, the way from {lower} to {upper}: an alarm could never be over"
+            ),
+        );
     }
     if let Some(mode) = limits.failure_mode.as_deref().filter(|mode| !FAILURE_MODES.contains(mode)) {
         refuse(".failure_mode", format!("`{mode}` is none of {}", FAILURE_MODES.join(", ")));

@@ -491,7 +491,7 @@ fn limits_of_a_class_are_of_a_running_machine_where_something_tells_that() {
     let besides = limits(true, "limits = { what = \"it shakes\", deadband = 0.5, check = \"the bolts\" }").unwrap();
     let of_class = limits(true, "").unwrap();
     assert_eq!((besides.what.as_deref(), besides.deadband, besides.check.as_deref()), (Some("it shakes"), 0.5, Some("the bolts")));
-    let kept = |limits: &Limits| (limits.high_high, limits.otherwise.clone(), limits.failure_mode.clone(), limits.only_running);
+    let kept = |limits: &crate::config::Limits| (limits.high_high, limits.otherwise.clone(), limits.failure_mode.clone(), limits.only_running);
     assert_eq!(kept(&besides), kept(&of_class));
 }
 

@@ -98,7 +98,8 @@ fn a_gap_is_no_time_beyond_a_limit() {
 /// A point that is read every ten minutes, among others each second, is judged by two values beyond its limit as ever.
 #[test]
 fn a_seldom_value_counts_until_the_next_one() {
-    let entries: Vec<Entry> = [70.0, 70.0, 81.0, 81.0].into_iter().zip(0..).map(|(value, n)| reading(f64::from(n) * 600.0, "note", Some(value))).collect();
+    let entries: Vec<Entry> =
+        [70.0, 70.0, 81.0, 81.0].into_iter().zip(0..).map(|(value, n)| reading(f64::from(n) * 600.0, "note", Some(value))).collect();
     let out = feed(&mut limited(), 1, &entries);
     assert_eq!((states(&out), &*alarms(&out)[0].since), (vec![(Normal, ActiveUnacknowledged)], "1970-01-01T00:20:00.000000Z"));
 }
