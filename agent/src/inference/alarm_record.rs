@@ -106,13 +106,16 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
     }
 }
 
-/// What stood beside it: the operating state, whether another model of the machine sees it too, and whether it chatters.
+/// What stood beside it: the operating state, the time of its value, whether another model of the machine sees it too, and whether it chatters.
 fn beside(shown: &Shown, state: &AssetState, asset: &config::Asset, of_score: Option<&OfScore>) -> Value {
     // A limit is judged reading by reading, whatever regime the last row was of.
     let regime = of_score.map_or_else(|| state.verdict.as_ref()?.regime, |score| score.regime);
     let mut beside = json!({ "state": state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told) });
     if let Some(regime) = regime.map(Regime::name) {
         beside["regime"] = json!(*regime);
+    }
+    if let Some(evidence) = &shown.evidence {
+        beside["value_at"] = json!(evidence.ts.to_string());
     }
     if let Some((times, within_us)) = shown.chatter {
         beside["chattering"] = json!({ "times": times, "within_s": within_us as f64 / 1e6 });

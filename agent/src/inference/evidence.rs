@@ -1,5 +1,5 @@
 //! What stands behind the state of an alarm: the judgement that it was made of, kept with it, since the machine goes on.
-use hark_protocol::topics::{Name, Quality};
+use hark_protocol::topics::{Name, Quality, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,6 +16,8 @@ use crate::buffer::Position;
 pub(super) struct Evidence {
     /// In the unit of what is judged: 1 for a score, that of the point for a limit.
     pub(super) value: f64,
+    /// Of the value.
+    pub(super) ts: Timestamp,
     pub(super) quality: Quality,
     /// First and last record behind it.
     pub(super) range: Option<(Position, Position)>,
@@ -44,6 +46,6 @@ impl Evidence {
         let shares = verdict.shares.iter().filter_map(|&(point, share)| Some((state.scored.get(point)?.clone(), share))).collect();
         let (baseline_id, limit) = (report::baseline_id(state), state.scoring().map(|scoring| scoring.limit));
         let of_score = OfScore { shares, opinion: verdict.opinion, regime: verdict.regime, baseline_id, limit };
-        Some(Self { value, quality: verdict.quality, range: verdict.range, of_score: Some(of_score), of_forecast: None })
+        Some(Self { value, ts: verdict.ts, quality: verdict.quality, range: verdict.range, of_score: Some(of_score), of_forecast: None })
     }
 }

@@ -161,7 +161,7 @@ impl AssetRun {
         let held = self.state.alarms.holds(&Condition::Forecast, ts, self.delays_of(&Condition::Forecast));
         let holds = value >= if held { limit / 2.0 } else { limit };
         let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
-        let evidence = Evidence { value, quality, range, of_score: None, of_forecast: ahead };
+        let evidence = Evidence { value, ts, quality, range, of_score: None, of_forecast: ahead };
         self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);
     }
 
@@ -400,17 +400,18 @@ impl AssetRun {
         if self.strengths.contains(&index) {
             self.state.diagnoses.take(&self.config.points[index].id, value, emit.stamp.ts);
         }
-        let evidence = Evidence { value, quality: judged.quality, range: Some((position, position)), of_score: None, of_forecast: None };
+        let ts = emit.stamp.ts;
+        let evidence = Evidence { value, ts, quality: judged.quality, range: Some((position, position)), of_score: None, of_forecast: None };
         for level in Level::ALL {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
             let condition = Condition::Limit(point.id.clone(), level);
-            let held = self.state.alarms.holds(&condition, emit.stamp.ts, self.delays_of(&condition));
+            let held = self.state.alarms.holds(&condition, ts, self.delays_of(&condition));
             if let Some(beyond) = is_beyond(limits, level, value, held) {
-                self.watch(&condition, (beyond, evidence.clone()), emit.stamp.ts, shared, emit);
+                self.watch(&condition, (beyond, evidence.clone()), ts, shared, emit);
             }
         }
-        self.state.cadence.take(&self.config.points[index].id, emit.stamp.ts);
+        self.state.cadence.take(&self.config.points[index].id, ts);
     }
 
     fn judge_severity(&mut self, index: usize, value: f64, ts: Timestamp) {
@@ -478,9 +479,18 @@ impl AssetRun {
         })
     }
 
-    /// The alarms that are shown, as records.
+    /// The alarms that are shown, as records of how they stand now: what a point said before it fell silent says nothing of now.
     pub(super) fn alarms(&self, shared: &Shared) -> Vec<Alarm> {
-        self.state.alarms.shown().iter().map(|shown| self.alarm_record(shown, &Told::default(), shared)).collect()
+        let as_it_stands = |mut shown: Shown| {
+            let lasts_us = self.lasts_us(&shown.condition);
+            if let Some((evidence, now)) = shown.evidence.as_mut().zip(self.state.newest())
+                && now.0.saturating_sub(evidence.ts.0) > lasts_us
+            {
+                evidence.quality = Quality::Bad;
+            }
+            self.alarm_record(&shown, &Told::default(), shared)
+        };
+        self.state.alarms.shown().into_iter().map(as_it_stands).collect()
     }
 
     fn alarm_record(&self, shown: &Shown, told: &Told, shared: &Shared) -> Alarm {

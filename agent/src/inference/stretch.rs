@@ -90,7 +90,8 @@ mod tests {
 
     /// Its value is its second.
     fn judged(second: i64, above: bool) -> Judged {
-        let evidence = Evidence { value: second as f64, quality: Quality::Good, range: None, of_score: None, of_forecast: None };
+        let evidence =
+            Evidence { value: second as f64, ts: Timestamp(second), quality: Quality::Good, range: None, of_score: None, of_forecast: None };
         Judged { ts: at(second), above, evidence }
     }
 

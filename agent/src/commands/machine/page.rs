@@ -1,7 +1,7 @@
 //! Machines and their alarms as a person reads them in a terminal.
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use hark_protocol::topics::{Alarm, AlarmState, Asset, InstrumentStatus, Phase, Priority, Timestamp};
+use hark_protocol::topics::{Alarm, AlarmState, Asset, InstrumentStatus, Phase, Priority, Quality, Timestamp};
 use serde_json::Value;
 
 use crate::{
@@ -51,7 +51,7 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
         // A score is one over its limit: it is the only alarm that is of no point.
         let words =
             if alarm.point.is_none() { format!("score {} times its limit", number(value)) } else { format!("{}{unit}{limit}", number(value)) };
-        lines.push(("value", format!("{words}; data {quality}")));
+        lines.push(("value", format!("{words}; data {quality}{}", old(alarm, now))));
     }
     let contributors = [
         (&alarm.contrib_1_point, alarm.contrib_1_share),
@@ -76,6 +76,14 @@ fn block(machine: &Machine, alarm: &Alarm, now: Timestamp) -> String {
     let case = alarm.case_id.as_deref().map(|case| format!(", case {case}")).unwrap_or_default();
     lines.push(("alarm", format!("{}{case}", alarm.alarm_id)));
     head + &lines.into_iter().map(|(title, value)| format!("  {title:<10}{value}\n")).collect::<String>()
+}
+
+/// How old a value is that says nothing of now.
+fn old(alarm: &Alarm, now: Timestamp) -> String {
+    let evidence: Option<Value> = alarm.evidence_json.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    let at: Option<Timestamp> = evidence.and_then(|evidence| evidence.get("value_at")?.as_str()?.parse().ok());
+    let is_old = |at: &Timestamp| alarm.quality == Quality::Bad && *at < now;
+    at.filter(is_old).map(|at| format!(", {} old", age(now.0.saturating_sub(at.0) as f64 / 1e6))).unwrap_or_default()
 }
 
 /// It goes to and fro between alarm and normal.
@@ -288,6 +296,19 @@ HIGH  pump-p101 · Feed pump 101: `pressure` below its low-low limit
 pump-p101: instrument `de-h` is out of service, its values do not count
 ";
         assert_eq!(alarms(&[machine], Some(&flood), now()), expected);
+    }
+
+    #[test]
+    fn a_value_that_says_nothing_of_now_tells_its_age() {
+        let (machine, alarm) = machine();
+        let value = |quality: Quality| {
+            let evidence_json = Some(r#"{"value_at":"2026-05-11T11:07:00.25Z"}"#.into());
+            let machine = Machine { alarms: vec![Alarm { quality, evidence_json, ..alarm.clone() }], ..machine.clone() };
+            let text = alarms(&[machine], None, now());
+            text.lines().find(|line| line.starts_with("  value")).unwrap().to_owned()
+        };
+        assert_eq!(value(Quality::Bad), "  value     0.41 g, limit 0.25 g; data bad, 3.0 h old");
+        assert_eq!(value(Quality::Good), "  value     0.41 g, limit 0.25 g; data good");
     }
 
     #[test]

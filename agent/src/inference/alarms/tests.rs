@@ -15,7 +15,7 @@ fn high() -> Condition {
 }
 
 fn judge(alarms: &mut Alarms, condition: &Condition, holds: bool, second: i64) -> Option<(AlarmState, AlarmState)> {
-    let evidence = Evidence { value: 1.5, quality: Quality::Good, range: None, of_score: None, of_forecast: None };
+    let evidence = Evidence { value: 1.5, ts: at(second), quality: Quality::Good, range: None, of_score: None, of_forecast: None };
     let shown = alarms.update(condition, (holds, evidence), at(second), NOW, || format!("{condition:?}{second}").into())?;
     Some((shown.previous, shown.state))
 }

@@ -188,8 +188,9 @@ fn a_machine_with_an_open_case_teaches_neither_limit_nor_means() {
             None => {
                 let AssetRun { config, state, .. } = engine.assets.values_mut().next().unwrap();
                 let condition = alarms::Condition::Limit(config.points[0].id.clone(), config::Level::High);
-                let evidence = evidence::Evidence { value: 1.0, quality: Quality::Good, range: None, of_score: None, of_forecast: None };
-                let delays = crate::inference::alarm::Delays { on_us: 0, off_us: 0, latch: false, lasts_us: i64::MAX };
+                let evidence =
+                    evidence::Evidence { value: 1.0, ts: Timestamp(0), quality: Quality::Good, range: None, of_score: None, of_forecast: None };
+                let delays = crate::inference::alarm::Delays { on_us: 0, off_us: 0, lasts_us: 0, latch: false };
                 state.alarms.update(&condition, (true, evidence), Timestamp(0), delays, || "1/1".into()).unwrap();
             }
         }

@@ -95,6 +95,33 @@ fn a_gap_is_no_time_beyond_a_limit() {
     assert_eq!(states(&feed(&mut engine, 400, &values(170, &[70.0]))), [(ActiveUnacknowledged, ReturnedUnacknowledged)]);
 }
 
+/// Records tell what was; who asks how it stands is told that nothing is known any more.
+#[test]
+fn an_alarm_of_a_silent_point_is_not_supported() {
+    let mut engine = limited();
+    let out = feed(&mut engine, 1, &values(100, &[81.0; 6]));
+    assert_eq!((alarms(&out)[0].quality, alarms(&out)[0].confidence), (Quality::Good, Some(1.0)));
+    let shown = |engine: &Engine| {
+        let alarm = engine.alarms().pop().unwrap().1;
+        let evidence: serde_json::Value = serde_json::from_str(alarm.evidence_json.as_deref().unwrap()).unwrap();
+        (alarm.state, alarm.value, alarm.quality, alarm.confidence, evidence["value_at"].as_str().unwrap().to_owned())
+    };
+    let as_of = |quality, confidence| (ActiveUnacknowledged, Some(81.0), quality, Some(confidence), "1970-01-01T00:01:45.000000Z".to_owned());
+    feed(&mut engine, 10, &[reading(108.0, "a", Some(0.0))]);
+    assert_eq!(shown(&engine), as_of(Quality::Good, 1.0), "as old as the stale limit");
+    feed(&mut engine, 11, &[reading(108.1, "a", Some(0.0))]);
+    assert_eq!(shown(&engine), as_of(Quality::Bad, 0.0));
+    let out = feed(&mut engine, 12, &[command(109, "c1", "acknowledge", "{}")]);
+    assert_eq!((alarms(&out)[0].quality, engine.alarms()[0].1.quality), (Quality::Good, Quality::Bad), "a record is of its judgement");
+    // A seldom value is not old before the next one is due.
+    let mut engine = limited();
+    feed(&mut engine, 1, &[1.0, 600.0, 1_200.0, 1_800.0].map(|second| reading(second, "note", Some(81.0))));
+    feed(&mut engine, 10, &[reading(2_999.0, "a", Some(0.0))]);
+    assert_eq!(engine.alarms()[0].1.quality, Quality::Good);
+    feed(&mut engine, 11, &[reading(3_001.0, "a", Some(0.0))]);
+    assert_eq!(engine.alarms()[0].1.quality, Quality::Bad);
+}
+
 /// A point that is read every ten minutes, among others each second, is judged by two values beyond its limit as ever.
 #[test]
 fn a_seldom_value_counts_until_the_next_one() {
