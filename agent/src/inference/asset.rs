@@ -380,6 +380,18 @@ impl AssetState {
         self.severity.worst(self.newest()?, stale_us)
     }
 
+    /// The worst severity zone in which a point was that has said nothing since, for longer than `stale_us`, of a machine that may run.
+    pub(super) fn lost_zone(&self, stale_us: i64) -> Option<Zone> {
+        // Of one that does not run no value is taken.
+        self.severity.worst_lost(self.newest()?, stale_us).filter(|_| self.is_running())
+    }
+
+    /// It runs as it should, or nothing tells its state: a machine whose speed sensor is dead is not known to be off.
+    pub(super) fn is_running(&self) -> bool {
+        let told = self.operating.as_ref().map_or(OperatingState::Unknown, Operating::told);
+        matches!(told, OperatingState::Running | OperatingState::Unknown)
+    }
+
     /// How far all its points have come, scored or not; `None` before the first reading.
     pub(super) fn newest(&self) -> Option<Timestamp> {
         self.last_reading.max(self.ticked)

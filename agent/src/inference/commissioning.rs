@@ -94,6 +94,7 @@ impl AssetState {
         self.stillness = Stillness::new(self.scored.len());
         self.starts = 0;
         self.health = Health::default();
+        self.severity.restart();
         self.forget_regimes();
         self.stretch = Stretch::default();
         self.window.clear();

@@ -52,8 +52,18 @@ pub(super) struct InputRange {
     pub(super) to: Option<Name>,
 }
 
-/// Health and the word for what sets it, or for why it is not known: the lower one of what the score and the severity zone allow.
+/// Health and the word for what sets it, or for why it is not known: the lower one of what the score and the severity zone allow. A point that was in a bad
+/// zone when it fell silent leaves it unknown, unless it is known to be as low.
 pub(super) fn health_of(state: &AssetState, asset: &config::Asset) -> (Option<f64>, Name) {
+    let (health, word) = health_by_score_and_zone(state, asset);
+    let lost = state.lost_zone(micros(asset.stale_after)).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
+    match lost {
+        Some(ceiling) if health.is_none_or(|health| health > ceiling) => (None, "severity_stale".into()),
+        _ => (health, word),
+    }
+}
+
+fn health_by_score_and_zone(state: &AssetState, asset: &config::Asset) -> (Option<f64>, Name) {
     let (by_score, word) = health_by_score(state);
     // A zone of A or B does not make a machine healthy of which nothing else is known.
     let ceiling = state.zone(micros(asset.stale_after)).filter(|zone| *zone >= Zone::C).map(severity::ceiling);

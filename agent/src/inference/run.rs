@@ -90,6 +90,7 @@ impl AssetRun {
         let instrument_of = service::instruments_of(&config);
         let class = |point: &config::Point| Class::named(point.severity.as_deref()?);
         let of_scored = config.points.iter().filter(|point| point.scored).enumerate();
+        state.severity.retain(|id| config.points.iter().any(|point| point.id == *id && point.severity.is_some()));
         let velocities = of_scored.filter_map(|(scored, point)| Some((scored, point.id.clone(), class(point)?))).collect();
         Self {
             state,
@@ -417,7 +418,7 @@ impl AssetRun {
     fn judge_severity(&mut self, index: usize, value: f64, ts: Timestamp) {
         let point = &self.config.points[index];
         let Some(class) = point.severity.as_deref().and_then(Class::named) else { return };
-        if self.is_running() {
+        if self.state.is_running() {
             self.state.severity.take(&point.id, class.zone(value), ts);
         }
     }

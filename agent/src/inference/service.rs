@@ -6,7 +6,7 @@
 //! the readings as they come. It returns by the word of a person, or by itself at a time that was said.
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_protocol::topics::{Event, InstrumentStatus, LaneName, Name, OperatingState, Timestamp};
+use hark_protocol::topics::{Event, InstrumentStatus, LaneName, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,7 +14,6 @@ use super::{
     alarm_record::Told,
     alarms::Silence,
     instrument::{self, Change, Instrument},
-    operating::Operating,
     report,
     run::AssetRun,
 };
@@ -102,7 +101,7 @@ impl AssetRun {
 
     /// Points whose limits do not apply now, and why.
     pub(super) fn inapplicable(&self) -> BTreeMap<Name, Silence> {
-        let is_running = self.is_running();
+        let is_running = self.state.is_running();
         let silence = |point: &config::Point| {
             let limits = point.limits.as_ref()?;
             let until = self.instrument_of.get(&point.id).and_then(|instrument| self.state.service.out.get(instrument));
@@ -110,12 +109,6 @@ impl AssetRun {
             in_hand.or((limits.only_running && !is_running).then_some(Silence::Suppressed))
         };
         self.config.points.iter().filter_map(|point| Some((point.id.clone(), silence(point)?))).collect()
-    }
-
-    /// It runs as it should, or nothing tells its state: a machine whose speed sensor is dead is not known to be off.
-    pub(super) fn is_running(&self) -> bool {
-        let told = self.state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told);
-        matches!(told, OperatingState::Running | OperatingState::Unknown)
     }
 
     /// Instruments that are configured no longer cannot be worked on.

@@ -1,7 +1,8 @@
 //! Severity of an asset's vibration: the zone of its worst point that has a class of machines, apart from the anomaly score, and a ceiling for health.
 //!
 //! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state now. A
-//! value that is older than the asset's stale limit says nothing: a dead sensor is no machine in zone A.
+//! value that is older than the asset's stale limit says nothing: a dead sensor is no machine in zone A. One that died in zone C or D leaves a machine of
+//! which nobody knows that it is any better, until it speaks again or the machine was maintained.
 use std::collections::BTreeMap;
 
 use hark_protocol::topics::{Name, Timestamp, Zone};
@@ -26,6 +27,17 @@ impl Severity {
     pub(super) fn worst(&self, now: Timestamp, stale_us: i64) -> Option<Zone> {
         let fresh = self.zones.values().filter(|(_, ts)| now.0.saturating_sub(ts.0) <= stale_us);
         fresh.map(|(zone, _)| *zone).max()
+    }
+
+    /// The worst zone among the last values of points that have said nothing for longer than that.
+    pub(super) fn worst_lost(&self, now: Timestamp, stale_us: i64) -> Option<Zone> {
+        let lost = self.zones.values().filter(|(_, ts)| now.0.saturating_sub(ts.0) > stale_us);
+        lost.map(|(zone, _)| *zone).max()
+    }
+
+    /// Points that are judged no longer have no zone.
+    pub(super) fn retain(&mut self, is_judged: impl Fn(&Name) -> bool) {
+        self.zones.retain(|point, _| is_judged(point));
     }
 
     /// What came before is not continued.
@@ -62,12 +74,15 @@ mod tests {
             [105, 110, 111, 115, 116].map(|now| severity.worst(Timestamp(now), 10)),
             [Some(Zone::D), Some(Zone::D), Some(Zone::A), Some(Zone::A), None]
         );
+        assert_eq!([110, 111, 116].map(|now| severity.worst_lost(Timestamp(now), 10)), [None, Some(Zone::D), Some(Zone::D)]);
         severity.take(&"nde".into(), Zone::C, Timestamp(112));
         assert_eq!(severity.worst(Timestamp(112), 100), Some(Zone::D));
         severity.take(&"de".into(), Zone::B, Timestamp(113));
         assert_eq!(severity.worst(Timestamp(113), 100), Some(Zone::C));
         severity.take(&"de".into(), Zone::B, Timestamp(120));
         assert_eq!(severity.worst(Timestamp(123), 10), Some(Zone::B));
+        severity.retain(|point| **point == *"nde");
+        assert_eq!((severity.worst(Timestamp(123), 10), severity.worst_lost(Timestamp(123), 10)), (None, Some(Zone::C)));
         severity.restart();
         assert_eq!(severity.worst(Timestamp(120), 10), None);
     }

@@ -261,6 +261,7 @@ fn a_zone_caps_health_and_alarms() {
     assert_eq!((record(&engine).zone, record(&engine).health), (Some(Zone::D), Some(20.0)));
     feed(&mut engine, 4_000, &[reading(second as f64 + 8.0 + 4.0, "a", Some(0.0))]);
     assert_eq!(record(&engine).zone, None, "older than the stale limit");
+    assert_eq!((record(&engine).health, record(&engine).health_reason.as_deref()), (None, Some("severity_stale")), "and no machine that is well");
     // A zone caps what is better, and makes nothing better that is worse. B is as good as A.
     feed(&mut engine, 5_000, &values(second + 13, &[2.0]));
     assert_eq!((record(&engine).zone, record(&engine).health_reason.as_deref() == Some("severity")), (Some(Zone::B), false));
@@ -269,6 +270,39 @@ fn a_zone_caps_health_and_alarms() {
 fn running_from_10() -> config::Operating {
     let (point, running) = ("a".into(), config::Threshold { reached_at: 10.0, left_below: 9.0 });
     config::Operating { point, idle: None, running, settle: Duration::from_secs(2), steady_rate: None, score_idle: false, load: None }
+}
+
+/// Of a scored sensor too: the others do not say how much the machine shakes.
+#[test]
+fn a_velocity_that_died_in_a_bad_zone_leaves_health_unknown_until_maintenance() {
+    for scored in [false, true] {
+        let mut engine = engine_with(|asset| {
+            asset.points[1].unit = "mm/s".into();
+            asset.points[1].severity = Some("2-rigid".into());
+            asset.points[1].scored = scored;
+        });
+        let health = |engine: &Engine| {
+            let record = engine.asset_records(Timestamp(0)).pop().unwrap().1;
+            (record.zone, record.health, record.health_reason.unwrap().to_string())
+        };
+        let rows = |from: usize, to: usize, note: Option<f64>| -> Vec<Entry> {
+            let row = |pair: &[Entry]| {
+                let at = pair[0].stamp.ts.0 as f64 / SECOND as f64 + 0.01;
+                let noise = if let Body::Reading(a) = &pair[0].body { 0.01 * a.value.unwrap() } else { 0.0 };
+                [Some(pair[0].clone()), note.map(|note| reading(at, "note", Some(note + noise))), Some(pair[1].clone())]
+            };
+            machine(to, usize::MAX)[2 * from..].chunks(2).flat_map(row).flatten().collect()
+        };
+        feed(&mut engine, 1, &rows(0, ROWS + 20, Some(1.0)));
+        feed(&mut engine, 1_000, &rows(ROWS + 20, ROWS + 21, Some(9.0)));
+        assert_eq!((health(&engine).0, health(&engine).1), (Some(Zone::D), Some(20.0)), "{scored}");
+        feed(&mut engine, 2_000, &rows(ROWS + 21, ROWS + 60, None));
+        assert_eq!(health(&engine), (None, None, "severity_stale".to_owned()), "{scored}");
+        let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+        assert_eq!(health(&engine).2, "severity_stale");
+        feed(&mut engine, 3_000, &[command(1_000 + ROWS as i64 + 61, "c1", "maintenance_done", "{}")]);
+        assert_ne!(health(&engine).2, "severity_stale");
+    }
 }
 
 /// The pump with a low and a low-low limit that apply while it runs, which `a` tells: from 10 on, after 2 s.
