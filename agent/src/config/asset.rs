@@ -250,6 +250,11 @@ impl Level {
     /// From the lowest up.
     pub const ALL: [Self; 4] = [Self::LowLow, Self::Low, Self::High, Self::HighHigh];
 
+    /// Beyond it is above it.
+    pub fn is_upper(self) -> bool {
+        matches!(self, Self::High | Self::HighHigh)
+    }
+
     /// Its name for people.
     pub fn words(self) -> &'static str {
         match self {

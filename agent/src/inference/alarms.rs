@@ -238,6 +238,19 @@ impl Alarms {
         self.timers.get(condition).is_some_and(AlarmTimer::is_active)
     }
 
+    /// Whether an alarm that is heard began what the value of its point does: the first of those on the same side of its limits, by time. Scores and
+    /// forecasts stand for themselves.
+    pub(super) fn begins_excursion(&self, condition: &Condition) -> bool {
+        let Condition::Limit(point, level) = condition else { return true };
+        let Some(began) = self.timers.get(condition).map(|timer| (timer.since(), condition)) else { return true };
+        let of_same = Level::ALL.into_iter().filter(|other| other.is_upper() == level.is_upper()).map(|level| Condition::Limit(point.clone(), level));
+        let is_earlier = |other: Condition| {
+            let is_heard = self.is_active_for(&other) && self.silence_of(&other).is_none();
+            is_heard && self.timers.get(&other).is_some_and(|timer| (timer.since(), &other) < began)
+        };
+        !of_same.into_iter().any(is_earlier)
+    }
+
     /// A condition holds, whether a person has silenced it or not; one that does not apply does not.
     pub(super) fn is_active(&self) -> bool {
         self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition))

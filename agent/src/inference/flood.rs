@@ -1,7 +1,7 @@
 //! Alarm flood: more new alarms on this gateway than a person can deal with (ISA-18.2-2016 and IEC 62682, "alarm flood"; EEMUA 191).
 //!
 //! It begins with more than ten alarms within ten minutes, and ends with fewer than five. What counts is what people are told of, of all machines of the
-//! gateway, advice too, since a person's attention makes no difference. The time is that of the log: the newest event time of any of its entries, so a
+//! gateway, advice too, and a value that passes `high` and then `high_high` once, since a person's attention makes no difference. The time is that of the log: the newest event time of any of its entries, so a
 //! sensor that comes late with old values counts for the moment at which its alarm is raised, and a replay finds the same floods.
 use std::collections::{BTreeMap, VecDeque};
 

@@ -463,7 +463,7 @@ impl AssetRun {
     pub(super) fn emit_alarm(&mut self, shown: &Shown, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
         shared.counters.alarm_changes += 1;
         emit.push(LaneName::Alarms, Body::Alarm(Box::new(self.alarm_record(shown, told, shared))));
-        let is_new = shown.state == AlarmState::ActiveUnacknowledged;
+        let is_new = shown.state == AlarmState::ActiveUnacknowledged && self.state.alarms.begins_excursion(&shown.condition);
         if let Some(flood) = is_new.then(|| shared.flood.count(&self.config.id)).flatten() {
             shared.counters.alarm_floods += 1;
             emit.push_about(None, LaneName::Events, Body::Event(flood.into()));

@@ -222,6 +222,30 @@ fn of_two_silences_the_one_of_a_person_is_told_and_the_other_outlasts_it() {
     assert_eq!(suppress(&mut alarms, false), [(OutOfService, ReturnedUnacknowledged)]);
 }
 
+/// On each side of its limits a value begins one excursion, whichever of its alarms comes first.
+#[test]
+fn an_excursion_is_begun_by_its_first_alarm() {
+    let mut alarms = Alarms::default();
+    let of = |level| Condition::Limit("temperature".into(), level);
+    let mut begins = |level, second: i64| {
+        judge(&mut alarms, &of(level), true, second);
+        alarms.begins_excursion(&of(level))
+    };
+    assert_eq!([begins(Level::High, 1), begins(Level::HighHigh, 2)], [true, false]);
+    assert_eq!([begins(Level::LowLow, 3), begins(Level::Low, 3)], [true, false], "both at once");
+    assert_eq!(Level::ALL.map(|level| alarms.begins_excursion(&of(level))), [true, false, true, false]);
+    judge(&mut alarms, &of(Level::HighHigh), false, 4);
+    judge(&mut alarms, &of(Level::HighHigh), true, 5);
+    assert!(!alarms.begins_excursion(&of(Level::HighHigh)), "it is still the same one");
+    let other = Condition::Limit("pressure".into(), Level::HighHigh);
+    judge(&mut alarms, &other, true, 6);
+    assert!(alarms.begins_excursion(&other) && alarms.begins_excursion(&Condition::Anomaly));
+    // What nobody hears of begins nothing for people.
+    let id = alarms.shown().into_iter().find(|shown| shown.condition == of(Level::High)).unwrap().alarm_id;
+    alarms.silence(Some(&id), Silence::Shelved { until: at(100) }).unwrap();
+    assert!(alarms.begins_excursion(&of(Level::HighHigh)));
+}
+
 /// What is silenced may chatter as it likes.
 #[test]
 fn only_what_people_hear_chatters() {
