@@ -448,8 +448,10 @@ impl AssetRun {
 
     /// How long what a condition was judged by says something.
     fn lasts_us(&self, condition: &Condition) -> i64 {
-        let stale_us = micros(self.config.stale_after);
-        if let Condition::Limit(point, _) = condition { self.state.cadence.lasts_us(point, stale_us) } else { stale_us }
+        let of_asset = self.config.stale_after;
+        let Condition::Limit(id, _) = condition else { return micros(of_asset) };
+        let of_point = self.config.points.iter().find(|point| point.id == *id).map(|point| self.config.stale_after(point));
+        self.state.cadence.lasts_us(id, micros(of_point.unwrap_or(of_asset)))
     }
 
     /// What was silenced until now is shown again.
