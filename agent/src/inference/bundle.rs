@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     forecast_manifest::{ForecastManifest, Need},
-    model::{Input, MODEL_BYTES_MAX, ModelError, Plan, Signature},
+    model::{Element, Input, MODEL_BYTES_MAX, ModelError, Plan, Signature},
     row_features::{Specification, SpecificationError},
 };
 
@@ -125,8 +125,8 @@ pub struct Manifest {
     pub role: String,
     /// One sentence.
     pub about: String,
-    /// Type of all tensors: `float64`.
-    pub element: String,
+    /// Type of all inputs and outputs.
+    pub element: Element,
     /// Rows of history before the scored row.
     #[serde(default)]
     pub lags: usize,
@@ -263,7 +263,7 @@ impl Bundle {
             inputs.push((tensor.name.clone(), self.concrete(tensor, points)?));
         }
         let outputs: Vec<String> = self.manifest.output.iter().map(|tensor| tensor.name.clone()).collect();
-        let signature = Signature { inputs: &inputs, outputs: &outputs, operators: &self.manifest.operators };
+        let signature = Signature { element: self.manifest.element, inputs: &inputs, outputs: &outputs, operators: &self.manifest.operators };
         Plan::build(&self.model, signature).map_err(|source| self.failed(source))
     }
 
@@ -339,9 +339,6 @@ fn check_manifest(manifest: &Manifest) -> Result<(), BundleError> {
     let refuse = |what: String| Err(BundleError::Unusable { bundle: manifest.name.clone(), what });
     if manifest.schema != 1 {
         return refuse(format!("schema {} is not known, this version reads schema 1", manifest.schema));
-    }
-    if manifest.element != "float64" {
-        return refuse(format!("element `{}` is not known, this version runs `float64`", manifest.element));
     }
     if !(manifest.golden.tolerance.is_finite() && manifest.golden.tolerance >= 0.0) {
         return refuse("the golden tolerance is not a number of at least 0".to_owned());
@@ -515,7 +512,7 @@ mod tests {
     #[test]
     fn a_manifest_with_an_unknown_key_or_element_is_refused() {
         assert!(matches!(changed(MANIFEST, with_text("schema = 1", "schema = 1\nnew = 2")), Err(BundleError::Manifest { .. })));
-        assert!(matches!(changed(MANIFEST, with_text("float64", "float16")), Err(BundleError::Unusable { .. })));
+        assert!(matches!(changed(MANIFEST, with_text("float64", "float16")), Err(BundleError::Manifest { .. })));
         assert!(matches!(changed(MANIFEST, with_text("schema = 1", "schema = 2")), Err(BundleError::Unusable { .. })));
     }
 }

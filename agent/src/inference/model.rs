@@ -3,9 +3,16 @@
 //! A [`Plan`] is a graph with every shape concrete, optimised once: a fixed shape ran 2.4 to 3.5 times faster than a symbolic one.
 //! Bytes come in checked (hash first), yet a graph is still a foreign program: its size and operators are limited before it is built, a panic
 //! inside the runtime becomes an error, and after any failure the state is made anew, since a failed run poisons it.
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use tract_onnx::prelude::*;
+use serde::Deserialize;
+use tract_onnx::{
+    pb::{ValueInfoProto, tensor_proto::DataType, type_proto::Value},
+    prelude::*,
+};
 
 /// Most bytes of a model file.
 pub(super) const MODEL_BYTES_MAX: usize = 32 << 20;
@@ -40,6 +47,16 @@ pub enum ModelError {
         /// Names in the manifest.
         expected: Vec<String>,
     },
+    /// An input or output is of another type than the manifest says.
+    #[error("`{tensor}` of the graph is {actual}, its manifest says {expected}")]
+    Element {
+        /// Name of the input or output.
+        tensor: String,
+        /// Type in the graph.
+        actual: String,
+        /// Type in the manifest.
+        expected: Element,
+    },
     /// A value handed over has another shape than the plan.
     #[error("a tensor of {actual} values was given where the shape needs {expected}")]
     Shape {
@@ -62,9 +79,30 @@ pub enum ModelError {
     NotFinite(usize),
 }
 
+/// Type of a graph's inputs and outputs. Outside of the runtime every value is a float64: for a float32 graph it is rounded on the way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// What training frameworks export.
+    Float32,
+    /// Where the last digits count.
+    Float64,
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+        })
+    }
+}
+
 /// What a graph must look like to be built.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signature<'a> {
+    /// Of all inputs and outputs.
+    pub element: Element,
     /// Names and concrete shapes of the inputs, in order.
     pub inputs: &'a [(String, Vec<usize>)],
     /// Names of the outputs, in order.
@@ -91,6 +129,7 @@ impl Input {
 /// An optimised graph with concrete shapes, and the state of its runs. `Send`; not shared between threads.
 #[derive(Debug)]
 pub(super) struct Plan {
+    element: Element,
     plan: Arc<TypedRunnableModel>,
     state: TypedSimpleState,
 }
@@ -114,10 +153,11 @@ impl Plan {
         }
         same_names("inputs", graph.input.iter().map(|i| &i.name), signature.inputs.iter().map(|(name, _)| name))?;
         same_names("outputs", graph.output.iter().map(|o| &o.name), signature.outputs.iter())?;
+        same_element(graph.input.iter().chain(&graph.output), signature.element)?;
 
         let mut model = onnx.model_for_proto_model(&proto).map_err(runtime)?;
         for (slot, (_, shape)) in signature.inputs.iter().enumerate() {
-            model.set_input_fact(slot, f64::fact(shape).into()).map_err(runtime)?;
+            model.set_input_fact(slot, signature.element.datum_type().fact(shape).into()).map_err(runtime)?;
         }
         for slot in 0..signature.outputs.len() {
             model.set_output_fact(slot, InferenceFact::default()).map_err(runtime)?;
@@ -129,14 +169,14 @@ impl Plan {
             at_most("number of output values", values, OUTPUT_VALUES_MAX)?;
         }
         let state = plan.spawn().map_err(runtime)?;
-        Ok(Self { plan, state })
+        Ok(Self { element: signature.element, plan, state })
     }
 
     /// Runs the graph once. The outputs come in the order of the signature, flattened, all finite; else an error, after which the plan may be used again.
     pub(super) fn run(&mut self, inputs: &[&Input]) -> Result<Vec<Vec<f64>>, ModelError> {
-        let values: TVec<TValue> = inputs.iter().map(|input| input.0.clone()).collect();
-        let state = &mut self.state;
-        let result = caught(|| collect(&state.run(values).map_err(runtime)?));
+        let values: TVec<TValue> = inputs.iter().map(|input| self.element.tensor(input)).collect::<Result<_, _>>()?;
+        let (state, element) = (&mut self.state, self.element);
+        let result = caught(|| collect(&state.run(values).map_err(runtime)?, element));
         if result.is_err() {
             self.state = self.plan.spawn().map_err(runtime)?;
         }
@@ -144,10 +184,33 @@ impl Plan {
     }
 }
 
-fn collect(outputs: &[TValue]) -> Result<Vec<Vec<f64>>, ModelError> {
+impl Element {
+    fn datum_type(self) -> DatumType {
+        match self {
+            Self::Float32 => DatumType::F32,
+            Self::Float64 => DatumType::F64,
+        }
+    }
+
+    fn tensor(self, input: &Input) -> Result<TValue, ModelError> {
+        match self {
+            Self::Float64 => Ok(input.0.clone()),
+            Self::Float32 => input.0.cast_to::<f32>().map(|rounded| rounded.into_owned().into_tvalue()).map_err(runtime),
+        }
+    }
+
+    fn values(self, output: &TValue) -> Result<Vec<f64>, TractError> {
+        Ok(match self {
+            Self::Float64 => output.to_plain_array_view::<f64>()?.iter().copied().collect(),
+            Self::Float32 => output.to_plain_array_view::<f32>()?.iter().copied().map(f64::from).collect(),
+        })
+    }
+}
+
+fn collect(outputs: &[TValue], element: Element) -> Result<Vec<Vec<f64>>, ModelError> {
     let mut flat = Vec::with_capacity(outputs.len());
     for (number, output) in outputs.iter().enumerate() {
-        let values: Vec<f64> = output.to_plain_array_view::<f64>().map_err(runtime)?.iter().copied().collect();
+        let values = element.values(output).map_err(runtime)?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(ModelError::NotFinite(number));
         }
@@ -181,6 +244,21 @@ fn same_names<'a>(
     if actual == expected { Ok(()) } else { Err(ModelError::Signature { kind, actual, expected }) }
 }
 
+fn same_element<'a>(mut tensors: impl Iterator<Item = &'a ValueInfoProto>, expected: Element) -> Result<(), ModelError> {
+    let wanted = match expected {
+        Element::Float32 => DataType::Float,
+        Element::Float64 => DataType::Double,
+    };
+    let declared = |tensor: &ValueInfoProto| match tensor.r#type.as_ref().and_then(|of| of.value.as_ref()) {
+        Some(Value::TensorType(tensor)) => DataType::try_from(tensor.elem_type).unwrap_or(DataType::Undefined),
+        None => DataType::Undefined,
+    };
+    match tensors.find(|tensor| declared(tensor) != wanted) {
+        None => Ok(()),
+        Some(tensor) => Err(ModelError::Element { tensor: tensor.name.clone(), actual: format!("{:?}", declared(tensor)).to_lowercase(), expected }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_no_graph_or_another_one_is_refused() {
-        let signature = Signature { inputs: &[], outputs: &[], operators: &[] };
+        let signature = Signature { element: Element::Float64, inputs: &[], outputs: &[], operators: &[] };
         assert!(Plan::build(b"\xff\xff\xff", signature).is_err());
         assert!(matches!(Plan::build(b"", signature), Err(ModelError::Runtime(_))));
         assert!(matches!(Plan::build(&vec![0; MODEL_BYTES_MAX + 1], signature), Err(ModelError::TooLarge { .. })));
