@@ -20,6 +20,8 @@ pub(super) const MODEL_BYTES_MAX: usize = 32 << 20;
 const NODES_MAX: usize = 2_000;
 /// Most values of one output.
 const OUTPUT_VALUES_MAX: usize = 1 << 20;
+/// Most that is told of what the runtime says.
+const REASON_CHARACTERS_MAX: usize = 300;
 
 /// Why the runtime could not build or run a graph.
 #[derive(Debug, thiserror::Error)]
@@ -227,8 +229,10 @@ fn caught<T>(work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelErr
     })
 }
 
+/// What the runtime says up to where it prints the whole graph.
 fn runtime(error: TractError) -> ModelError {
-    ModelError::Runtime(format!("{error:#}"))
+    let text = format!("{error:#}");
+    ModelError::Runtime(text.lines().next().unwrap_or_default().chars().take(REASON_CHARACTERS_MAX).collect())
 }
 
 fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<(), ModelError> {
@@ -270,6 +274,13 @@ mod tests {
         assert!(matches!(formatted, Err(ModelError::Panicked(ref text)) if text == "division by zero stride"), "{formatted:?}");
         let plain = caught::<()>(|| panic!("overflow"));
         assert!(matches!(plain, Err(ModelError::Panicked(ref text)) if text == "overflow"), "{plain:?}");
+    }
+
+    /// It may print the whole graph after its reason.
+    #[test]
+    fn what_the_runtime_says_is_a_line() {
+        let said = runtime(TractError::msg(format!("no such {}\nGraph {{ … }}", "axis ".repeat(100)))).to_string();
+        assert!(said.starts_with("the model runtime failed: no such axis") && !said.contains("Graph") && said.len() < 400, "{said}");
     }
 
     #[test]
