@@ -6,6 +6,7 @@ mod clock;
 mod command;
 mod commissioning;
 mod diagnosis;
+mod examples;
 mod forecast;
 mod instrument;
 mod operating;
