@@ -72,7 +72,7 @@ type Harm = fn(&Copied) -> Result<()>;
 
 const HARMS: [(&str, Harm, &str); 15] = [
     ("no bundle", |bundle| Ok(fs::remove_file(bundle.path(MANIFEST))?), "manifest.toml` of the model bundle: No such file"),
-    ("a manifest of garbage", |bundle| Ok(fs::write(bundle.path(MANIFEST), b"\x00\x01 = [")?), "is not a valid manifest"),
+    ("a manifest of garbage", |bundle| Ok(fs::write(bundle.path(MANIFEST), b"PK = [")?), "is not a valid manifest"),
     ("a key of a later version", |bundle| bundle.manifest("schema = 1", "schema = 1\ncolour = 2"), "unknown field `colour`"),
     ("another schema", |bundle| bundle.manifest("schema = 1", "schema = 2"), "schema 2 is not known"),
     ("an element that nothing runs", |bundle| bundle.manifest("\"float32\"", "\"float16\""), "unknown variant `float16`"),
@@ -87,7 +87,7 @@ const HARMS: [(&str, Harm, &str); 15] = [
     ("a file that is missing", |bundle| Ok(fs::remove_file(bundle.path("features.toml"))?), "features.toml` of the model bundle: No such file"),
     ("a file that is too large", grow, "larger than a model may be"),
     ("one changed bit", flip, "`model.onnx` of bundle `example-pytorch` was changed"),
-    ("an operator that is not listed", |bundle| bundle.manifest("\"Tanh\"]", "\"Sin\"]"), "operator `Tanh`, which its manifest does not list"),
+    ("an operator that is not listed", |bundle| bundle.manifest("\"Tanh\"", "\"Sin\""), "operator `Tanh`, which its manifest does not list"),
     ("another golden output", other_golden, "does not reproduce its golden output: run 1, output `remaining_life`"),
     ("no graph at all", |bundle| bundle.sealed("model.onnx", b"\xff\xff\xff\xff"), "the model runtime failed"),
 ];

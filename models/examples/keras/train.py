@@ -1,4 +1,4 @@
-"""Trains the example of a Keras (TensorFlow) model: batches that the shaft seal of a mixer, an invented one, still lasts.
+"""Trains the example of a Keras (TensorFlow) model: mixing cycles that the shaft seal of a mixer, an invented one, still lasts.
 
     python models/examples/keras/train.py --program target/release/hark
 
@@ -34,7 +34,7 @@ BATCH = 256
 ABOUT = {
     "name": "example-keras",
     "version": "1.0.0",
-    "about": "remaining batches of the shaft seal of an invented mixer from 4 points and its age: a small Keras network, an example of a bundle and of use for no real machine",
+    "about": "remaining cycles of the shaft seal of an invented mixer from 4 points and its age: a small Keras network, an example of a bundle and of use for no real machine",
     "training_data": "300 lives simulated by train.py, 60 of them left out for the figures",
     "licence": "Apache-2.0",
 }
@@ -42,7 +42,7 @@ FORECAST = {
     "needs": ["age"],
     "end_event": "functional_failure",
     "failure_mode": "wear of the shaft seal, simulated",
-    "unit": "batch",
+    "unit": "cycle",
     "levels": LEVELS,
     "cap": CAP,
     "credit": "nobody: simulated",
