@@ -55,6 +55,12 @@ impl Asset {
         point.stale_after.unwrap_or(self.stale_after)
     }
 
+    /// After so long without a reading of a scored point it is silent: its own limit, or that of its points where all of them hold longer.
+    pub fn silent_after(&self) -> Duration {
+        let shortest = self.points.iter().filter(|point| point.scored).map(|point| self.stale_after(point)).min();
+        shortest.map_or(self.stale_after, |shortest| shortest.max(self.stale_after))
+    }
+
     /// Whether the point with this id holds the strength of a fault that rules name.
     pub fn is_fault(&self, point: &str) -> bool {
         self.waveforms.iter().any(|waveform| waveform.faults().into_iter().any(|fault| *waveform.point_of(fault) == *point))

@@ -22,7 +22,7 @@ use super::{
     instrument::{self, Instrument},
     limit::{self, Smoothed},
     novelty::Novelty,
-    operating::{Operating, Regime},
+    operating::{Operating, Regime, StaleOf},
     raised::Raised,
     ready::Ready,
     reduced::{self, Moments},
@@ -171,9 +171,12 @@ impl AssetState {
             stillness: Stillness::new(scored.len()),
             instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
             service: Service::default(),
-            grid: Grid::new(scored.len(), grid_us, micros(asset.stale_after)),
+            grid: Grid::new(stale_of_scored(asset), grid_us),
             window: Window::new(lags + 1, grid_us),
-            operating: asset.operating.clone().map(|settings| Operating::new(settings, micros(asset.stale_after))),
+            operating: asset.operating.clone().map(|settings| {
+                let stale_of = StaleOf::new(&settings, asset);
+                Operating::new(settings, stale_of)
+            }),
             starts: 0,
             stage: Stage::Commissioning(Collected::new(scored.len())),
             regimes: Regimes::default(),
@@ -375,9 +378,9 @@ impl AssetState {
         self.stretch = Stretch::default();
     }
 
-    /// The worst severity zone now, of values not older than `stale_us`.
-    pub(super) fn zone(&self, stale_us: i64) -> Option<Zone> {
-        self.severity.worst(self.newest()?, stale_us)
+    /// The worst severity zone now, of values that are not stale.
+    pub(super) fn zone(&self, asset: &config::Asset) -> Option<Zone> {
+        self.severity.worst(self.newest()?, |point| stale_of(asset, point))
     }
 
     /// The worst severity zone in which a point was that has said nothing since, for longer than `stale_us`, of a machine that may run.
@@ -418,8 +421,8 @@ impl AssetState {
     }
 
     /// What is ahead: the end that a model of failures tells, else the limit that is reached first; `None` where no trend leads to one.
-    pub(super) fn prognosis(&self, stale_us: i64) -> Option<Prognosis> {
-        let remaining = self.remaining.as_ref().zip(self.newest()).and_then(|(remaining, now)| remaining.told(now, stale_us));
+    pub(super) fn prognosis(&self) -> Option<Prognosis> {
+        let remaining = self.remaining.as_ref().zip(self.newest()).and_then(|(remaining, now)| remaining.told(now));
         remaining.cloned().or_else(|| self.scoring()?.forecasts.soonest())
     }
 
@@ -479,6 +482,16 @@ impl AssetState {
 fn unscored_state_points<'a>(asset: &'a config::Asset, scored: &'a [Name]) -> impl Iterator<Item = Name> + 'a {
     let points = asset.operating.iter().flat_map(|operating| [Some(&operating.point), operating.load.as_ref().map(|load| &load.point)]);
     points.flatten().filter(|point| !scored.contains(point)).cloned()
+}
+
+/// How old a value of the point with this id may be, microseconds.
+pub(super) fn stale_of(asset: &config::Asset, id: &str) -> i64 {
+    micros(asset.points.iter().find(|point| *point.id == *id).map_or(asset.stale_after, |point| asset.stale_after(point)))
+}
+
+/// The same of each scored point, in their order.
+pub(super) fn stale_of_scored(asset: &config::Asset) -> Vec<i64> {
+    asset.points.iter().filter(|point| point.scored).map(|point| micros(asset.stale_after(point))).collect()
 }
 
 /// Whole microseconds of a configured duration; saturates.

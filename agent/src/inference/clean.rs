@@ -8,7 +8,7 @@
 //! | moves faster than `max_rate` | bad; the next one decides: back again, it was a spike; still there, a step, taken as uncertain | `rate_of_change` |
 //! | stays within `stuck_within` for `stuck_after`; without them, stands still as it never did ([`super::still`]) | bad until it moves | `stuck` |
 //! | stands at an end of its range that `clips` names | uncertain | `clipping` |
-//! | no reading for longer than the stale limit | missing; what comes next continues nothing | `stale` |
+//! | no reading for longer than the point's stale limit | missing; what comes next continues nothing | `stale` |
 //!
 //! Pure: a function of the readings and their times.
 use std::collections::VecDeque;
@@ -16,20 +16,27 @@ use std::collections::VecDeque;
 use hark_protocol::topics::{Quality, QualityReason, Reading, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Clips, Point};
+use super::asset::micros;
+use crate::config::{self, Clips, Point};
 
 /// So many spikes within [`SPIKES_WITHIN_US`] say something of the instrument: a loose contact, not a chance.
 const SPIKES_MANY: usize = 3;
 /// An hour.
 const SPIKES_WITHIN_US: i64 = 3_600_000_000;
 
-/// How often an asset's points are read, microseconds.
+/// How often a point is read, microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Rows are so far apart: a rate is never measured over less, for times of readings jitter.
     pub(super) grid_us: i64,
     /// A value older than this is missing.
     pub(super) stale_us: i64,
+}
+
+impl Pace {
+    pub(super) fn of(asset: &config::Asset, point: &Point) -> Self {
+        Self { grid_us: micros(asset.grid).max(1), stale_us: micros(asset.stale_after(point)) }
+    }
 }
 
 /// A value with what it is worth.

@@ -6,7 +6,7 @@ use super::{
     Emit, Shared,
     alarm_record::Told,
     baseline::Refusal,
-    clean::Judged,
+    clean::{Judged, Pace},
     commissioning::Commissioned,
     grid::Row,
     operating::{Change, Condition, Regime},
@@ -18,10 +18,10 @@ use crate::{config, record::Body};
 impl AssetRun {
     /// A reading of a point that is not scored: it may be one that tells the operating state, and is cleaned for that. Gives what it is worth.
     pub(super) fn unscored_reading(&mut self, reading: &Reading, given: Judged, shared: &mut Shared, emit: &mut Emit<'_>) -> Judged {
-        let (pace, ts) = (self.pace(), emit.stamp.ts);
+        let ts = emit.stamp.ts;
         let Some(cleaner) = self.state.state_cleaners.get_mut(&reading.point) else { return given };
         let Some(point) = self.config.points.iter().find(|point| point.id == reading.point) else { return given };
-        let judged = cleaner.judge(ts, given, point, pace);
+        let judged = cleaner.judge(ts, given, point, Pace::of(&self.config, point));
         if let Some(value) = judged.value {
             self.observe_state(&reading.point, ts, value, shared, emit);
         }

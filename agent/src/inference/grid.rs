@@ -1,7 +1,8 @@
 //! Alignment: readings of many points, each at its own rate, become rows on the asset's grid.
 //!
 //! Slot `k` spans event times `k * grid` to `(k + 1) * grid`. A row is closed once every scored point has a usable value in its slot, or when time
-//! passes to a later slot; then a missing point is held from its last value, if that is not older than `stale_after` at the start of the slot.
+//! passes to a later slot; then a missing point is held from its last value, if that is not older than the point's `stale_after` at the start of
+//! the slot.
 //! After its row is closed, a slot's further readings only refresh the held values. A reading older than the open slot is late and changes nothing.
 use hark_protocol::topics::{Quality, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,8 @@ struct PointState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Grid {
     grid_us: i64,
-    stale_us: i64,
+    /// One per point: an older value is missing.
+    stale_us: Vec<i64>,
     /// The newest slot seen.
     slot: Option<i64>,
     /// Its row was handed out.
@@ -92,9 +94,10 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Alignment of `points` points on slots of `grid_us` microseconds (at least 1); values older than `stale_us` are missing.
-    pub(super) fn new(points: usize, grid_us: i64, stale_us: i64) -> Self {
-        Self { grid_us: grid_us.max(1), stale_us, slot: None, closed: false, fresh: 0, late_run: 0, points: vec![PointState::default(); points] }
+    /// Alignment on slots of `grid_us` microseconds (at least 1); `stale_us` has one for each point: its values that are older are missing.
+    pub(super) fn new(stale_us: Vec<i64>, grid_us: i64) -> Self {
+        let points = vec![PointState::default(); stale_us.len()];
+        Self { grid_us: grid_us.max(1), stale_us, slot: None, closed: false, fresh: 0, late_run: 0, points }
     }
 
     /// Takes a sample and hands out the rows that it closes, the older first.
@@ -130,7 +133,7 @@ impl Grid {
 
     /// Forgets everything, as after a gap in the log.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(self.points.len(), self.grid_us, self.stale_us);
+        *self = Self::new(std::mem::take(&mut self.stale_us), self.grid_us);
     }
 
     /// How much older than the open slot `ts` is; `None` if it is not.
@@ -144,9 +147,20 @@ impl Grid {
         self.grid_us
     }
 
-    /// From now on values older than `stale_us` are missing.
-    pub(super) fn set_stale(&mut self, stale_us: i64) {
+    /// From now on values that are older are missing; one for each point.
+    pub(super) fn set_stale(&mut self, stale_us: Vec<i64>) {
+        debug_assert_eq!(stale_us.len(), self.points.len());
         self.stale_us = stale_us;
+    }
+
+    /// How old a value may be of the point whose values may be least old; the largest number without points.
+    pub(super) fn stale_least_us(&self) -> i64 {
+        self.stale_us.iter().copied().min().unwrap_or(i64::MAX)
+    }
+
+    /// Indices of points without a value that is usable in a row that starts at `ts`.
+    pub(super) fn missing(&self, ts: Timestamp) -> impl Iterator<Item = usize> {
+        (0..self.points.len()).filter(move |&point| self.usable(point, ts).is_none())
     }
 
     /// Indices of points whose latest reading was bad.
@@ -156,6 +170,10 @@ impl Grid {
 
     fn slot_of(&self, ts: Timestamp) -> i64 {
         ts.0.div_euclid(self.grid_us)
+    }
+
+    fn usable(&self, point: usize, ts: Timestamp) -> Option<Held> {
+        self.points[point].held.filter(|held| held.ts.0 >= ts.0.saturating_sub(self.stale_us[point]))
     }
 
     fn open(&mut self, slot: i64) {
@@ -184,12 +202,11 @@ impl Grid {
     fn close(&mut self, slot: i64) -> Row {
         self.closed = true;
         let ts = Timestamp(slot.saturating_mul(self.grid_us));
-        let oldest = ts.0.saturating_sub(self.stale_us);
         let fresh = self.points.iter().map(|point| point.fresh).collect();
         let values = Vec::with_capacity(self.points.len());
         let mut row = Row { ts, values, fresh, held_over: Vec::new(), quality: Quality::Good, range: None };
         for (index, point) in self.points.iter().enumerate() {
-            let held = point.held.filter(|held| held.ts.0 >= oldest);
+            let held = self.usable(index, ts);
             row.values.push(held.map(|held| held.value));
             let Some(held) = held else { continue };
             row.quality = row.quality.max(held.quality);
@@ -219,7 +236,7 @@ mod tests {
     }
 
     fn two_points() -> Grid {
-        Grid::new(2, SECOND, 3 * SECOND)
+        Grid::new(vec![3 * SECOND; 2], SECOND)
     }
 
     #[test]
@@ -261,6 +278,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_point_is_held_for_its_own_time() {
+        let mut grid = Grid::new(vec![SECOND, 60 * SECOND, SECOND], SECOND);
+        for point in 0..2 {
+            grid.offer(sample(point, 10.0, 1.0, 1));
+        }
+        let is_held = |grid: &mut Grid, second: f64| {
+            let row = grid.offer(sample(2, second, 0.0, 2)).overdue.unwrap();
+            let missing = grid.missing(row.ts).collect::<Vec<_>>();
+            (row.values.iter().map(Option::is_some).collect::<Vec<_>>(), missing)
+        };
+        assert_eq!(is_held(&mut grid, 11.0), (vec![true, true, false], vec![]));
+        assert_eq!(is_held(&mut grid, 12.0), (vec![true, true, true], vec![]));
+        assert_eq!(is_held(&mut grid, 70.0), (vec![false, true, true], vec![0]));
+        assert_eq!(is_held(&mut grid, 71.0), (vec![false, true, true], vec![0]));
+        assert_eq!(is_held(&mut grid, 72.0), (vec![false, false, true], vec![0, 1]));
+        grid.restart();
+        assert_eq!((grid.stale_least_us(), grid.missing(Timestamp(0)).count()), (SECOND, 3));
+        grid.set_stale(vec![9 * SECOND, 2 * SECOND, 3 * SECOND]);
+        assert_eq!(grid.stale_least_us(), 2 * SECOND);
     }
 
     fn row_range(seq: u64) -> Option<(Position, Position)> {

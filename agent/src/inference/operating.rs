@@ -1,14 +1,17 @@
 //! Operating state: off, idle, running or transient, told from one point in event time; and in running the load regime.
 //!
 //! Each threshold has a deadband, so noise at one does not flap. After every change of level or load, and while the point moves faster than the
-//! configured rate, the machine is transient until nothing has changed for `settle`. Without a usable value within the stale limit the state is
+//! configured rate, the machine is transient until nothing has changed for `settle`. Without a usable value within the point's stale limit the state is
 //! unknown, and what comes next may be another one: it settles first.
 use std::collections::VecDeque;
 
 use hark_protocol::topics::{Name, OperatingState, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{asset::micros, grid::LATE_RUN_MAX};
+use super::{
+    asset::{micros, stale_of},
+    grid::LATE_RUN_MAX,
+};
 use crate::config::{self, Threshold};
 
 /// A move is measured from so many values within `settle`.
@@ -49,7 +52,7 @@ pub(super) struct Change {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Operating {
     settings: config::Operating,
-    stale_us: i64,
+    stale_us: StaleOf,
     level: Signal,
     load: Signal,
     /// The last change of either, or the last quick move.
@@ -61,6 +64,20 @@ pub(super) struct Operating {
     told_at: Option<Timestamp>,
     /// It was told off or idle since it was told running last.
     stood: bool,
+}
+
+/// How old a value may be, microseconds, of the point that tells the state and of the one that tells the load.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct StaleOf {
+    pub(super) level: i64,
+    pub(super) load: i64,
+}
+
+impl StaleOf {
+    pub(super) fn new(settings: &config::Operating, asset: &config::Asset) -> Self {
+        let load = settings.load.as_ref().map_or(&settings.point, |load| &load.point);
+        Self { level: stale_of(asset, &settings.point), load: stale_of(asset, load) }
+    }
 }
 
 /// A point against thresholds.
@@ -123,7 +140,7 @@ impl Signal {
 
 impl Operating {
     /// Nothing known yet. Values older than `stale_us` say nothing.
-    pub(super) fn new(settings: config::Operating, stale_us: i64) -> Self {
+    pub(super) fn new(settings: config::Operating, stale_us: StaleOf) -> Self {
         let [level, load] = [Signal::default(), Signal::default()];
         Self {
             settings,
@@ -139,7 +156,7 @@ impl Operating {
     }
 
     /// From now on `settings` hold, whose regimes are the same.
-    pub(super) fn configure(&mut self, settings: &config::Operating, stale_us: i64) {
+    pub(super) fn configure(&mut self, settings: &config::Operating, stale_us: StaleOf) {
         (self.settings, self.stale_us) = (settings.clone(), stale_us);
     }
 
@@ -158,14 +175,14 @@ impl Operating {
         let is_level = *self.settings.point == *point;
         if is_level {
             let thresholds: Vec<Threshold> = self.settings.idle.into_iter().chain([self.settings.running]).collect();
-            let seen = self.level.take(ts, value, &thresholds, self.stale_us);
+            let seen = self.level.take(ts, value, &thresholds, self.stale_us.level);
             let moved = seen != Seen::Late && self.moved(ts, value);
             self.note(ts, if moved && seen == Seen::Same { Seen::Changed } else { seen });
         }
         let load = self.settings.load.as_ref().filter(|load| *load.point == *point);
         let is_load = load.is_some();
         if let Some(load) = load {
-            let seen = self.load.take(ts, value, &load.bounds, self.stale_us);
+            let seen = self.load.take(ts, value, &load.bounds, self.stale_us.load);
             self.note(ts, seen);
         }
         is_level || is_load
@@ -207,7 +224,7 @@ impl Operating {
         let state = self.state(ts);
         let regime = match (state, &self.settings.load) {
             (OperatingState::Running, None) => Some(Regime::Running),
-            (OperatingState::Running, Some(_)) => self.load.band(ts, self.stale_us).and_then(|band| u8::try_from(band).ok()).map(Regime::Load),
+            (OperatingState::Running, Some(_)) => self.load.band(ts, self.stale_us.load).and_then(|band| u8::try_from(band).ok()).map(Regime::Load),
             (OperatingState::Idle, _) => self.settings.score_idle.then_some(Regime::Idle),
             _ => None,
         };
@@ -215,7 +232,7 @@ impl Operating {
     }
 
     fn state(&self, ts: Timestamp) -> OperatingState {
-        let Some((level, changed)) = self.level.band(ts, self.stale_us).zip(self.changed) else { return OperatingState::Unknown };
+        let Some((level, changed)) = self.level.band(ts, self.stale_us.level).zip(self.changed) else { return OperatingState::Unknown };
         if ts.0.saturating_sub(changed.0) < micros(self.settings.settle) || ts < changed {
             return OperatingState::Transient;
         }
@@ -239,6 +256,13 @@ impl Operating {
             OperatingState::Transient | OperatingState::Unknown => self.stood,
         };
         (from != to.state).then_some(Change { from, to, is_start })
+    }
+
+    /// The points, of state and of load, that say nothing at `ts`.
+    pub(super) fn missing(&self, ts: Timestamp) -> impl Iterator<Item = &Name> {
+        let level = self.level.band(ts, self.stale_us.level).is_none().then_some(&self.settings.point);
+        let load = self.settings.load.as_ref().filter(|_| self.load.band(ts, self.stale_us.load).is_none()).map(|load| &load.point);
+        level.into_iter().chain(load)
     }
 
     /// What was told last.

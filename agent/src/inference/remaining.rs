@@ -1,11 +1,12 @@
 //! Remaining life of one machine: rows for a model that was trained on machines run to failure, and what it said of the newest one.
 //!
 //! A row is a row of the grid in which the machine runs, and one unit of its life. Means and windows of a life go on over gaps of the log; rows that nobody
-//! recorded count neither in the age. Maintenance begins a new life. What was said is told until a value of the model's would be stale.
+//! recorded count neither in the age. Maintenance begins a new life. What was said is told until one of the model's values would be stale.
 use hark_protocol::topics::{Name, OperatingState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    asset::{micros, stale_of},
     forecast::{OfModel, Prognosis},
     grid::{Grid, Row, Sample},
     model::ModelError,
@@ -30,10 +31,10 @@ pub(super) struct Remaining {
 impl Remaining {
     /// A life of `asset` whose first row is still to come. `age_rows` went by before.
     pub(super) fn new(stage_b: &StageB, asset: &config::Asset, age_rows: u64) -> Self {
-        let (features, grid_us) = (stage_b.features(), super::asset::micros(asset.grid).max(1));
+        let (features, grid_us) = (stage_b.features(), micros(asset.grid).max(1));
         Self {
             bundle: stage_b.names.bundle.clone(),
-            grid: Grid::new(features.inputs().count(), grid_us, super::asset::micros(asset.stale_after)),
+            grid: Grid::new(stale_of_inputs(features, asset), grid_us),
             life: Life::since(features, age_rows),
             from: None,
             told: None,
@@ -44,6 +45,11 @@ impl Remaining {
     pub(super) fn fits(&self, stage_b: &StageB, asset: &config::Asset) -> bool {
         let fresh = Self::new(stage_b, asset, 0);
         self.bundle == fresh.bundle && self.grid.grid_us() == fresh.grid.grid_us() && self.life.fits(stage_b.features())
+    }
+
+    /// From now on values are stale as `asset` says.
+    pub(super) fn configure(&mut self, stage_b: &StageB, asset: &config::Asset) {
+        self.grid.set_stale(stale_of_inputs(stage_b.features(), asset));
     }
 
     /// Takes a value of the model's and gives the rows that it closes.
@@ -85,10 +91,19 @@ impl Remaining {
         Ok(())
     }
 
-    /// What was said of the newest row, as long as it is not older than `stale_us` at `now`.
-    pub(super) fn told(&self, now: Timestamp, stale_us: i64) -> Option<&Prognosis> {
-        self.told.as_ref().filter(|told| now.0.saturating_sub(told.ts.0) <= stale_us)
+    /// What was said of the newest row, as long as none of its values would be stale at `now`.
+    pub(super) fn told(&self, now: Timestamp) -> Option<&Prognosis> {
+        self.told.as_ref().filter(|told| now.0.saturating_sub(told.ts.0) <= self.grid.stale_least_us())
     }
+
+    /// What was said of the row at `ts`, if that is the newest one.
+    pub(super) fn told_of(&self, ts: Timestamp) -> Option<&Prognosis> {
+        self.told.as_ref().filter(|told| told.ts >= ts)
+    }
+}
+
+fn stale_of_inputs(features: &Specification, asset: &config::Asset) -> Vec<i64> {
+    features.inputs().map(|(point, _)| stale_of(asset, point)).collect()
 }
 
 /// Index of a point among the inputs of a model.

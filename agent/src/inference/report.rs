@@ -7,7 +7,7 @@ use hark_protocol::topics::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    asset::{AssetState, Verdict, micros},
+    asset::{AssetState, Verdict},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
     forecast::Prognosis,
@@ -66,7 +66,7 @@ pub(super) fn health_of(state: &AssetState, asset: &config::Asset) -> (Option<f6
 fn health_by_score_and_zone(state: &AssetState, asset: &config::Asset) -> (Option<f64>, Name) {
     let (by_score, word) = health_by_score(state);
     // A zone of A or B does not make a machine healthy of which nothing else is known.
-    let ceiling = state.zone(micros(asset.stale_after)).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
+    let ceiling = state.zone(asset).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
     match ceiling {
         Some(ceiling) if by_score.is_none_or(|health| health > ceiling) => (Some(ceiling), "severity".into()),
         _ => (by_score, word),
@@ -146,7 +146,7 @@ pub(super) fn prediction(
     let (health, health_reason) = health_of(state, asset);
     let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
     let scoring = state.scoring();
-    let ahead = state.prognosis(micros(asset.stale_after));
+    let ahead = state.prognosis();
     let horizon_s = |place: usize| ahead.as_ref().map(|_| asset.forecast.horizons[place].as_secs_f64());
     let within = |place: usize| ahead.as_ref().map(|ahead| ahead.within[place]);
     let of_model = ahead.as_ref().and_then(|ahead| ahead.of_model.as_ref());
@@ -162,7 +162,7 @@ pub(super) fn prediction(
         alarm: state.alarms.is_alarm(),
         health,
         health_reason: Some(health_reason),
-        zone: state.zone(micros(asset.stale_after)),
+        zone: state.zone(asset),
         forecast: forecast_word(state, ahead.as_ref()),
         end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
         failure_mode: of_model.and_then(|model| model.failure_mode.clone()),
@@ -400,7 +400,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
     let scoring = state.scoring();
     let progress = state.progress(asset.commissioning);
     let running_s = |rows: usize| rows as f64 * asset.grid.as_secs_f64();
-    let ahead = state.prognosis(micros(asset.stale_after));
+    let ahead = state.prognosis();
     Asset {
         name: asset.name.clone(),
         path: asset.path.clone(),
@@ -417,7 +417,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         regime: state.verdict.as_ref().and_then(|verdict| verdict.regime).map(Regime::name),
         health,
         health_reason: Some(health_reason),
-        zone: state.zone(micros(asset.stale_after)),
+        zone: state.zone(asset),
         above: state.verdict.as_ref().is_some_and(|verdict| verdict.above),
         alarm_state: state.alarms.state(),
         alarm_id: state.alarms.shown().first().map(|alarm| alarm.alarm_id.clone()),

@@ -14,7 +14,7 @@ use super::{
     alarm::Delays as AlarmDelays,
     alarm_record::{self, Told},
     alarms::{Condition, Shown, is_beyond},
-    asset::{AssetState, Stage, micros},
+    asset::{AssetState, Stage, micros, stale_of_scored},
     clean::{self, Fault, Pace},
     commissioning::Commissioned,
     evidence::Evidence,
@@ -22,6 +22,7 @@ use super::{
     grid::{Row, Sample},
     health,
     instrument::{self, Delays, status_of},
+    operating::StaleOf,
     raised::AlarmId,
     ready::Ready,
     remaining::{self, Remaining},
@@ -83,9 +84,9 @@ impl AssetRun {
             |ids: BTreeSet<Name>| config.points.iter().enumerate().filter(|(_, point)| ids.contains(&point.id)).map(|(index, _)| index).collect();
         let strengths = indices_of(config.waveforms.iter().flat_map(of_faults).collect());
         let speeds = indices_of(config.waveforms.iter().map(config::Waveform::speed_tracked).collect());
-        state.grid.set_stale(micros(config.stale_after));
+        state.grid.set_stale(stale_of_scored(&config));
         if let (Some(operating), Some(settings)) = (&mut state.operating, &config.operating) {
-            operating.configure(settings, micros(config.stale_after));
+            operating.configure(settings, StaleOf::new(settings, &config));
         }
         let instrument_of = service::instruments_of(&config);
         let class = |point: &config::Point| Class::named(point.severity.as_deref()?);
@@ -120,7 +121,8 @@ impl AssetRun {
             (self.state.remaining, self.model_inputs) = (None, BTreeMap::new());
             return;
         };
-        let known = self.state.remaining.take().filter(|remaining| remaining.fits(stage_b, &self.config));
+        let mut known = self.state.remaining.take().filter(|remaining| remaining.fits(stage_b, &self.config));
+        known.iter_mut().for_each(|known| known.configure(stage_b, &self.config));
         self.state.remaining = Some(known.unwrap_or_else(|| Remaining::new(stage_b, &self.config, model.age_rows.unwrap_or(0))));
         let input = |(index, point): (usize, &config::Point)| Some((index, remaining::input_of(stage_b.features(), &point.id)?));
         self.model_inputs = self.config.points.iter().enumerate().filter_map(input).collect();
@@ -150,7 +152,7 @@ impl AssetRun {
             tracing::debug!(%error, asset = %self.config.id, "the forecasting model failed on a row");
         }
         // A row of which nothing is told neither raises an alarm nor ends one.
-        if let Some(told) = remaining.told(row.ts, 0).cloned() {
+        if let Some(told) = remaining.told_of(row.ts).cloned() {
             self.judge_forecast(Some(told), row.quality, row.ts, shared, emit);
         }
     }
@@ -234,9 +236,9 @@ impl AssetRun {
 
     /// What a reading of a scored point that came as `given` is worth.
     fn clean(&mut self, point: usize, given: clean::Judged, ts: Timestamp) -> clean::Judged {
-        let (pace, settings) = (self.pace(), &self.config.points[self.scored[point]]);
+        let settings = &self.config.points[self.scored[point]];
         let cleaner = &mut self.state.cleaners[point];
-        let judged = cleaner.judge(ts, given, settings, pace);
+        let judged = cleaner.judge(ts, given, settings, Pace::of(&self.config, settings));
         let is_learned = self.state.verdict.as_ref().is_some_and(|verdict| verdict.reason == Some(ScoreReason::Commissioning));
         let is_stuck = judged.value.is_some_and(|value| self.state.stillness.take(point, value, is_learned));
         if is_stuck && settings.checks.stuck.is_none() { cleaner.stuck() } else { judged }
@@ -261,7 +263,7 @@ impl AssetRun {
         self.state.ticked = self.state.ticked.max(Some(ts));
         self.observe(ts, shared, emit);
         self.end_silences(ts, shared, emit);
-        if ts.0.saturating_sub(heard.0) <= micros(self.config.stale_after) {
+        if ts.0.saturating_sub(heard.0) <= micros(self.config.silent_after()) {
             return;
         }
         shared.counters.silences += u64::from(!std::mem::replace(&mut self.state.silent, true));
@@ -272,12 +274,13 @@ impl AssetRun {
     /// Looks at the instruments at `now`; an event tells of each whose status changed.
     fn observe(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
-        let (pace, delays) = (self.pace(), Delays { on_us: micros(on_delay), off_us: micros(off_delay) });
+        let delays = Delays { on_us: micros(on_delay), off_us: micros(off_delay) };
+        let pace = |scored: usize| Pace::of(&self.config, &self.config.points[self.scored[scored]]);
         for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
             if self.state.service.is_out(id) {
                 continue;
             }
-            let faults = points.iter().filter_map(|&point| Some((self.state.cleaners[point].fault(now, pace)?, point)));
+            let faults = points.iter().filter_map(|&point| Some((self.state.cleaners[point].fault(now, pace(point))?, point)));
             // Of equally bad points the first is named.
             let worse = |worst: (Fault, usize), other: (Fault, usize)| if status_of(other.0) > status_of(worst.0) { other } else { worst };
             let (fault, point) = faults.reduce(worse).unzip();
@@ -287,10 +290,6 @@ impl AssetRun {
                 emit.push(LaneName::Events, Body::Event(report::instrument(id, &change, point).into()));
             }
         }
-    }
-
-    pub(super) fn pace(&self) -> Pace {
-        Pace { grid_us: self.state.grid_us, stale_us: micros(self.config.stale_after) }
     }
 
     /// The gateway's clock was corrected by `offset_us` (0: not known): if the asset's times are from it, they do not continue those before.
@@ -319,7 +318,7 @@ impl AssetRun {
             return self.predict(shared, emit);
         }
         let settings = self.config.commissioning;
-        let zone = self.state.zone(micros(self.config.stale_after));
+        let zone = self.state.zone(&self.config);
         let completed = self.state.take(row, zone, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
         self.tell_reduced(shared);
         if let Some(commissioned) = completed {
@@ -383,7 +382,7 @@ impl AssetRun {
         }
         shared.counters.predictions += 1;
         let inputs = shared.input_range(verdict.range);
-        let ahead = self.state.prognosis(micros(self.config.stale_after));
+        let ahead = self.state.prognosis();
         let of_life = shared.input_range(ahead.and_then(|ahead| Some(ahead.of_model?.range)));
         let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, inputs, of_life);
         self.state.predicted = Some((self.state.signature(&verdict), verdict.ts));

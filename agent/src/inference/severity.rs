@@ -1,7 +1,7 @@
 //! Severity of an asset's vibration: the zone of its worst point that has a class of machines, apart from the anomaly score, and a ceiling for health.
 //!
 //! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state now. A
-//! value that is older than the asset's stale limit says nothing: a dead sensor is no machine in zone A. One that died in zone C or D leaves a machine of
+//! value that is older than its point's stale limit says nothing: a dead sensor is no machine in zone A. One that died in zone C or D leaves a machine of
 //! which nobody knows that it is any better, until it speaks again or the machine was maintained.
 use std::collections::BTreeMap;
 
@@ -23,16 +23,16 @@ impl Severity {
         }
     }
 
-    /// The worst zone among values that are not older than `stale_us` at `now`; `None` without one.
-    pub(super) fn worst(&self, now: Timestamp, stale_us: i64) -> Option<Zone> {
-        let fresh = self.zones.values().filter(|(_, ts)| now.0.saturating_sub(ts.0) <= stale_us);
-        fresh.map(|(zone, _)| *zone).max()
+    /// The worst zone among values that are not older at `now` than `stale_us` says of their point; `None` without one.
+    pub(super) fn worst(&self, now: Timestamp, stale_us: impl Fn(&str) -> i64) -> Option<Zone> {
+        let fresh = self.zones.iter().filter(|(point, (_, ts))| now.0.saturating_sub(ts.0) <= stale_us(point));
+        fresh.map(|(_, (zone, _))| *zone).max()
     }
 
     /// The worst zone among the last values of points that have said nothing for longer than that.
-    pub(super) fn worst_lost(&self, now: Timestamp, stale_us: i64) -> Option<Zone> {
-        let lost = self.zones.values().filter(|(_, ts)| now.0.saturating_sub(ts.0) > stale_us);
-        lost.map(|(zone, _)| *zone).max()
+    pub(super) fn worst_lost(&self, now: Timestamp, stale_us: impl Fn(&str) -> i64) -> Option<Zone> {
+        let lost = self.zones.iter().filter(|(point, (_, ts))| now.0.saturating_sub(ts.0) > stale_us(point));
+        lost.map(|(_, (zone, _))| *zone).max()
     }
 
     /// Points that are judged no longer have no zone.
@@ -67,23 +67,25 @@ mod tests {
     #[test]
     fn the_worst_fresh_zone_counts() {
         let mut severity = Severity::default();
-        assert_eq!(severity.worst(Timestamp(0), 10), None);
+        assert_eq!(severity.worst(Timestamp(0), |_| 10), None);
         severity.take(&"de".into(), Zone::D, Timestamp(100));
         severity.take(&"nde".into(), Zone::A, Timestamp(105));
         assert_eq!(
-            [105, 110, 111, 115, 116].map(|now| severity.worst(Timestamp(now), 10)),
+            [105, 110, 111, 115, 116].map(|now| severity.worst(Timestamp(now), |_| 10)),
             [Some(Zone::D), Some(Zone::D), Some(Zone::A), Some(Zone::A), None]
         );
-        assert_eq!([110, 111, 116].map(|now| severity.worst_lost(Timestamp(now), 10)), [None, Some(Zone::D), Some(Zone::D)]);
+        assert_eq!([110, 111, 116].map(|now| severity.worst_lost(Timestamp(now), |_| 10)), [None, Some(Zone::D), Some(Zone::D)]);
         severity.take(&"nde".into(), Zone::C, Timestamp(112));
-        assert_eq!(severity.worst(Timestamp(112), 100), Some(Zone::D));
+        assert_eq!(severity.worst(Timestamp(112), |_| 100), Some(Zone::D));
         severity.take(&"de".into(), Zone::B, Timestamp(113));
-        assert_eq!(severity.worst(Timestamp(113), 100), Some(Zone::C));
+        assert_eq!(severity.worst(Timestamp(113), |_| 100), Some(Zone::C));
         severity.take(&"de".into(), Zone::B, Timestamp(120));
-        assert_eq!(severity.worst(Timestamp(123), 10), Some(Zone::B));
+        assert_eq!(severity.worst(Timestamp(123), |_| 10), Some(Zone::B));
+        let own = |point: &str| if point == "de" { 30 } else { 2 };
+        assert_eq!([122, 150, 151].map(|now| severity.worst(Timestamp(now), own)), [Some(Zone::B), Some(Zone::B), None]);
         severity.retain(|point| **point == *"nde");
-        assert_eq!((severity.worst(Timestamp(123), 10), severity.worst_lost(Timestamp(123), 10)), (None, Some(Zone::C)));
+        assert_eq!((severity.worst(Timestamp(123), |_| 10), severity.worst_lost(Timestamp(123), |_| 10)), (None, Some(Zone::C)));
         severity.restart();
-        assert_eq!(severity.worst(Timestamp(120), 10), None);
+        assert_eq!(severity.worst(Timestamp(120), |_| 10), None);
     }
 }

@@ -2,12 +2,7 @@
 use hark_protocol::topics::{AlarmState, Name, OperatingState, Phase, Quality, ScoreReason, Timestamp};
 use serde::Serialize;
 
-use super::{
-    asset::{AssetState, micros},
-    forecast::Prognosis,
-    operating::Regime,
-    report,
-};
+use super::{asset::AssetState, forecast::Prognosis, operating::Regime, report};
 use crate::config;
 
 /// What is known of an asset after its newest row.
@@ -64,6 +59,8 @@ pub struct AssetView {
     pub contributions: Vec<(Name, f64)>,
     /// Scored points whose latest reading was bad.
     pub bad_points: Vec<Name>,
+    /// Points without a usable value at the newest row, by now: scored ones, and those that tell the operating state.
+    pub missing_points: Vec<Name>,
     /// Event time of the newest reading: silent since then.
     pub last_reading: Option<Timestamp>,
     /// Weights in use.
@@ -74,7 +71,7 @@ impl AssetView {
     pub(super) fn of(asset: &config::Asset, state: &AssetState) -> Self {
         let verdict = state.verdict.as_ref();
         let scoring = state.scoring();
-        let prognosis = state.prognosis(micros(asset.stale_after));
+        let prognosis = state.prognosis();
         let (health, health_reason) = report::health_of(state, asset);
         let score = verdict.and_then(|verdict| verdict.score);
         let limit = scoring.map(|scoring| scoring.limit);
@@ -105,8 +102,20 @@ impl AssetView {
             quality: verdict.map_or(Quality::Bad, |verdict| verdict.quality),
             contributions: shares.iter().filter_map(|&(index, share)| Some((point(index)?, share))).collect(),
             bad_points: state.grid.bad_points().filter_map(point).collect(),
+            missing_points: verdict.map_or_else(Vec::new, |verdict| missing(state, verdict.ts)),
             last_reading: state.last_reading,
             baseline_id: scoring.map(|scoring| scoring.baseline_id.clone()),
         }
     }
+}
+
+fn missing(state: &AssetState, ts: Timestamp) -> Vec<Name> {
+    let mut points: Vec<Name> = state.grid.missing(ts).filter_map(|index| state.scored.get(index).cloned()).collect();
+    let of_state = state.operating.iter().flat_map(|operating| operating.missing(ts));
+    of_state.for_each(|point| {
+        if !points.contains(point) {
+            points.push(point.clone())
+        }
+    });
+    points
 }

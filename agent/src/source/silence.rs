@@ -2,7 +2,7 @@
 //!
 //! A tick's time is the event time of the asset's last reading plus the time since boot that has passed since it was taken: a sensor with a skewed
 //! clock, or a recording of last year, is not overtaken by the gateway's clock. An asset in its rhythm gives no ticks. One that fell silent gives the
-//! first after a quarter of its stale limit, or after one and a half grid steps where that is more, then one every quarter; after two stale limits
+//! first after a quarter of its stale limit (that of its points, where all of them hold longer), or after one and a half grid steps where that is more, then one every quarter; after two stale limits
 //! everybody who reads them knows, and the distance doubles with each tick, up to a minute.
 //!
 //! Across a restart silence goes on from where its ticks had come to, once inference has read the log to its end; the time in between does not
@@ -39,8 +39,9 @@ struct Limits {
 impl Limits {
     fn of(asset: &Asset) -> Self {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let quarter_ms = ms(asset.stale_after / 4).max(CLOSEST_MS);
-        Self { quarter_ms, first_ms: quarter_ms.max(ms(asset.grid * 3 / 2)), stale_ms: ms(asset.stale_after) }
+        let silent_after = asset.silent_after();
+        let quarter_ms = ms(silent_after / 4).max(CLOSEST_MS);
+        Self { quarter_ms, first_ms: quarter_ms.max(ms(asset.grid * 3 / 2)), stale_ms: ms(silent_after) }
     }
 
     /// From one tick to the next, after `silent_ms`.
@@ -171,8 +172,26 @@ mod tests {
     fn rhythm(grid_ms: u64, stale_ms: u64) -> Rhythm {
         let assets = crate::config::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap().assets;
         let mut asset = assets.into_values().next().unwrap();
+        asset.points.iter_mut().for_each(|point| point.stale_after = None);
         (asset.grid, asset.stale_after) = (Duration::from_millis(grid_ms), Duration::from_millis(stale_ms));
         Rhythm::new(&asset)
+    }
+
+    #[test]
+    fn an_asset_is_silent_by_its_own_limit_unless_all_its_points_hold_longer() {
+        let assets = crate::config::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap().assets;
+        let mut asset = assets.into_values().next().unwrap();
+        (asset.grid, asset.stale_after) = (Duration::from_secs(1), Duration::from_secs(8));
+        let mut first = |stale_s: &dyn Fn(usize, bool) -> Option<u64>| {
+            asset.points.iter_mut().enumerate().for_each(|(n, point)| point.stale_after = stale_s(n, point.scored).map(Duration::from_secs));
+            let mut rhythm = Rhythm::new(&asset);
+            rhythm.heard(Timestamp(0), 0);
+            ticks(&mut rhythm, 0, 1_000_000)[0]
+        };
+        assert_eq!(first(&|_, _| None), 2_000);
+        assert_eq!(first(&|n, _| (n > 0).then_some(1_800)), 2_000, "one does not");
+        assert_eq!(first(&|n, _| (n > 0).then_some(4)), 2_000, "some hold shorter");
+        assert_eq!(first(&|n, is_scored| is_scored.then_some(1_200 + 400 * (n as u64 % 2))), 300_000);
     }
 
     /// All ticks up to `until_ms`, asked for every 10 ms, as event times in ms.

@@ -5,7 +5,7 @@ use OperatingState::{Idle, Off, Running, Transient, Unknown};
 use super::*;
 use crate::config::Load;
 
-const STALE_US: i64 = 5_000_000;
+const STALE_US: StaleOf = StaleOf { level: 5_000_000, load: 5_000_000 };
 
 fn threshold(reached_at: f64, left_below: f64) -> Threshold {
     Threshold { reached_at, left_below }
@@ -187,4 +187,20 @@ fn a_row_before_a_change_that_is_known_by_now_is_not_steady() {
 fn other_points_are_not_its_concern() {
     let mut operating = Operating::new(with_load(), STALE_US);
     assert_eq!(["speed", "current", "flow"].map(|point| operating.observe(point, at(1.0), 1.0)), [true, true, false]);
+}
+
+#[test]
+fn the_points_of_state_and_load_are_stale_in_their_own_time() {
+    let mut operating = Operating::new(with_load(), StaleOf { level: 60_000_000, load: 5_000_000 });
+    operating.observe("speed", at(0.0), 1480.0);
+    operating.observe("current", at(0.0), 10.0);
+    let told = |operating: &Operating, second: f64| (operating.at(at(second)).state, operating.at(at(second)).regime);
+    assert_eq!(told(&operating, 5.0), (Running, Some(Regime::Load(1))));
+    let missing = |second: f64| operating.missing(at(second)).map(|id| id.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!([5.0, 6.0, 61.0].map(missing), ["", "current", "speed current"]);
+    assert_eq!([6.0, 60.0, 61.0].map(|second| told(&operating, second)), [(Running, None), (Running, None), (Unknown, None)]);
+    operating.configure(&with_load(), StaleOf { level: 60_000_000, load: 40_000_000 });
+    assert_eq!(told(&operating, 40.0), (Running, Some(Regime::Load(1))));
+    operating.observe("speed", at(59.0), 1480.0);
+    assert_eq!(told(&operating, 59.0), (Running, None), "it was running before");
 }

@@ -11,7 +11,7 @@ fn change(what: &str, asset: Option<&str>, config: Option<&config::Asset>, hash_
     Entry { stamp: Stamp { asset: asset.map(Into::into), ..stamp(999.0) }, cause: None, body: Body::Event(event.into()) }
 }
 
-fn configuration(config: &config::Asset) -> Entry {
+pub(super) fn configuration(config: &config::Asset) -> Entry {
     change("configuration", Some(&config.id), Some(config), Some(&config.hash))
 }
 

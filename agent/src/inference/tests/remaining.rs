@@ -125,6 +125,37 @@ fn without_a_value_nothing_is_told() {
     assert!(predictions(&out).last().unwrap().forecast.is_none(), "silent for 12 s");
 }
 
+/// Each input is held for its own time, and what was said lasts as long as the one that holds shortest.
+#[test]
+fn inputs_of_the_model_hold_for_their_own_time() {
+    let told = |stale_s: &[(&str, u64)], change_s: Option<u64>| {
+        let stale = |asset: &mut config::Asset| {
+            for point in &mut asset.points {
+                let own = stale_s.iter().find(|(id, _)| [&*point.id, "*"].contains(id));
+                point.stale_after = own.map(|(_, seconds)| Duration::from_secs(*seconds));
+            }
+        };
+        let mut asset = engine_asset(stale);
+        let mut engine = started(asset.clone());
+        feed(&mut engine, 1, &cycles(0..30));
+        if let Some(seconds) = change_s {
+            asset.points.iter_mut().for_each(|point| point.stale_after = Some(Duration::from_secs(seconds)));
+            asset.hash = "patient".into();
+            feed(&mut engine, 900, &[change::configuration(&asset)]);
+        }
+        let is_t50 = |entry: &Entry| matches!(&entry.body, Body::Reading(reading) if &*reading.point == "T50");
+        let without: Vec<Entry> = cycles(30..45).into_iter().filter(|entry| !is_t50(entry)).collect();
+        feed(&mut engine, 1_000, &without);
+        let held = engine.view("pump").unwrap().prognosis.is_some();
+        feed(&mut engine, 2_000, &[event(1_060.0, EventKind::Tick, None)]);
+        (held, engine.view("pump").unwrap().prognosis.is_some())
+    };
+    assert_eq!(told(&[], None), (false, false));
+    assert_eq!(told(&[("T50", 60)], None), (true, false));
+    assert_eq!(told(&[("*", 60)], None), (true, true));
+    assert_eq!(told(&[], Some(60)), (true, true), "from its change on");
+}
+
 #[test]
 fn maintenance_begins_a_new_life() {
     let mut engine = started(engine_asset(|_| {}));

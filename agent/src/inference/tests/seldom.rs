@@ -1,4 +1,6 @@
 //! A point that is heard once a minute beside two that are heard each second.
+use hark_protocol::topics::Zone;
+
 use super::*;
 
 /// Rows from one value of the seldom point to the next.
@@ -12,9 +14,9 @@ fn engine() -> Engine {
 
 fn engine_of(edit: impl FnOnce(&mut config::Asset)) -> Engine {
     engine_with(|asset| {
-        let seldom = config::Point { id: "c".into(), ..asset.points[0].clone() };
+        let stale_after = Some(Duration::from_secs(90));
+        let seldom = config::Point { id: "c".into(), stale_after, ..asset.points[0].clone() };
         asset.points.push(seldom);
-        asset.stale_after = Duration::from_secs(90);
         asset.commissioning.rows = LEARNED;
         asset.predict_every = Duration::from_secs(1_000_000);
         edit(asset);
@@ -190,4 +192,46 @@ fn it_is_seen_beside_others_that_stand_still() {
     assert!(healthy.score.is_some() && !healthy.above, "{healthy:?}");
     assert!(live(10 * EVERY, 6.0).above);
     assert!(!live(30 * EVERY, 0.0).above);
+}
+
+/// Each of the three by the limit of its own: 3 s for `a` and `b`, 90 s for `c`.
+#[test]
+fn a_dead_sensor_is_missing_in_its_own_time_however_long_another_holds() {
+    let failed = |out: &[(LaneName, Entry)]| {
+        let failed = |(_, entry): &(LaneName, Entry)| match &entry.body {
+            Body::Event(event) if event.kind == EventKind::Instrument => Some((event.source.clone().unwrap(), entry.stamp.ts.0 / SECOND)),
+            _ => None,
+        };
+        out.iter().filter_map(failed).collect::<Vec<_>>()
+    };
+    let without = |point: &str| {
+        let (mut engine, mut machine) = (engine(), Machine::new(24));
+        let (_, out) = live(&mut engine, &mut machine, 10 * EVERY, 0.0);
+        assert_eq!((failed(&out), engine.counters().rows_missing_point), (vec![], 0), "commissioning goes on between values of `c`");
+        let mut out = Vec::new();
+        for _ in 0..3 * EVERY {
+            let (seq, entries) = (10 * machine.row as u64, machine.row(0.0));
+            let heard = |entry: &Entry| !matches!(&entry.body, Body::Reading(reading) if &*reading.point == point);
+            out.extend(feed(&mut engine, seq, &entries.into_iter().filter(heard).collect::<Vec<_>>()));
+        }
+        (failed(&out), engine.counters().rows_missing_point, engine.view("pump").unwrap().missing_points)
+    };
+    // Values of 1599 s and, of `c`, 1540 s were the last.
+    assert_eq!(without("a"), (vec![("a".into(), 1_607)], 176, vec!["a".into()]));
+    assert_eq!(without("c"), (vec![("c".into(), 1_636)], 148, vec!["c".into()]));
+}
+
+#[test]
+fn a_severity_zone_holds_as_long_as_its_value() {
+    let mut engine = engine_of(|asset| {
+        let is_velocity = |point: &&mut config::Point| &*point.id == "c";
+        asset.points.iter_mut().filter(is_velocity).for_each(|point| point.severity = Some("2-rigid".into()));
+    });
+    let mut machine = Machine::new(25);
+    live(&mut engine, &mut machine, EVERY, 20.0);
+    let mut zone = |second: f64| {
+        feed(&mut engine, 10_000, &[reading(second, "a", Some(0.0)), reading(second, "b", Some(0.0))]);
+        engine.asset_records(Timestamp(0)).remove(0).1.zone
+    };
+    assert_eq!([1_080.0, 1_090.0, 1_091.0].map(&mut zone), [Some(Zone::C), Some(Zone::C), None]);
 }
