@@ -7,6 +7,7 @@
 mod journal;
 mod json_lines;
 mod line;
+mod missing;
 mod rows;
 pub(super) mod table;
 
@@ -25,6 +26,7 @@ use self::{
     journal::Journal,
     json_lines::{JsonLines, LineError},
     line::Line,
+    missing::Missing,
     rows::Rows,
     table::{Format, Table, TableError},
 };
@@ -256,10 +258,11 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
 
     let mut input = replay.open(&args.input, format, first_ts)?;
     let before = replay.engine.counters();
-    let mut summary = Summary::default();
+    let (mut summary, mut missing) = (Summary::default(), Missing::default());
     let progress = io::stderr().is_terminal();
     let played = replay.play(&mut input, args.commission_rows, stop, |ts, view| {
         summary.rows += 1;
+        missing.take(view);
         summary.scored += u64::from(view.score.is_some());
         summary.above += u64::from(view.above);
         if progress && summary.rows % PROGRESS_ROWS == 0 {
@@ -279,7 +282,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     (summary.alarms, summary.advices) = (replay.alarms, replay.advices);
     (summary.bad, summary.late) = (counters.bad - before.bad, counters.late - before.late);
     summary.left_out = replay.rows.left_out();
-    summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, summary.rows, needed));
+    summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, &missing, summary.rows, needed));
     Ok(summary)
 }
 
@@ -458,13 +461,16 @@ impl Replay {
     }
 
     /// Why the `rows` rows of the input gave no score, for people; `before` are the counters at its beginning, `needed` the rows that commissioning needs.
-    fn unscored(&self, before: &EngineCounters, rows: u64, needed: usize) -> String {
+    fn unscored(&self, before: &EngineCounters, missing: &Missing, rows: u64, needed: usize) -> String {
         let (counters, view) = (self.engine.counters(), self.view());
         if rows == 0 {
             return "the file has no rows after its header".to_owned();
         }
         if (counters.late - before.late) * 2 > counters.readings - before.readings {
             return "most rows are older than the row before them; if the newest row stands first, sort the file".to_owned();
+        }
+        if missing.is_most_of(rows) {
+            return missing.words();
         }
         match view.reason {
             Some(ScoreReason::Commissioning) if self.too_few_rows.is_some() => self.too_few_rows.as_deref().unwrap_or_default().to_owned(),
@@ -476,7 +482,7 @@ impl Replay {
                 format!("commissioning needs {needed} complete rows{starts}, the file has {rows}; see --commission-rows and --commission")
             }
             Some(ScoreReason::CommissioningRefused) => self.commissioning.as_deref().unwrap_or("commissioning was refused").to_owned(),
-            Some(ScoreReason::MissingPoint) => format!("points without a usable value: {}", view.bad_points.join(", ")),
+            Some(ScoreReason::MissingPoint) => missing.words(),
             Some(ScoreReason::WindowFilling) => {
                 format!(
                     "no run of rows fills the window; rows further apart than a few times the grid ({:?}) do not belong together",

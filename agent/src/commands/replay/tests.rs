@@ -194,6 +194,38 @@ fn a_file_without_a_score_says_why() {
     assert!(why("datetime;Flow rate;pressure\n", &[]).contains("no rows"));
 }
 
+/// Flow each second and pressure each minute, as lines.
+#[test]
+fn points_that_most_rows_lack_are_named_and_may_have_a_limit_of_their_own() {
+    let row = |at: usize| {
+        let (flow, pressure) = usual(at);
+        let pressure = if at.is_multiple_of(60) { format!(",\"pressure\":{pressure}") } else { String::new() };
+        format!("{{\"ts\":\"2020-03-09T10:{:02}:{:02}Z\",\"values\":{{\"flow\":{flow}{pressure}}}}}\n", at / 60, at % 60)
+    };
+    // The last row has both.
+    let (content, mut config) = ((0..3_001).map(row).collect::<String>(), config());
+    let replayed = |config: &Config| replay_with(config, &content, None, &[]).unwrap().0;
+    let why = replayed(&config).unscored.unwrap();
+    assert!(why.contains("points without a usable value: pressure (") && why.contains("`stale_after` of its own"), "{why}");
+    let asset = config.assets.values_mut().next().unwrap();
+    asset.operating = Some(Operating {
+        point: "speed".into(),
+        idle: None,
+        running: Threshold { reached_at: 20.0, left_below: 19.0 },
+        settle: Duration::from_secs(5),
+        steady_rate: None,
+        score_idle: false,
+        load: None,
+    });
+    asset.points.push(Point { id: "speed".into(), scored: false, ..asset.points[0].clone() });
+    let why = replayed(&config).unscored.unwrap();
+    assert!(why.contains("value: pressure, speed ("), "{why}");
+    let asset = config.assets.values_mut().next().unwrap();
+    asset.operating = None;
+    asset.points[1].stale_after = Some(Duration::from_secs(90));
+    assert_eq!(replayed(&config).scored, 3_001 - 1_001);
+}
+
 #[test]
 fn a_request_to_stop_ends_it_after_whole_lines() {
     let folder = tempfile::tempdir().unwrap();
