@@ -1,7 +1,8 @@
 //! `templates/*.toml`: what machines of a class have in common, and how an asset's file adds to it.
 //!
 //! `template = "pump"` in an asset's file stands for all of `templates/pump.toml`. What the file says itself goes before: a value replaces the template's, a
-//! table is joined with it key by key, `[[point]]` and `[[waveform]]` by their `id`. `without = ["seal.temperature"]` leaves points and waveforms out.
+//! table is joined with it key by key, `[[point]]` and `[[waveform]]` by their `id`. `without = ["seal.temperature"]` leaves points and waveforms out, and with
+//! them what the template tells by such a point: its operating state, or its load. Thresholds are those of a point: `[operating]` of another one stands alone.
 use std::{fs, path::Path};
 
 use toml::{Table, Value};
@@ -12,6 +13,7 @@ const TEMPLATE: &str = "template";
 const WITHOUT: &str = "without";
 /// Arrays whose elements have an `id`.
 const BY_ID: [&str; 2] = ["point", "waveform"];
+const OPERATING: &str = "operating";
 /// What is of one machine alone.
 const OF_ONE: [&str; 3] = ["id", "name", "path"];
 
@@ -27,6 +29,13 @@ pub(super) fn resolve(mut asset: Table, dir: Option<&Path>, faults: &mut Faults)
     let Some(mut template) = load(&name, dir, faults) else { return asset };
     for unknown in without.iter().filter(|id| !leave_out(&mut template, id)) {
         faults.add(WITHOUT, format!("`{unknown}` is no point or waveform of the template"));
+    }
+    let is_own = |id: &&String| elements(&asset, "point").any(|point| id_of(point) == Some(id.as_str()));
+    let gone: Vec<&String> = without.iter().filter(|id| !is_own(id)).collect();
+    let own = |table: &Table| table.get(OPERATING).and_then(|operating| operating.get("point")).cloned();
+    drop_if(&mut template, OPERATING, |point| gone.iter().any(|id| *id == point) || own(&asset).is_some_and(|own| own.as_str() != Some(point)));
+    if let Some(operating) = template.get_mut(OPERATING).and_then(Value::as_table_mut) {
+        drop_if(operating, "load", |point| gone.iter().any(|id| *id == point));
     }
     // The template is the class, unless one of the two says otherwise.
     template.entry("class").or_insert(name);
@@ -85,6 +94,18 @@ fn known(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Leaves out the table `key` if it tells something by such a point.
+fn drop_if(table: &mut Table, key: &str, is_such: impl Fn(&str) -> bool) {
+    let point = table.get(key).and_then(|told| told.get("point")).and_then(Value::as_str);
+    if point.is_some_and(is_such) {
+        table.remove(key);
+    }
+}
+
+fn elements<'a>(table: &'a Table, key: &str) -> impl Iterator<Item = &'a Value> {
+    table.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
 /// Whether there was one with this id.
 fn leave_out(template: &mut Table, id: &str) -> bool {
     let mut found = false;
@@ -132,10 +153,14 @@ mod tests {
     const DRIVE: &str = "class = \"drive-unit\"\n[[point]]\nid = \"speed\"\nunit = \"/min\"\n[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nspeed_rpm = 1480.0\n\
                          [[waveform]]\nid = \"nde-h\"\nunit = \"[g]\"\n";
 
+    const MILL: &str = "[operating]\npoint = \"current\"\nrunning = 5.0\nsettle = \"30s\"\nload = { point = \"flow\", bounds = [1.0] }\n\
+                        [[point]]\nid = \"flow\"\nunit = \"l/min\"\n[[point]]\nid = \"current\"\nunit = \"A\"\n";
+
     fn resolved(asset: &str) -> (Table, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("pump.toml"), PUMP).unwrap();
         fs::write(dir.path().join("drive.toml"), DRIVE).unwrap();
+        fs::write(dir.path().join("mill.toml"), MILL).unwrap();
         fs::write(dir.path().join("odd.toml"), "id = \"x\"\n").unwrap();
         fs::write(dir.path().join("nested.toml"), "template = \"pump\"\n").unwrap();
         fs::write(dir.path().join("notes.md"), "no template").unwrap();
@@ -166,6 +191,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_by_a_point_that_is_left_out() {
+        let operating = |asset: &str| {
+            let (table, faults) = resolved(&format!("template = \"mill\"\n{asset}"));
+            assert_eq!(faults, [""; 0]);
+            table.get("operating").map(|operating| operating.to_string().replace(' ', "")).unwrap_or_default()
+        };
+        let (all, own) = (operating(""), "[operating]\npoint = \"speed\"\nrunning = 9.0\n");
+        assert!(all.contains("point=\"current\"") && all.contains("load={") && all.contains("settle=\"30s\""), "{all}");
+        assert_eq!(operating("without = [\"current\"]"), "");
+        let without_load = operating("without = [\"flow\"]");
+        assert!(without_load.contains("running=5") && !without_load.contains("load"), "{without_load}");
+        assert_eq!(operating("without = [\"current\"]\n[[point]]\nid = \"current\"\nunit = \"A\""), all, "another of that name takes its place");
+        // Thresholds of a current are none of a speed.
+        for asset in [own.to_owned(), format!("without = [\"current\"]\n{own}")] {
+            let own = operating(&asset);
+            assert!(own.contains("running=9") && !own.contains("settle") && !own.contains("load"), "{own}");
+        }
+        let more = operating("[operating]\nrunning = 9.0");
+        assert!(more.contains("running=9") && more.contains("settle"), "{more}");
+    }
+
+    #[test]
     fn every_shipped_template_makes_a_machine_of_three_lines() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/templates");
         let names = known(&dir);
@@ -184,7 +231,7 @@ mod tests {
     fn what_cannot_be_resolved_is_told() {
         for (asset, expected) in [
             ("template = \"pmp\"", "a.toml: template: `pmp` cannot be read from"),
-            ("template = \"pmp\"", "there are: drive, nested, odd, pump"),
+            ("template = \"pmp\"", "there are: drive, mill, nested, odd, pump"),
             ("template = \"../pump\"", "is no name of a template; expected"),
             ("template = \"pump.old\"", "is no name of a template; expected"),
             ("template = \"\"", "is no name of a template; expected"),
