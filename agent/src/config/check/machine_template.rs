@@ -218,11 +218,21 @@ mod tests {
         let names = known(&dir);
         assert_eq!(names, ["compressor", "fan", "gearbox", "generic", "pump"]);
         for name in names {
-            let text = format!("id = \"m-1\"\ntemplate = \"{name}\"\n[[point]]\nid = \"further\"\nunit = \"1\"\n");
-            let mut faults = Faults::default();
-            let raw = super::super::parse_asset(Path::new("m-1.toml"), &text, Some(&dir), &mut faults);
-            let asset = super::super::check_asset(raw.unwrap(), &mut faults);
-            faults.into_result(Some(())).unwrap();
+            let machine = |more: &str| {
+                let text = format!("id = \"m-1\"\ntemplate = \"{name}\"\n{more}[[point]]\nid = \"further\"\nunit = \"1\"\n");
+                let mut faults = Faults::default();
+                let raw = super::super::parse_asset(Path::new("m-1.toml"), &text, Some(&dir), &mut faults);
+                let asset = super::super::check_asset(raw.unwrap(), &mut faults);
+                faults.into_result(Some(())).unwrap();
+                asset
+            };
+            let asset = machine("");
+            let of_state = asset.operating.as_ref().map(|operating| operating.point.clone());
+            assert_eq!(of_state.is_none(), name == "generic", "{name}");
+            // Without the point that tells its state it is taken for running, and valid.
+            assert!(of_state.is_none_or(|point| machine(&format!("without = [\"{point}\"]\n")).operating.is_none()), "{name}");
+            let warming = |point: &&crate::config::Point| &*point.unit == "Cel";
+            assert!(asset.points.iter().filter(warming).all(|point| point.checks.max_rate.is_some()), "{name}: a temperature cannot jump");
             assert_eq!((asset.class.as_deref(), &*asset.points.last().unwrap().id), (Some(&*name), "further"));
         }
     }
