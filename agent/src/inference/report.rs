@@ -56,7 +56,7 @@ pub(super) struct InputRange {
 /// zone when it fell silent leaves it unknown, unless it is known to be as low.
 pub(super) fn health_of(state: &AssetState, asset: &config::Asset) -> (Option<f64>, Name) {
     let (health, word) = health_by_score_and_zone(state, asset);
-    let lost = state.lost_zone(micros(asset.stale_after)).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
+    let lost = state.lost_zone(asset).filter(|zone| *zone >= Zone::C).map(severity::ceiling);
     match lost {
         Some(ceiling) if health.is_none_or(|health| health > ceiling) => (None, "severity_stale".into()),
         _ => (health, word),
