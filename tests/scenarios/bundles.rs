@@ -1,6 +1,7 @@
 //! A bundle that is bad in any one way is refused with a reason that names it, and hurts nobody: the real `hark model verify`, on bundles made bad from those
 //! that ship, and on graphs (`tests/data/bundles`, written by `models/examples/bad.py`) that end, stall or eat the process that runs them.
 #![expect(clippy::print_stdout, reason = "the transcript of what is said, for --nocapture")]
+#![expect(clippy::disallowed_methods, reason = "how long a refusal takes is part of what is promised")]
 use std::{
     fs,
     path::PathBuf,

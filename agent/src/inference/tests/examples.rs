@@ -59,11 +59,11 @@ impl Example {
     /// Readings of a machine that wears until it fails.
     fn life(&self) -> Vec<Entry> {
         let mut noise = Noise(5);
-        let mut row = |n: usize| {
+        let row = |n: usize| {
             let (wear, second) = ((n as f64 / LIFE as f64).powi(3), (n as u64 * self.grid_s) as f64);
             self.points.map(|(id, new, worn)| reading(second + 1_000.0, id, Some(new + (worn - new) * (wear + 0.03 * noise.next()))))
         };
-        (0..LIFE).flat_map(|n| row(n)).collect()
+        (0..LIFE).flat_map(row).collect()
     }
 }
 
