@@ -3,7 +3,9 @@
 //! A point is judged that changed in a tenth of its readings or more while its machine was learned. It is stuck after so many equal readings in a row as
 //! chance gives less than once in 1e9 if changes come independently of one another, and at least ten times as many as were ever seen while learned.
 //! Of a machine that stops much stands still that is in order. So a value counts that is within what was seen while learned, its ends included (a flow of 0
-//! that was never seen is for the score to judge), and only while most of the other points that can be judged move as they used to. Where `stuck_after` is configured, it alone holds.
+//! that was never seen is for the score to judge), and only while most of the other points that can be judged move as they used to; or where all of them,
+//! be it one, are stuck so: a source that goes on telling its last values is frozen, while a machine that stops takes at least one of its points to where
+//! it was not learned, or has `[operating]` to say so. Where `stuck_after` is configured, it alone holds.
 //!
 //! Pure: a function of the readings in the order of the log.
 use serde::{Deserialize, Serialize};
@@ -59,7 +61,7 @@ impl Stillness {
             course.learned.get_or_insert(Learned { readings: 0, changes: 0, longest: 0, low: value, high: value }).take(value, changes, course.run);
             return false;
         }
-        course.is_stuck() && self.others_move(point)
+        course.is_stuck() && (self.others_move(point) || self.is_frozen())
     }
 
     /// Readings are missing, or times were corrected: what comes next continues nothing.
@@ -71,6 +73,10 @@ impl Stillness {
         let judged = || self.points.iter().enumerate().filter(|(other, course)| *other != point && course.run_most().is_some());
         let moving = judged().filter(|(_, course)| course.moves()).count();
         2 * moving > judged().count()
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.points.iter().filter(|course| course.run_most().is_some()).all(Course::is_stuck)
     }
 }
 
@@ -126,12 +132,20 @@ mod tests {
 
     /// In which second from 400 on the first point is called stuck, whose values are `first`; the second one moves until `second_moves_until`.
     fn stuck_after(every: u32, first: impl Fn(u32) -> f64, second_moves_until: u32) -> Option<u32> {
+        stuck_beside(every, first, |n| moving(n.min(400 + second_moves_until), 1)[1])
+    }
+
+    /// The same beside a second point with these values.
+    fn stuck_beside(every: u32, first: impl Fn(u32) -> f64, second_point: impl Fn(u32) -> f64) -> Option<u32> {
         let mut stillness = learned(every);
-        (0..3_000).find(|&second| {
-            let second_point = stillness.take(1, moving(400 + second.min(second_moves_until), 1)[1], false);
-            assert!(!second_point || second_moves_until < 3_000);
-            stillness.take(0, first(400 + second), false)
-        })
+        (400..3_400)
+            .find(|&second| {
+                let second_is_stuck = stillness.take(1, second_point(second), false);
+                let first_is_stuck = stillness.take(0, first(second), false);
+                assert!(first_is_stuck || !second_is_stuck, "the second one stands no longer than the first");
+                first_is_stuck
+            })
+            .map(|second| second - 400)
     }
 
     #[test]
@@ -159,16 +173,34 @@ mod tests {
     fn what_stands_by_nature_is_not_stuck() {
         assert_eq!(stuck_after(11, |_| 5.0, 3_000), None, "it changed too rarely");
         assert_eq!(stuck_after(1, |_| -3.0, 3_000), None, "beyond what was seen");
-        assert_eq!(stuck_after(1, |_| 5.0, 20), None, "the machine stands");
+        assert_eq!(stuck_beside(1, |_| 5.0, |_| -1.0), None, "the machine stands, as the other one tells");
         let mut unknown = Stillness::new(2);
         assert!((0..1_000).all(|_| !unknown.take(0, 5.0, false)));
     }
 
+    /// Each for itself stands longer than ever, and nothing says that it is the machine.
     #[test]
-    fn a_point_without_others_is_not_judged() {
-        let mut alone = Stillness::new(1);
-        assert!((0..400).all(|n| !alone.take(0, moving(n, 1)[0], true)));
-        assert!((0..1_000).all(|_| !alone.take(0, 5.0, false)));
+    fn a_source_that_tells_its_last_values_for_ever_is_frozen() {
+        assert_eq!(stuck_after(1, |_| 5.0, 20), Some(20 + RUN_LEAST - 1), "once the last of them stands too long");
+        assert_eq!(stuck_after(5, |_| 5.0, 0), Some(95 - 1));
+        let mut frozen = learned(1);
+        let last = moving(399, 1);
+        let stuck = |stillness: &mut Stillness| [0, 1].map(|point| stillness.take(point, last[point], false));
+        // The last one that was learned is one of the equal values.
+        assert!((2..RUN_LEAST).all(|_| stuck(&mut frozen) == [false; 2]));
+        assert_eq!([stuck(&mut frozen), stuck(&mut frozen)], [[false, true], [true; 2]]);
+        assert!(!frozen.take(0, 6.0, false), "it moves again");
+    }
+
+    #[test]
+    fn a_point_without_others_is_stuck_within_what_was_seen() {
+        let stuck_at = |value: f64| {
+            let mut alone = Stillness::new(1);
+            assert!((0..400).all(|n| !alone.take(0, moving(n, 1)[0], true)));
+            (0..1_000).find(|_| alone.take(0, value, false))
+        };
+        assert_eq!([5.0, 0.0, 9.9].map(stuck_at), [Some(29); 3]);
+        assert_eq!([-0.1, 10.1].map(stuck_at), [None; 2], "the machine stands");
     }
 
     #[test]
