@@ -381,7 +381,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
         QualityReason::NotANumber => "its value is no number",
         QualityReason::OutOfRange => "its value is outside the range of the point",
         QualityReason::RateOfChange => "its value moves faster than the point can",
-        QualityReason::Stuck => "its value does not move",
+        QualityReason::Stuck => "its value, or the signal behind it, does not move",
         QualityReason::Spike => "single values stand far from their neighbours, again and again",
         QualityReason::Stale => "no reading comes from it",
         QualityReason::Clipping => "its value, or the signal behind it, stands at an end of its range",

@@ -117,6 +117,12 @@ impl Candidate {
 }
 
 impl Diagnosis {
+    /// Of a block whose samples are all equal: no rule is asked.
+    pub fn of_flat_line() -> Self {
+        let reason = "all samples are equal: the sensor, or the line to it, is stuck".to_owned();
+        Self { fault: Verdict::NotDetermined, reason: Some(reason), zone: None, candidates: Vec::new(), asked: Vec::new() }
+    }
+
     /// That of the fault where it is named, 0 where it is not; `None` where its rule could not be asked.
     pub fn strength(&self, fault: Fault) -> Option<f64> {
         let named = self.candidates.iter().find(|candidate| candidate.fault == fault);

@@ -46,6 +46,11 @@ pub fn shape(samples: &[f64], mean: f64) -> Option<Shape> {
     })
 }
 
+/// True where several `samples` are all equal: no machine is so still that its sensor shows nothing at all.
+pub fn is_flat(samples: &[f64]) -> bool {
+    samples.len() > 1 && samples.windows(2).all(|pair| pair[0] == pair[1])
+}
+
 /// Mean of a block; 0 for an empty one.
 pub fn mean(samples: &[f64]) -> f64 {
     if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / samples.len() as f64 }
@@ -84,5 +89,13 @@ mod tests {
         let shape = shape(&samples, mean(&samples)).unwrap();
         assert_eq!((shape.crest, shape.kurtosis, shape.skewness), (None, None, None));
         assert_eq!(super::shape(&[], 0.0), None);
+    }
+
+    #[test]
+    fn equal_samples_are_a_flat_line() {
+        assert_eq!(
+            [&[0.0; 4][..], &[9.81; 2], &[0.0, 0.0, 1e-9], &[f64::NAN; 3], &[1.0], &[]].map(is_flat),
+            [true, true, false, false, false, false]
+        );
     }
 }

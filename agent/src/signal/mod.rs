@@ -194,9 +194,10 @@ impl Features {
         speed::track(&spectrum.velocities(&self.samples, mean, setting.fs_hz), search, last_hz)
     }
 
-    /// What the rules make of a block on a `machine`, whose speed and bearing are those of the setting; `None` for samples without features.
+    /// What the rules make of a block on a `machine`, whose speed and bearing are those of the setting; `None` for samples without features, and
+    /// for a flat line.
     pub fn diagnose(&mut self, samples: &[f64], setting: &Setting<'_>, machine: &Machine) -> Option<Diagnosis> {
-        if !self.take(samples, setting) {
+        if features::is_flat(samples) || !self.take(samples, setting) {
             return None;
         }
         let (fs_hz, speed_hz) = (setting.fs_hz, setting.speed_hz());

@@ -170,9 +170,10 @@ impl Intake {
                 };
                 let fault = block.fault();
                 let worth = of_source.or_worse(fault);
-                let hole = fault.filter(|(quality, _)| *quality == Quality::Bad).map(|(_, reason)| reason);
+                let unusable = fault.filter(|(quality, _)| *quality == Quality::Bad).map(|(_, reason)| reason);
                 let speed = waveform.speed(block, *asset.speed_hz());
-                if hole.is_some() {
+                // A hole would be kept as zero; a flat line is one.
+                if unusable == Some(QualityReason::NotANumber) {
                     counters.count("not_kept", "not_a_number", 1);
                 } else if !waveform.keep(block, &stamp, speed) {
                     counters.count("not_kept", "block_too_large", 1);
@@ -181,11 +182,11 @@ impl Intake {
                 if let Some((id, tracked_hz)) = waveform.told(speed)
                     && let Some(derived) = asset.points.get(&*id)
                 {
-                    push(derived, tracked_hz.map(|hz| hz * per_unit(derived)).ok_or(hole.unwrap_or(QualityReason::Source)), worth);
+                    push(derived, tracked_hz.map(|hz| hz * per_unit(derived)).ok_or(unusable.unwrap_or(QualityReason::Source)), worth);
                 }
                 for (feature, value) in waveform.features(block, speed, now.log_ms) {
                     let Some(derived) = asset.points.get(&feature) else { continue };
-                    match (value, hole) {
+                    match (value, unusable) {
                         (Some(value), _) => push(derived, Ok(value), worth),
                         (None, Some(reason)) => push(derived, Err(reason), worth),
                         (None, None) => counters.dropped(Dropped::FeatureUnavailable, || format!("{asset_id}/{feature}")),

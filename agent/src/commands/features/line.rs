@@ -10,6 +10,7 @@ use crate::signal::{
     FEATURES, Features, Setting,
     bearing::Orders,
     diagnosis::{Diagnosis, Fault, Machine},
+    features::is_flat,
     severity,
     speed::{Origin, Search},
 };
@@ -65,7 +66,7 @@ impl<'a> Lines<'a> {
         let setting = Setting { speed_hz: found.flatten().or(self.setting.speed_hz), ..self.setting };
         let values = self.features.block_features(samples, &setting, &wanted);
         let line_hz = |order: fn(Orders) -> f64| self.orders.zip(setting.speed_hz).map(|(orders, speed_hz)| order(orders) * speed_hz);
-        let diagnosis = self.features.diagnose(samples, &setting, &self.machine);
+        let diagnosis = self.features.diagnose(samples, &setting, &self.machine).or_else(|| is_flat(samples).then(Diagnosis::of_flat_line));
         let was_asked = |fault: &Fault| diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.asked.contains(fault));
         let not_asked = Fault::ALL.into_iter().filter(|fault| !was_asked(fault)).collect();
         self.block += 1;

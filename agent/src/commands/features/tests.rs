@@ -41,6 +41,15 @@ fn a_line_per_block_and_the_rest_is_counted() {
     assert_eq!(line["fault"], "none");
 }
 
+/// Zero vibration is none of the machine's, and nothing that a longer block would tell.
+#[test]
+fn a_flat_line_says_that_the_sensor_is_stuck() {
+    let (_, lines) = features("x.csv", "9.81\n".repeat(8_192), &["--rpm", "1797", "--bearing", "6205", "--class", "2-rigid"]).unwrap();
+    let (fault, reason) = (&lines[0]["fault"], lines[0]["reason"].as_str().unwrap());
+    assert!(fault == "not_determined" && reason.contains("all samples are equal"), "{fault}: {reason}");
+    assert!(lines[0]["zone"].is_null() && lines[0]["not_asked"].as_array().unwrap().len() == 9, "{}", lines[0]);
+}
+
 /// `none` is no word about what was not looked for.
 #[test]
 fn the_rules_that_were_not_asked_are_named() {

@@ -130,6 +130,8 @@ fn a_clipped_sensor_is_off_its_specification_and_its_values_are_uncertain() {
 fn what_the_source_says_of_a_sensor_is_told() {
     let failed = |_, reading| Some(Reading { value: None, quality: Quality::Bad, reason: Some(QualityReason::SensorFault), ..reading });
     check(failed, (6, "failure", "sensor_fault"), Some(10));
+    let flat_line = |_, reading| Some(Reading { value: None, quality: Quality::Bad, reason: Some(QualityReason::Stuck), ..reading });
+    check(flat_line, (6, "failure", "stuck"), Some(10));
     let outside = |_, reading| Some(Reading { value: None, quality: Quality::Bad, reason: Some(QualityReason::OutOfRange), ..reading });
     check(outside, (6, "off_spec", "out_of_range"), Some(10));
 }

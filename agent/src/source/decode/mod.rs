@@ -8,7 +8,7 @@ pub mod time;
 
 use hark_protocol::topics::{Quality, QualityReason, Timestamp};
 
-use crate::signal::{BlockUnit, clipping};
+use crate::signal::{BlockUnit, clipping, features};
 
 /// A value as the source gave it, not yet matched with the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,11 +60,15 @@ impl Block {
         Timestamp(first.0.saturating_add(duration_us as i64))
     }
 
-    /// What is wrong with its samples, and how bad all that is computed of them is for it: of a block with holes nothing can be, and a signal that was cut
-    /// has harmonics and impacts that its machine does not have, and lacks some that it has.
+    /// What is wrong with its samples, and how bad all that is computed of them is for it: of a block with holes nothing can be, a flat line tells of its
+    /// sensor and not of a machine without vibration, and a signal that was cut has harmonics and impacts that its machine does not have, and lacks some
+    /// that it has.
     pub fn fault(&self) -> Option<(Quality, QualityReason)> {
         if self.samples.iter().any(|sample| !sample.is_finite()) {
             return Some((Quality::Bad, QualityReason::NotANumber));
+        }
+        if features::is_flat(&self.samples) {
+            return Some((Quality::Bad, QualityReason::Stuck));
         }
         clipping::is_clipped(&self.samples).then_some((Quality::Uncertain, QualityReason::Clipping))
     }

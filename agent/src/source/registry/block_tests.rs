@@ -71,6 +71,21 @@ fn what_is_computed_of_a_cut_signal_is_uncertain() {
 }
 
 #[test]
+fn a_flat_line_is_no_machine_without_vibration() {
+    for level in [0.0, 9.81] {
+        let bench = Bench::new();
+        let readings = bench.take(vec![level; 16_384], Quality::Good, 0);
+        check(&readings, (false, Quality::Bad, Some(QualityReason::Stuck)));
+        assert_eq!(bench.counters.causes(), [("quality", "stuck", readings.len() as u64)]);
+        assert_eq!(bench.registry.blocks(&"pump".into(), None).len(), 1, "who looks for the cause has the block");
+        // The rules are asked of the next block, which need not wait.
+        let next = bench.take(sine(1.0), Quality::Good, 1_000);
+        assert_eq!(next.len(), readings.len(), "{next:?}");
+        check(&next, (true, Quality::Good, None));
+    }
+}
+
+#[test]
 fn of_a_block_with_a_hole_every_reading_is_bad_and_says_why() {
     let bench = Bench::new();
     let mut samples = sine(1.0);
