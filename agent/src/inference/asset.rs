@@ -117,7 +117,7 @@ pub(super) struct AssetState {
     pub(super) stillness: Stillness,
     /// Those of the points that tell the operating state and are not scored.
     pub(super) state_cleaners: BTreeMap<Name, Cleaner>,
-    /// One per instrument, as [`instrument::of_points`] names them.
+    /// One per instrument behind the points of [`Self::cleaned`], as [`instrument::of_points`] names them.
     pub(super) instruments: Vec<Instrument>,
     pub(super) service: Service,
     pub(super) grid: Grid,
@@ -165,11 +165,12 @@ impl AssetState {
     pub(super) fn new(asset: &config::Asset, lags: usize) -> Self {
         let scored: Vec<Name> = asset.points.iter().filter(|point| point.scored).map(|point| point.id.clone()).collect();
         let grid_us = micros(asset.grid).max(1);
+        let state_cleaners: BTreeMap<Name, Cleaner> = unscored_state_points(asset, &scored).map(|point| (point, Cleaner::default())).collect();
         Self {
-            state_cleaners: unscored_state_points(asset, &scored).map(|point| (point, Cleaner::default())).collect(),
             cleaners: vec![Cleaner::default(); scored.len()],
             stillness: Stillness::new(scored.len()),
-            instruments: vec![Instrument::default(); instrument::of_points(&scored).len()],
+            instruments: vec![Instrument::default(); instrument::of_points(&cleaned(&scored, &state_cleaners)).len()],
+            state_cleaners,
             service: Service::default(),
             grid: Grid::new(stale_of_scored(asset), grid_us),
             window: Window::new(lags + 1, grid_us),
@@ -206,10 +207,10 @@ impl AssetState {
     /// Takes over from the state before a change of the points or the grid what does not depend on them: time, the status of instruments, and the
     /// alarms that a person may be dealing with.
     pub(super) fn carry_over(&mut self, before: Self) {
-        let Self { alarms, raised, last_reading, heard, ticked, silent, scored, instruments, service, remaining, cadence, .. } = before;
+        let known = instrument::of_points(&before.cleaned());
+        let Self { alarms, raised, last_reading, heard, ticked, silent, instruments, service, remaining, cadence, .. } = before;
         (self.remaining, self.cadence) = (remaining, cadence);
-        let known = instrument::of_points(&scored);
-        for ((id, _), state) in instrument::of_points(&self.scored).iter().zip(&mut self.instruments) {
+        for ((id, _), state) in instrument::of_points(&self.cleaned()).iter().zip(&mut self.instruments) {
             if let Some((_, before)) = known.iter().zip(&instruments).find(|((known, _), _)| known == id) {
                 *state = *before;
             }
@@ -226,6 +227,16 @@ impl AssetState {
             (before, now) => before.is_none() && now.is_none(),
         };
         same_regimes && self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
+    }
+
+    /// Ids of the points whose readings are judged: the scored ones, then those that tell the operating state and are not.
+    pub(super) fn cleaned(&self) -> Vec<Name> {
+        cleaned(&self.scored, &self.state_cleaners)
+    }
+
+    /// What judges them, in the same order.
+    pub(super) fn cleaners_mut(&mut self) -> impl Iterator<Item = &mut Cleaner> {
+        self.cleaners.iter_mut().chain(self.state_cleaners.values_mut())
     }
 
     /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning. What ran in `zone` C or D is not
@@ -367,7 +378,7 @@ impl AssetState {
 
     /// What points and instruments showed so far is not continued; the status of instruments stays.
     pub(super) fn restart_cleaning(&mut self) {
-        self.cleaners.iter_mut().chain(self.state_cleaners.values_mut()).for_each(Cleaner::restart);
+        self.cleaners_mut().for_each(Cleaner::restart);
         self.stillness.restart();
         self.instruments.iter_mut().for_each(Instrument::restart);
     }
@@ -477,6 +488,10 @@ impl AssetState {
         };
         self.verdict = Some(verdict);
     }
+}
+
+fn cleaned(scored: &[Name], state_cleaners: &BTreeMap<Name, Cleaner>) -> Vec<Name> {
+    scored.iter().chain(state_cleaners.keys()).cloned().collect()
 }
 
 fn unscored_state_points<'a>(asset: &'a config::Asset, scored: &'a [Name]) -> impl Iterator<Item = Name> + 'a {

@@ -1,5 +1,5 @@
 //! The gate before the window: which rows are learned and scored, by operating state, and as those of which regime.
-use hark_protocol::topics::{Event, EventKind, LaneName, Name, OperatingState, Reading, ScoreReason, Timestamp};
+use hark_protocol::topics::{Clock, Event, EventKind, LaneName, Name, OperatingState, Reading, ScoreReason, Timestamp};
 use serde_json::json;
 
 use super::{
@@ -22,6 +22,9 @@ impl AssetRun {
         let Some(cleaner) = self.state.state_cleaners.get_mut(&reading.point) else { return given };
         let Some(point) = self.config.points.iter().find(|point| point.id == reading.point) else { return given };
         let judged = cleaner.judge(ts, given, point, Pace::of(&self.config, point));
+        if emit.stamp.clock == Clock::Stepped {
+            cleaner.excuse_clock();
+        }
         if let Some(value) = judged.value {
             self.observe_state(&reading.point, ts, value, shared, emit);
         }

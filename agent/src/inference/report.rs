@@ -341,9 +341,9 @@ pub(super) fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpin
     json.to_string()
 }
 
-/// Status of each instrument: those of scored points, and what people work on.
+/// Status of each instrument: those of points that are scored or tell the operating state, and what people work on.
 pub(super) fn instruments(state: &AssetState) -> BTreeMap<Name, InstrumentStatus> {
-    let ids = instrument::of_points(&state.scored);
+    let ids = instrument::of_points(&state.cleaned());
     let found = ids.iter().zip(&state.instruments).map(|((id, _), instrument)| (id.clone(), instrument.status()));
     // Whatever it shows meanwhile comes from the work.
     found.chain(state.service.instruments().map(|id| (id.clone(), InstrumentStatus::CheckFunction))).collect()

@@ -46,7 +46,9 @@ pub(super) struct AssetRun {
     points: BTreeMap<Name, (usize, Option<usize>)>,
     /// Indices of the scored points in the configuration.
     scored: Vec<usize>,
-    /// Ids of the instruments, with the indices of their points among the scored ones.
+    /// Ids of the points whose readings are judged.
+    cleaned: Vec<Name>,
+    /// Ids of the instruments, with the indices of their points among these.
     pub(super) instruments: Vec<(Name, Vec<usize>)>,
     /// Of each point, the instrument that it comes from.
     pub(super) instrument_of: BTreeMap<Name, Name>,
@@ -78,7 +80,8 @@ impl AssetRun {
         let of_point = |(index, point): (usize, &config::Point)| (point.id.clone(), (index, if point.scored { indices.next() } else { None }));
         let points = config.points.iter().enumerate().map(of_point).collect();
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
-        let instruments = instrument::of_points(&state.scored);
+        let cleaned = state.cleaned();
+        let instruments = instrument::of_points(&cleaned);
         let of_faults = |waveform: &config::Waveform| waveform.faults().into_iter().map(|fault| waveform.point_of(fault)).collect::<Vec<_>>();
         let indices_of =
             |ids: BTreeSet<Name>| config.points.iter().enumerate().filter(|(_, point)| ids.contains(&point.id)).map(|(index, _)| index).collect();
@@ -97,6 +100,7 @@ impl AssetRun {
             state,
             points,
             scored,
+            cleaned,
             instruments,
             instrument_of,
             strengths,
@@ -178,8 +182,10 @@ impl AssetRun {
         // A time of the sensor's that runs ahead of the gateway's: it would open a slot for which all other points come late.
         if reading.reason == Some(QualityReason::Clock) && emit.stamp.ts_source == TsSource::Sensor {
             shared.counters.ahead += 1;
-            if let Some((point, now)) = scored.zip(self.state.now()) {
-                self.state.cleaners[point].ahead(now);
+            let now = self.state.now();
+            let cleaner = scored.map_or_else(|| self.state.state_cleaners.get_mut(&reading.point), |point| self.state.cleaners.get_mut(point));
+            if let Some((cleaner, now)) = cleaner.zip(now) {
+                cleaner.ahead(now);
             }
             return;
         }
@@ -275,18 +281,20 @@ impl AssetRun {
     fn observe(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
         let delays = Delays { on_us: micros(on_delay), off_us: micros(off_delay) };
-        let pace = |scored: usize| Pace::of(&self.config, &self.config.points[self.scored[scored]]);
+        let pace = |id: &Name| self.config.points.iter().find(|point| point.id == *id).map(|point| Pace::of(&self.config, point));
+        let paces: Vec<Option<Pace>> = self.state.cleaned().iter().map(pace).collect();
+        let faults: Vec<Option<Fault>> = self.state.cleaners_mut().zip(paces).map(|(cleaner, pace)| cleaner.fault(now, pace?)).collect();
         for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
             if self.state.service.is_out(id) {
                 continue;
             }
-            let faults = points.iter().filter_map(|&point| Some((self.state.cleaners[point].fault(now, pace(point))?, point)));
+            let faults = points.iter().filter_map(|&point| Some((faults[point]?, point)));
             // Of equally bad points the first is named.
             let worse = |worst: (Fault, usize), other: (Fault, usize)| if status_of(other.0) > status_of(worst.0) { other } else { worst };
             let (fault, point) = faults.reduce(worse).unzip();
             if let Some(change) = instrument.observe(fault, now, delays) {
                 shared.counters.instrument_changes += 1;
-                let point = point.and_then(|point: usize| self.state.scored.get(point));
+                let point = point.and_then(|point: usize| self.cleaned.get(point));
                 emit.push(LaneName::Events, Body::Event(report::instrument(id, &change, point).into()));
             }
         }

@@ -124,10 +124,10 @@ impl AssetRun {
     /// What people did with an instrument shows at once: nothing has to be waited for that they know.
     fn tell_service(&mut self, instrument: &Name, before: InstrumentStatus, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
         // What its values showed before is not continued.
-        let of_scored = self.instruments.iter().zip(&mut self.state.instruments).find(|((id, _), _)| id == instrument);
-        if let Some(((_, points), state)) = of_scored {
+        let judged = self.instruments.iter().zip(&mut self.state.instruments).find(|((id, _), _)| id == instrument);
+        if let Some(((_, points), state)) = judged {
             *state = Instrument::default();
-            points.iter().for_each(|&point| self.state.cleaners[point].restart());
+            self.state.cleaners_mut().enumerate().filter(|(point, _)| points.contains(point)).for_each(|(_, cleaner)| cleaner.restart());
         }
         let to = self.status_of(instrument);
         if to != before {

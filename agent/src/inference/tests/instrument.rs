@@ -157,6 +157,41 @@ fn engine_of_three() -> Engine {
     })
 }
 
+/// What tells the operating state has an instrument too, though nothing is scored of it: without it the machine has no score.
+#[test]
+fn a_sensor_that_tells_the_state_alone_has_a_status() {
+    let point: Name = "note".into();
+    let mut engine = engine_with(|asset| {
+        let running = config::Threshold { reached_at: 100.0, left_below: 90.0 };
+        let settle = Duration::from_secs(2);
+        asset.operating =
+            Some(config::Operating { point: point.clone(), idle: None, running, settle, steady_rate: None, score_idle: false, load: None });
+        asset.points[1].checks.stuck = Some(config::Stuck { after: Duration::from_secs(6), within: 0.0 });
+    });
+    let mut noise = Noise(21);
+    let beside = |(row, entry): (usize, Entry)| {
+        let Body::Reading(body) = &entry.body else { panic!("they are readings") };
+        let ts = entry.stamp.ts.0 as f64 / SECOND as f64;
+        let (of_a, speed) = (&*body.point == "a", 1480.0 + noise.next());
+        let speed = match row / 2 {
+            0..40 => Some(speed),
+            40..70 => Some(1480.0),
+            70..100 => Some(speed),
+            _ => None,
+        };
+        // Before `a`, as a row ends with its last value.
+        let reading = speed.filter(|_| of_a).map(|speed| reading(ts, "note", Some(speed)));
+        reading.into_iter().chain([entry]).collect::<Vec<Entry>>()
+    };
+    let entries: Vec<Entry> = machine(130, usize::MAX).into_iter().enumerate().flat_map(beside).collect();
+    let told = told(&feed(&mut engine, 1, &entries));
+    let expected = [(51, "failure", "stuck"), (80, "normal", ""), (107, "failure", "stale")];
+    assert_eq!(told, expected.map(|(row, status, reason)| (row, "note".to_owned(), status.to_owned(), reason.to_owned())));
+    let (_, record) = engine.asset_records(Timestamp(0)).remove(0);
+    assert_eq!(&*record.instruments_json, r#"{"a":"normal","b":"normal","note":"failure"}"#);
+    assert_eq!(record.instrument_status, InstrumentStatus::Failure);
+}
+
 /// A missing sensor leads to an answer of the others that says so; it is no health, unless it is a bad one.
 #[test]
 fn without_a_sensor_the_others_answer_and_say_so() {
