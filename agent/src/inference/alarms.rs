@@ -256,6 +256,11 @@ impl Alarms {
         self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition))
     }
 
+    /// A point is beyond one of its limits, and was for long enough; a limit that does not apply does not count.
+    pub(super) fn is_beyond_limit(&self) -> bool {
+        self.timers.iter().any(|(condition, timer)| condition.point().is_some() && timer.is_active() && self.applies(condition))
+    }
+
     /// One of them asks for a response: a bare anomaly is advice, and no alarm in the sense of ISA-18.2.
     pub(super) fn is_alarm(&self) -> bool {
         self.timers.iter().any(|(condition, timer)| timer.is_active() && self.applies(condition) && condition.priority() > Priority::Advice)

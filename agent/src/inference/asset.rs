@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     EngineCounters,
     alarms::{Alarms, Condition},
-    baseline::{Refusal, Weights},
+    baseline::Weights,
     cadence::Cadence,
     centre::Centre,
     clean::Cleaner,
-    collected::Collected,
+    collected::{Amiss, Collected},
     commissioning::Commissioned,
     diagnosis::Diagnoses,
     forecast::{Forecasts, Prognosis},
@@ -239,12 +239,12 @@ impl AssetState {
         self.cleaners.iter_mut().chain(self.state_cleaners.values_mut())
     }
 
-    /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning. What ran in `zone` C or D is not
-    /// learned as normal.
+    /// Takes a row that its operating state admits, sets [`Self::verdict`], and says whether it completed commissioning, in which `amiss` speaks
+    /// against the row.
     pub(super) fn take(
         &mut self,
         mut row: Row,
-        zone: Option<Zone>,
+        amiss: Amiss,
         settings: config::Commissioning,
         stage_a: &mut StageA,
         ready: &mut Ready,
@@ -269,16 +269,13 @@ impl AssetState {
             Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
             Stage::Commissioning(rows) => {
                 verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
-                rows.push(&values, &fresh, continues, range);
+                rows.push(&values, &fresh, continues, range, amiss);
                 let enough = settings.rows.saturating_add(spare);
                 if rows.len() >= enough && self.starts < settings.starts {
                     rows.keep_newest(enough);
                 } else if rows.len() >= enough {
                     rows.drop_last(spare);
-                    completed = match zone.filter(|zone| *zone >= Zone::C) {
-                        Some(zone) => self.refuse(Refusal::Severity { zone }),
-                        None => self.commission(stage_a.lags()),
-                    };
+                    completed = self.commission(stage_a.lags());
                 }
             }
             Stage::Scoring(_) => verdict = self.scored(verdict, &fresh, stage_a, ready, counters),

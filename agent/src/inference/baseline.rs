@@ -8,7 +8,6 @@
 //! seldom than rows come are judged by their level, apart from the regression (`seldom.rs`).
 use std::borrow::Cow;
 
-use hark_protocol::topics::Zone;
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
@@ -101,11 +100,23 @@ pub(super) enum Refusal {
     NothingMoves,
     /// The machine vibrates too much to be learned as it is.
     #[error(
-        "its vibration is in zone {zone:?}, which must not be learned as normal: repair it, or correct its `severity`, then `hark event maintenance`"
+        "its vibration was in zone C or D in {} of {} rows, which must not be learned as normal: repair it, or correct its `severity`, then \
+         `hark event maintenance`",
+        rows.0, rows.1
     )]
     Severity {
-        /// C or D.
-        zone: Zone,
+        /// So many, of so many.
+        rows: (usize, usize),
+    },
+    /// A limit that people set was passed.
+    #[error(
+        "an alarm of a limit was active in {} of {} rows, which must not be learned as normal: repair it, or correct the limit, then \
+         `hark event maintenance`",
+        rows.0, rows.1
+    )]
+    BeyondLimit {
+        /// So many, of so many.
+        rows: (usize, usize),
     },
     /// The numbers ran out of range.
     #[error("the values are too large or too small to compute with")]

@@ -1,7 +1,10 @@
-//! Rows collected for commissioning: their values, which of them were held over, where stretches begin, and the records behind them.
+//! Rows collected for commissioning: their values, which of them were held over, what was amiss, where stretches begin, and the records behind them.
 use serde::{Deserialize, Serialize};
 
-use super::seldom::{self, Learned};
+use super::{
+    bits::Bits,
+    seldom::{self, Learned},
+};
 use crate::buffer::Position;
 
 /// Rows are forgotten in blocks of so many: a whole number of bytes of bits, whatever the number of points.
@@ -12,12 +15,24 @@ pub const ROWS_BLOCK: usize = 1_024;
 pub(super) struct Collected {
     points: usize,
     values: Vec<f64>,
-    /// A bit per value, the lowest first: it was held over from an earlier row.
-    held: Vec<u8>,
+    /// Of each value: it was held over from an earlier row.
+    held: Bits,
+    /// Of each row, as [`Amiss`] says.
+    in_bad_zone: Bits,
+    beyond_limit: Bits,
     /// Indices of rows that do not continue the row before them.
     starts: Vec<usize>,
     /// First and last record behind each block of [`ROWS_BLOCK`] rows.
     ranges: Vec<(Position, Position)>,
+}
+
+/// What spoke against a machine as normal when its row came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amiss {
+    /// Its vibration was in zone C or D.
+    pub(super) in_bad_zone: bool,
+    /// A point was beyond one of its limits for long enough to be an alarm.
+    pub(super) beyond_limit: bool,
 }
 
 impl Collected {
@@ -28,7 +43,7 @@ impl Collected {
 
     /// Adds a row that is made of the records in `range`; `fresh` says which values are its own, `continues` whether it follows the one before without
     /// a gap.
-    pub(super) fn push(&mut self, values: &[f64], fresh: &[bool], continues: bool, range: (Position, Position)) {
+    pub(super) fn push(&mut self, values: &[f64], fresh: &[bool], continues: bool, range: (Position, Position), amiss: Amiss) {
         let block = self.len() / ROWS_BLOCK;
         match self.ranges.get_mut(block) {
             Some(block) => *block = joined(*block, range),
@@ -37,11 +52,10 @@ impl Collected {
         if !continues {
             self.starts.push(self.len());
         }
-        for (bit, fresh) in (self.values.len()..).zip(fresh) {
-            self.held.resize(bit / 8 + 1, 0);
-            self.held[bit / 8] |= u8::from(!fresh) << (bit % 8);
-        }
+        fresh.iter().for_each(|fresh| self.held.push(!fresh));
         self.values.extend_from_slice(values);
+        self.in_bad_zone.push(amiss.in_bad_zone);
+        self.beyond_limit.push(amiss.beyond_limit);
     }
 
     /// A row whose values are all its own.
@@ -54,14 +68,16 @@ impl Collected {
     #[cfg(test)]
     pub(super) fn push_of(&mut self, values: &[f64], fresh: &[bool], continues: bool) {
         let position = Position { ordinal: 1, seq: self.len() as u64 };
-        self.push(values, fresh, continues, (position, position));
+        self.push(values, fresh, continues, (position, position), Amiss::default());
     }
 
     /// Forgets the oldest rows, a block at a time, as long as `rows` are left: what is waited for may take long.
     pub(super) fn keep_newest(&mut self, rows: usize) {
         while self.len() >= rows.saturating_add(ROWS_BLOCK) {
             self.values.drain(..ROWS_BLOCK * self.points);
-            self.held.drain(..ROWS_BLOCK * self.points / 8);
+            self.held.drop_first(ROWS_BLOCK * self.points);
+            self.in_bad_zone.drop_first(ROWS_BLOCK);
+            self.beyond_limit.drop_first(ROWS_BLOCK);
             self.ranges.remove(0);
             self.starts.retain(|start| *start > ROWS_BLOCK);
             self.starts.iter_mut().for_each(|start| *start -= ROWS_BLOCK);
@@ -78,10 +94,9 @@ impl Collected {
         let start = self.starts.last().copied().unwrap_or(0);
         let left = self.len().saturating_sub(rows).max(start);
         self.values.truncate(left * self.points);
-        self.held.truncate(self.values.len().div_ceil(8));
-        if let Some(last) = self.held.last_mut().filter(|_| !self.values.len().is_multiple_of(8)) {
-            *last &= (1 << (self.values.len() % 8)) - 1;
-        }
+        self.held.truncate(self.values.len());
+        self.in_bad_zone.truncate(left);
+        self.beyond_limit.truncate(left);
         self.starts.pop_if(|start| *start == left);
     }
 
@@ -107,8 +122,17 @@ impl Collected {
 
     /// It is the row's own.
     pub(super) fn is_fresh(&self, row: usize, point: usize) -> bool {
-        let bit = row * self.points + point;
-        self.held[bit / 8] >> (bit % 8) & 1 == 0
+        !self.held.get(row * self.points + point)
+    }
+
+    /// How many rows came while the machine was in zone C or D.
+    pub(super) fn in_bad_zone(&self) -> usize {
+        self.in_bad_zone.ones()
+    }
+
+    /// How many came while a point was beyond one of its limits.
+    pub(super) fn beyond_limit(&self) -> usize {
+        self.beyond_limit.ones()
     }
 
     /// The points that are heard more seldom than rows come.
@@ -184,6 +208,20 @@ mod tests {
         assert_eq!(collected.starts, [rows - 5 - gone]);
         // Of the numbers that test rows have: each is how many there were.
         assert_eq!(collected.range().map(|(from, to)| (from.seq, to.seq)), Some((200, 200 + ROWS_BLOCK as u64 - 1)));
+    }
+
+    /// Whatever rows go, each keeps its own.
+    #[test]
+    fn what_was_amiss_is_counted_of_the_rows_that_are_left() {
+        let (mut collected, position) = (Collected::new(1), Position { ordinal: 1, seq: 1 });
+        for row in 0..ROWS_BLOCK + 200 {
+            let amiss = Amiss { in_bad_zone: row.is_multiple_of(4), beyond_limit: row < ROWS_BLOCK + 10 };
+            collected.push(&[0.0], &[true], row > 0, (position, position), amiss);
+        }
+        collected.keep_newest(100);
+        assert_eq!((collected.len(), collected.in_bad_zone(), collected.beyond_limit()), (200, 50, 10));
+        collected.drop_last(195);
+        assert_eq!((collected.len(), collected.in_bad_zone(), collected.beyond_limit()), (5, 2, 5));
     }
 
     /// A bit per value, across the bytes and after rows were forgotten.

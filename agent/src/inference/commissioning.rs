@@ -5,6 +5,7 @@ use super::{
     asset::{AssetState, Scoring, Stage},
     baseline::{self, Fit, Refusal},
     centre::Centre,
+    doubts::Doubts,
     forecast::Forecasts,
     health::Health,
     limit::LIMIT,
@@ -36,22 +37,19 @@ impl Progress {
 /// A fit that a row completed.
 #[derive(Debug)]
 pub(super) enum Commissioned {
-    Accepted { fit: Box<Fit>, rows: usize, range: (Position, Position) },
+    Accepted { fit: Box<Fit>, doubts: Doubts, rows: usize, range: (Position, Position) },
     Refused { refusal: Refusal, rows: usize },
 }
 
 impl AssetState {
-    /// Ends commissioning with the rows collected so far. `None` where it is over already.
+    /// Ends commissioning with the rows collected so far, by policy. `None` where it is over already.
     pub(super) fn commission(&mut self, lags: usize) -> Option<Commissioned> {
-        let commissioned = self.fit(lags)?;
-        self.end_commissioning(&commissioned);
-        Some(commissioned)
-    }
-
-    /// Ends commissioning without weights. `None` where it is over already.
-    pub(super) fn refuse(&mut self, refusal: Refusal) -> Option<Commissioned> {
-        let Stage::Commissioning(rows) = &self.stage else { return None };
-        let commissioned = Commissioned::Refused { refusal, rows: rows.len() };
+        let mut commissioned = self.fit(lags)?;
+        if let Commissioned::Accepted { doubts, rows, .. } = &commissioned
+            && let Some(refusal) = doubts.refusal()
+        {
+            commissioned = Commissioned::Refused { refusal, rows: *rows };
+        }
         self.end_commissioning(&commissioned);
         Some(commissioned)
     }
@@ -61,7 +59,7 @@ impl AssetState {
         let Stage::Commissioning(rows) = &self.stage else { return None };
         let count = rows.len();
         match (rows.range(), baseline::fit(rows, lags)) {
-            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), rows: count, range }),
+            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), doubts: Doubts::of(rows), rows: count, range }),
             (None, Ok(_)) => None,
             (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
         }

@@ -10,6 +10,7 @@ use super::{
     asset::{AssetState, Verdict},
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
+    doubts::Doubts,
     forecast::Prognosis,
     instrument,
     limit::LIMIT,
@@ -206,8 +207,8 @@ pub(super) fn prediction(
 pub(super) fn accepted(of: &BaselineOf<'_>, scored: &[Name]) -> Event {
     let BaselineOf { fit, id, rows, starts, actor, .. } = of;
     let after = match starts {
-        Some(Starts { seen: 1, .. }) => " after one start".to_owned(),
-        Some(Starts { seen: seen @ 2.., .. }) => format!(" after {seen} starts"),
+        Some(1) => " after one start".to_owned(),
+        Some(starts @ 2..) => format!(" after {starts} starts"),
         _ => String::new(),
     };
     let mut text = format!("commissioned on {rows} rows{after}, on the median at {:.0} % of the limit", 100.0 * fit.score_median / LIMIT);
@@ -245,40 +246,34 @@ pub(super) fn of_regime(event: Event, regime: Option<Name>) -> Event {
 }
 
 fn remarks(of: &BaselineOf<'_>, scored: &[Name]) -> Option<String> {
-    let fit = of.fit;
+    let BaselineOf { fit, doubts, starts, wanted, .. } = of;
     let names = |points: &[usize]| points.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect::<Vec<&str>>().join(", ");
     let still = (!fit.still.is_empty()).then(|| format!("without any change of {}", names(&fit.still)));
     let unjudged = (!fit.unjudged.is_empty()).then(|| format!("too few values of {} to judge it", names(&fit.unjudged)));
-    let missing = of.starts.filter(|starts| starts.seen < starts.needed);
-    let starts = missing.map(|starts| format!("after {} of {} starts", starts.seen, starts.needed));
-    let remarks: Vec<String> = still.into_iter().chain(unjudged).chain(starts).collect();
+    let starts = starts.filter(|starts| *starts < wanted.starts).map(|starts| format!("after {starts} of {} starts", wanted.starts));
+    let remarks: Vec<String> = starts.into_iter().chain(doubts.remarks()).chain(still).chain(unjudged).collect();
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
 /// An accepted commissioning: what was fitted, from which rows, by whose word.
 pub(super) struct BaselineOf<'a> {
     pub(super) fit: &'a Fit,
+    pub(super) doubts: &'a Doubts,
     pub(super) id: &'a Name,
     pub(super) regime: Option<Name>,
     pub(super) rows: usize,
-    /// `None` where nothing tells the operating state.
-    pub(super) starts: Option<Starts>,
+    /// Of the machine by then; `None` where nothing tells the operating state.
+    pub(super) starts: Option<u32>,
+    /// As configured.
+    pub(super) wanted: config::Commissioning,
     pub(super) inputs: InputRange,
     pub(super) actor: Option<Name>,
-}
-
-/// Starts of a machine by the end of its commissioning.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Starts {
-    pub(super) seen: u32,
-    /// As configured.
-    pub(super) needed: u32,
 }
 
 /// The baseline record of an accepted commissioning.
 pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name], model: &ModelNames) -> Baseline {
     let remarks = remarks(&of, scored);
-    let BaselineOf { fit, id, regime, rows, starts, inputs, actor } = of;
+    let BaselineOf { fit, id, regime, rows, starts, inputs, actor, .. } = of;
     let ranges: Map<String, Value> = scored.iter().zip(&fit.ranges).map(|(id, (low, high))| (id.to_string(), json!([low, high]))).collect();
     Baseline {
         baseline_id: id.clone(),
@@ -291,7 +286,7 @@ pub(super) fn baseline(of: BaselineOf<'_>, asset: &config::Asset, scored: &[Name
         remarks: remarks.map(Into::into),
         accepted_by: Some(actor.unwrap_or_else(|| "policy".into())),
         rows: rows as u64,
-        starts: starts.map(|starts| starts.seen),
+        starts,
         rows_held_back: fit.windows as u64,
         input_from: inputs.from.unwrap_or_else(|| "".into()),
         input_to: inputs.to.unwrap_or_else(|| "".into()),

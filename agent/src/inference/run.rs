@@ -6,7 +6,7 @@ use std::{
 
 use hark_protocol::topics::{
     Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, Quality, QualityReason, Reading, ScoreReason, Timestamp,
-    TsSource,
+    TsSource, Zone,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     alarms::{Condition, Shown, is_beyond},
     asset::{AssetState, Stage, micros, stale_of_scored},
     clean::{self, Fault, Pace},
+    collected::Amiss,
     commissioning::Commissioned,
     evidence::Evidence,
     forecast::{self, Prognosis},
@@ -326,8 +327,11 @@ impl AssetRun {
             return self.predict(shared, emit);
         }
         let settings = self.config.commissioning;
-        let zone = self.state.zone(&self.config);
-        let completed = self.state.take(row, zone, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
+        let amiss = Amiss {
+            in_bad_zone: self.state.zone(&self.config) >= Some(Zone::C),
+            beyond_limit: self.state.alarms.is_beyond_limit(),
+        };
+        let completed = self.state.take(row, amiss, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
         self.tell_reduced(shared);
         if let Some(commissioned) = completed {
             self.commissioned(commissioned, None, shared, emit);
@@ -512,15 +516,17 @@ impl AssetRun {
         let regime = self.state.regimes.name();
         let event = match commissioned {
             Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
-            Commissioned::Accepted { fit, rows, range } => {
+            Commissioned::Accepted { fit, doubts, rows, range } => {
                 let baseline_id = self.name_baseline(emit);
                 if let Stage::Scoring(scoring) = &mut self.state.stage {
                     scoring.baseline_id = baseline_id.clone();
                 }
                 self.prepare(&shared.stage_a);
-                let (inputs, needed) = (shared.input_range(Some(range)), self.config.commissioning.starts);
-                let starts = self.state.operating.as_ref().map(|_| report::Starts { seen: self.state.starts, needed });
-                let made = report::BaselineOf { fit: &fit, id: &baseline_id, regime: regime.clone(), rows, starts, inputs, actor };
+                let inputs = shared.input_range(Some(range));
+                let starts = self.state.operating.as_ref().map(|_| self.state.starts);
+                let wanted = self.config.commissioning;
+                let made =
+                    report::BaselineOf { fit: &fit, doubts: &doubts, id: &baseline_id, regime: regime.clone(), rows, starts, wanted, inputs, actor };
                 let event = report::accepted(&made, &self.state.scored);
                 let baseline = report::baseline(made, &self.config, &self.state.scored, &shared.model);
                 let kept = shared.baselines.entry(self.config.id.clone()).or_default();

@@ -664,4 +664,44 @@ fn a_machine_in_zone_c_is_not_learned_as_normal() {
     feed(&mut engine, 1, &entries[..3 * (ROWS - 5)]);
     let out = feed(&mut engine, 1_000, &[command(2_000, "c1", "commissioning_accepted", "{}")]);
     assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
+    let baseline = engine.baselines().next().unwrap().1;
+    assert_eq!(baseline.remarks.as_deref(), Some("in zone C or D in 145 of 145 rows"));
+}
+
+/// Whenever in the course of it, and after a restart of the agent in the midst of it.
+#[test]
+fn a_tenth_of_bad_rows_is_a_remark_and_more_refuse() {
+    #[track_caller]
+    fn check(limit: bool, bad: std::ops::Range<usize>, expected: Result<Option<&str>, &str>) {
+        let mut engine = engine_with(|asset| {
+            let point = &mut asset.points[1];
+            (point.unit, point.severity) = ("mm/s".into(), (!limit).then(|| "2-rigid".into()));
+            point.limits = limit.then(|| Limits { high: Some(2.0), ..Limits::default() }.into());
+            asset.alarm.on_delay = Duration::ZERO;
+            asset.alarm.off_delay = Duration::ZERO;
+        });
+        let entries: Vec<Entry> = machine(ROWS + 5, usize::MAX)
+            .chunks(2)
+            .enumerate()
+            .flat_map(|(row, of_row)| {
+                let at = of_row[1].stamp.ts.0 as f64 / SECOND as f64;
+                [reading(at, "note", Some(if bad.contains(&row) { 3.0 } else { 1.0 })), of_row[0].clone(), of_row[1].clone()]
+            })
+            .collect();
+        feed(&mut engine, 1, &entries[..3 * 75]);
+        let mut engine = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+        let out = feed(&mut engine, 1 + 3 * 75, &entries[3 * 75..]);
+        let texts: Vec<_> =
+            out.iter().filter_map(|(_, entry)| if let Body::Event(event) = &entry.body { event.text.as_deref() } else { None }).collect();
+        match expected {
+            Ok(remarks) => assert_eq!(engine.baselines().next().expect("it is accepted").1.remarks.as_deref(), remarks, "{texts:?}"),
+            Err(why) => assert!(texts.iter().any(|text| text.contains("refused") && text.contains(why)), "{texts:?}"),
+        }
+    }
+    check(false, 0..0, Ok(None));
+    check(false, 148..150, Ok(Some("in zone C or D in 2 of 150 rows")));
+    check(false, 40..55, Ok(Some("in zone C or D in 15 of 150 rows")));
+    check(false, 0..140, Err("in zone C or D in 140 of 150 rows"));
+    check(true, 60..70, Ok(Some("with an alarm of a limit in 10 of 150 rows")));
+    check(true, 60..90, Err("an alarm of a limit was active in 30 of 150 rows"));
 }
