@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     collected::Collected,
+    drift::Drift,
     limit::{FAST, SLOW, Smoothed, power_mean},
     novelty::Novelty,
     reduced::Moments,
@@ -118,6 +119,11 @@ pub(super) enum Refusal {
         /// So many, of so many.
         rows: (usize, usize),
     },
+    /// A point was not at rest.
+    #[error(
+        "{0} (medians of the first and the last fifth of the rows), which must not be learned as normal: let it settle, or repair it, then `hark event maintenance`"
+    )]
+    Drift(Drift),
     /// The numbers ran out of range.
     #[error("the values are too large or too small to compute with")]
     NotFinite,

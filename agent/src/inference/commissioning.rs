@@ -59,7 +59,7 @@ impl AssetState {
         let Stage::Commissioning(rows) = &self.stage else { return None };
         let count = rows.len();
         match (rows.range(), baseline::fit(rows, lags)) {
-            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), doubts: Doubts::of(rows), rows: count, range }),
+            (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), doubts: Doubts::of(rows, &self.scored), rows: count, range }),
             (None, Ok(_)) => None,
             (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
         }

@@ -1,10 +1,18 @@
-//! What speaks against collected rows as normal: a zone of severity that no sound machine is in, limits that it was beyond.
+//! What speaks against collected rows as normal: a zone of severity that no sound machine is in, limits that it was beyond, points that drifted.
 //!
-//! By policy more than a tenth of such rows refuses them; less is a remark, and so is all of it by the word of a person, who may know why.
-use super::{baseline::Refusal, collected::Collected};
+//! By policy more than a tenth of such rows, or a drift, refuses them; less is a remark, and so is all of it by the word of a person, who may know why.
+use hark_protocol::topics::Name;
+
+use super::{
+    baseline::Refusal,
+    collected::Collected,
+    drift::{self, Drift},
+};
 
 /// More rows of one kind than this part are too many to be chance.
 const PART_MOST: f64 = 0.1;
+/// So many points that drifted are named.
+const NAMED: usize = 3;
 
 /// What was seen in the rows of one commissioning.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,12 +20,13 @@ pub(super) struct Doubts {
     rows: usize,
     in_bad_zone: usize,
     beyond_limit: usize,
+    drifts: Vec<Drift>,
 }
 
 impl Doubts {
-    /// About `rows`.
-    pub(super) fn of(rows: &Collected) -> Self {
-        Self { rows: rows.len(), in_bad_zone: rows.in_bad_zone(), beyond_limit: rows.beyond_limit() }
+    /// About `rows` of these points.
+    pub(super) fn of(rows: &Collected, points: &[Name]) -> Self {
+        Self { rows: rows.len(), in_bad_zone: rows.in_bad_zone(), beyond_limit: rows.beyond_limit(), drifts: drift::among(points, rows) }
     }
 
     /// Why the rows are not to be learned by policy.
@@ -26,14 +35,16 @@ impl Doubts {
         let of_rows = |rows: usize| (rows, self.rows);
         let of_zone = too_many(self.in_bad_zone).then(|| Refusal::Severity { rows: of_rows(self.in_bad_zone) });
         let of_limit = || too_many(self.beyond_limit).then(|| Refusal::BeyondLimit { rows: of_rows(self.beyond_limit) });
-        of_zone.or_else(of_limit)
+        of_zone.or_else(of_limit).or_else(|| self.drifts.first().cloned().map(Refusal::Drift))
     }
 
     /// What to say of rows that are learned all the same.
     pub(super) fn remarks(&self) -> Vec<String> {
         let told = |rows: usize, what: &str| (rows > 0).then(|| format!("{what} in {rows} of {} rows", self.rows));
         let of_rows = told(self.in_bad_zone, "in zone C or D").into_iter().chain(told(self.beyond_limit, "with an alarm of a limit"));
-        of_rows.collect()
+        let more = self.drifts.len().saturating_sub(NAMED);
+        let of_points = self.drifts.iter().take(NAMED).map(ToString::to_string);
+        of_rows.chain(of_points).chain((more > 0).then(|| format!("{more} more points moved one way"))).collect()
     }
 }
 
@@ -44,21 +55,30 @@ mod tests {
 
     const POSITION: Position = Position { ordinal: 1, seq: 1 };
 
-    /// 200 rows, of which the first ones are amiss.
-    fn doubts(in_bad_zone: usize, beyond_limit: usize) -> Doubts {
-        let mut collected = Collected::new(1);
+    /// 200 rows of `points` points that all rise by so much, of which the first ones are amiss.
+    fn doubts(points: usize, rise: f64, in_bad_zone: usize, beyond_limit: usize) -> Doubts {
+        let mut collected = Collected::new(points);
         for row in 0..200 {
             let amiss = Amiss { in_bad_zone: row < in_bad_zone, beyond_limit: row < beyond_limit };
-            collected.push(&[0.0], &[true], row > 0, (POSITION, POSITION), amiss);
+            collected.push(&vec![rise * row as f64; points], &vec![true; points], row > 0, (POSITION, POSITION), amiss);
         }
-        Doubts::of(&collected)
+        let names: Vec<Name> = (0..points).map(|point| format!("p{point}").into()).collect();
+        Doubts::of(&collected, &names)
     }
 
     #[test]
     fn more_than_a_tenth_of_the_rows_is_too_many() {
-        assert_eq!((doubts(20, 20).refusal(), doubts(0, 0).remarks()), (None, Vec::new()));
-        assert_eq!(doubts(20, 2).remarks(), ["in zone C or D in 20 of 200 rows", "with an alarm of a limit in 2 of 200 rows"]);
-        assert_eq!(doubts(21, 0).refusal(), Some(Refusal::Severity { rows: (21, 200) }));
-        assert_eq!(doubts(0, 21).refusal(), Some(Refusal::BeyondLimit { rows: (21, 200) }));
+        assert_eq!((doubts(1, 0.0, 20, 20).refusal(), doubts(1, 0.0, 0, 0).remarks()), (None, Vec::new()));
+        assert_eq!(doubts(1, 0.0, 20, 2).remarks(), ["in zone C or D in 20 of 200 rows", "with an alarm of a limit in 2 of 200 rows"]);
+        assert_eq!(doubts(1, 0.0, 21, 0).refusal(), Some(Refusal::Severity { rows: (21, 200) }));
+        assert_eq!(doubts(1, 0.0, 0, 21).refusal(), Some(Refusal::BeyondLimit { rows: (21, 200) }));
+    }
+
+    #[test]
+    fn points_that_drift_are_named_as_far_as_they_are_few() {
+        let found = doubts(5, 0.1, 0, 0);
+        assert!(matches!(found.refusal(), Some(Refusal::Drift(drift)) if &*drift.point == "p0"));
+        let remarks = found.remarks();
+        assert!(remarks.len() == 4 && remarks[2].starts_with("`p2` rose all the time") && remarks[3] == "2 more points moved one way", "{remarks:?}");
     }
 }

@@ -35,6 +35,7 @@ pub mod configured;
 mod counters;
 mod diagnosis;
 mod doubts;
+mod drift;
 mod evidence;
 mod flood;
 mod forecast;

@@ -56,6 +56,36 @@ fn a_machine_that_stands_still_is_refused() {
     assert_eq!(engine.baselines().count(), 0);
 }
 
+/// By policy; a person who knows why may accept it, and the remark stays.
+#[test]
+fn a_machine_that_drifts_while_it_is_learned_is_refused() {
+    let entries: Vec<Entry> = machine(ROWS + 1, usize::MAX)
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut entry)| {
+            if let Body::Reading(reading) = &mut entry.body
+                && &*reading.point == "a"
+            {
+                reading.value = reading.value.map(|a| a + 40.0 + 30.0 * (index / 2) as f64 / ROWS as f64);
+            }
+            entry
+        })
+        .collect();
+    let text = |out: &[(LaneName, Entry)]| {
+        let text = |(_, entry): &(LaneName, Entry)| if let Body::Event(event) = &entry.body { event.text.clone() } else { None };
+        out.iter().find_map(text).expect("an event has a text")
+    };
+    let mut engine = engine_with(|_| {});
+    let refused = text(&feed(&mut engine, 1, &entries));
+    assert!(refused.contains("refused: `a` rose all the time, from 4") && refused.contains("let it settle"), "{refused}");
+    assert_eq!((engine.baselines().count(), engine.view("pump").unwrap().reason), (0, Some(ScoreReason::CommissioningRefused)));
+    let mut engine = engine_with(|asset| asset.commissioning.rows = ROWS + 2);
+    feed(&mut engine, 1, &entries);
+    let accepted = text(&feed(&mut engine, 1_000, &[event(2_000.0, EventKind::Command, Some("commissioning_accepted"))]));
+    let remarks = engine.baselines().next().unwrap().1.remarks.clone().unwrap();
+    assert!(remarks.starts_with("`a` rose all the time, from 4") && accepted.ends_with(&*remarks), "{remarks}: {accepted}");
+}
+
 #[test]
 fn an_asset_without_scored_points_is_never_healthy() {
     let mut engine = engine_with(|asset| asset.points.iter_mut().for_each(|point| point.scored = false));
