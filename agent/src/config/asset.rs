@@ -72,6 +72,11 @@ impl Asset {
     }
 }
 
+/// Fewer rows say nothing of how far a score strays.
+pub const COMMISSIONING_ROWS_LEAST: usize = 130;
+/// More rows than there ever are: commissioning ends by the word of a person alone.
+pub const ROWS_UNTIL_ACCEPTED: usize = u32::MAX as usize;
+
 /// Commissioning of the anomaly score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commissioning {

@@ -9,8 +9,8 @@ mod file;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use asset::{
-    AlarmSettings, Asset, Bearing, Checks, Clips, Commissioning, Forecast, ForecastModel, InstrumentSettings, Level, Limits, Load, Operating, Point,
-    Stuck, Threshold, Waveform,
+    AlarmSettings, Asset, Bearing, COMMISSIONING_ROWS_LEAST, Checks, Clips, Commissioning, Forecast, ForecastModel, InstrumentSettings, Level,
+    Limits, Load, Operating, Point, ROWS_UNTIL_ACCEPTED, Stuck, Threshold, Waveform,
 };
 pub(crate) use check::parse_duration;
 pub use check::{ConfigError, check_asset_text, load, load_to_run};

@@ -99,6 +99,14 @@ pub(super) enum Refusal {
     /// No point moved: nothing can be learned from a machine that stands still.
     #[error("no scored point changed its value")]
     NothingMoves,
+    /// A person has enough of it, and no baseline does.
+    #[error("{have} rows are collected, at least {need} are needed")]
+    FewRows {
+        /// Collected.
+        have: usize,
+        /// The least that can be configured.
+        need: usize,
+    },
     /// The machine vibrates too much to be learned as it is.
     #[error(
         "its vibration was in zone C or D in {} of {} rows, which must not be learned as normal: repair it, or correct its `severity`, then \

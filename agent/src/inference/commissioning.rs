@@ -13,7 +13,10 @@ use super::{
     stretch::Stretch,
     tail::Tail,
 };
-use crate::{buffer::Position, config};
+use crate::{
+    buffer::Position,
+    config::{self, COMMISSIONING_ROWS_LEAST},
+};
 
 /// How far the commissioning of the present regime is, and what it takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,8 +57,15 @@ impl AssetState {
         Some(commissioned)
     }
 
-    /// What commissioning would end with now. `None` where it is over already.
-    pub(super) fn fit(&self, lags: usize) -> Option<Commissioned> {
+    /// What commissioning would end with now by the word of a person, who may have enough of it sooner and know why there are doubts. `None` where it is
+    /// over already.
+    pub(super) fn fit_early(&self, lags: usize) -> Option<Commissioned> {
+        let Stage::Commissioning(rows) = &self.stage else { return None };
+        let (have, need) = (rows.len(), COMMISSIONING_ROWS_LEAST);
+        if have < need { Some(Commissioned::Refused { refusal: Refusal::FewRows { have, need }, rows: have }) } else { self.fit(lags) }
+    }
+
+    fn fit(&self, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning(rows) = &self.stage else { return None };
         let count = rows.len();
         match (rows.range(), baseline::fit(rows, lags)) {

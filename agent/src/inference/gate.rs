@@ -11,6 +11,7 @@ use super::{
     grid::Row,
     operating::{Change, Condition, Regime},
     regimes::Entered,
+    report,
     run::AssetRun,
 };
 use crate::{config, record::Body};
@@ -93,15 +94,18 @@ impl AssetRun {
 
     /// Commissioning ends with the rows that there are, in every regime that has enough of them; the others go on collecting.
     pub(super) fn accept_commissioning(&mut self, actor: Option<&Name>, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
-        let (mut outcome, mut missing) = (Err("the asset is not being commissioned, or has no usable row"), None);
+        let mut outcome = Err("the asset is not being commissioned, or has no usable row");
+        let mut is_short = false;
         for regime in self.state.met() {
             if let Some(regime) = regime {
                 self.state.enter(regime);
             }
-            let Some(commissioned) = self.state.fit(shared.stage_a.lags()) else { continue };
+            let Some(commissioned) = self.state.fit_early(shared.stage_a.lags()) else { continue };
             // The rows that there are would be lost with a refusal.
-            if let Commissioned::Refused { refusal: refusal @ Refusal::TooFewRows { .. }, .. } = commissioned {
-                missing = Some(refusal);
+            if let Commissioned::Refused { refusal: refusal @ (Refusal::TooFewRows { .. } | Refusal::FewRows { .. }), .. } = &commissioned {
+                is_short = true;
+                let event = report::of_regime(too_few_rows(refusal, actor), regime.map(Regime::name));
+                emit.push(LaneName::Events, Body::Event(event.into()));
                 continue;
             }
             self.state.end_commissioning(&commissioned);
@@ -113,11 +117,7 @@ impl AssetRun {
             self.commissioned(commissioned, actor.cloned(), shared, emit);
         }
         self.prepare(&shared.stage_a);
-        if let (Err(_), Some(refusal)) = (outcome, missing) {
-            emit.push(LaneName::Events, Body::Event(too_few_rows(&refusal, actor).into()));
-            return Err("there are too few rows for a baseline; commissioning goes on");
-        }
-        outcome
+        if is_short { outcome.or(Err("there are too few rows for a baseline, which takes 130 at least; commissioning goes on")) } else { outcome }
     }
 }
 

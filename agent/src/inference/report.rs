@@ -246,12 +246,15 @@ pub(super) fn of_regime(event: Event, regime: Option<Name>) -> Event {
 }
 
 fn remarks(of: &BaselineOf<'_>, scored: &[Name]) -> Option<String> {
-    let BaselineOf { fit, doubts, starts, wanted, .. } = of;
+    let BaselineOf { fit, doubts, rows, starts, wanted, .. } = of;
     let names = |points: &[usize]| points.iter().filter_map(|&point| scored.get(point)).map(|name| &**name).collect::<Vec<&str>>().join(", ");
     let still = (!fit.still.is_empty()).then(|| format!("without any change of {}", names(&fit.still)));
     let unjudged = (!fit.unjudged.is_empty()).then(|| format!("too few values of {} to judge it", names(&fit.unjudged)));
+    // Where a person alone says when it is enough, no number was wanted.
+    let is_early = *rows < wanted.rows && wanted.rows < config::ROWS_UNTIL_ACCEPTED;
+    let rows = is_early.then(|| format!("on {rows} of {} rows", wanted.rows));
     let starts = starts.filter(|starts| *starts < wanted.starts).map(|starts| format!("after {starts} of {} starts", wanted.starts));
-    let remarks: Vec<String> = starts.into_iter().chain(doubts.remarks()).chain(still).chain(unjudged).collect();
+    let remarks: Vec<String> = rows.into_iter().chain(starts).chain(doubts.remarks()).chain(still).chain(unjudged).collect();
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 

@@ -245,8 +245,8 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     let mut asset = asset.clone();
     let needed = args.commission_rows.map_or(asset.commissioning.rows, |rows| rows as usize);
     if args.commission.is_some() || args.commission_rows.is_some() {
-        // More rows than any file has: commissioning ends by being accepted, at the end of its file or after the rows asked for.
-        asset.commissioning = config::Commissioning { rows: u32::MAX as usize, starts: 0, ..asset.commissioning };
+        // Commissioning ends by being accepted, at the end of its file or after the rows asked for.
+        asset.commissioning = config::Commissioning { rows: config::ROWS_UNTIL_ACCEPTED, starts: 0, ..asset.commissioning };
     }
     let asset = with_model(asset, config, diagnostics);
     let format = Format { separator: args.separator, decimal_comma: args.decimal.map(|decimal| decimal.0), period_us: args.period };

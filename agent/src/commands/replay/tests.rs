@@ -123,16 +123,16 @@ fn replay_with(config: &Config, input: &str, commission: Option<&str>, further: 
 
 #[test]
 fn one_line_per_row_with_commissioning_on_the_first_rows() {
-    let (summary, lines) = replay(&file(150, 0, plain), None, &["--commission-rows", "100"]).unwrap();
-    assert_eq!((summary.rows, summary.scored, lines.len()), (150, 50, 150));
+    let (summary, lines) = replay(&file(180, 0, plain), None, &["--commission-rows", "130"]).unwrap();
+    assert_eq!((summary.rows, summary.scored, lines.len()), (180, 50, 180));
     for (index, line) in lines.iter().enumerate() {
         assert_eq!(line["row"], index + 1);
-        let (phase, reason) = if index < 100 { ("commissioning", Value::from("commissioning")) } else { ("scoring", Value::Null) };
+        let (phase, reason) = if index < 130 { ("commissioning", Value::from("commissioning")) } else { ("scoring", Value::Null) };
         assert_eq!((&line["phase"], &line["reason"]), (&Value::from(phase), &reason), "row {}", index + 1);
-        assert_eq!(line["score"].is_number(), index >= 100);
+        assert_eq!(line["score"].is_number(), index >= 130);
     }
-    assert_eq!(lines[149]["ts"], "2020-03-09T10:02:29.000000Z");
-    assert_eq!(lines[149].as_object().unwrap().len(), 32);
+    assert_eq!(lines[179]["ts"], "2020-03-09T10:02:59.000000Z");
+    assert_eq!(lines[179].as_object().unwrap().len(), 32);
 }
 
 /// Off, running and off again: what is not steady has a state, a reason and no score, and is not among what commissioning learns.
@@ -151,14 +151,14 @@ fn lines_tell_the_operating_state() {
     });
     let is_on = |row: usize| (20..200).contains(&row);
     let content = file(220, 0, |row| if is_on(row) { plain(row) } else { ("0".to_owned(), "0".to_owned()) });
-    let (summary, lines) = replay_with(&config, &content, None, &["--commission-rows", "150"]).unwrap();
+    let (summary, lines) = replay_with(&config, &content, None, &["--commission-rows", "160"]).unwrap();
     let at = |row: usize| ["state", "reason", "regime"].map(|key| lines[row][key].as_str().unwrap_or("-").to_owned());
     assert_eq!(at(10), ["off", "operating_state", "-"]);
     assert_eq!(at(22), ["transient", "operating_state", "-"]);
     assert_eq!(at(100), ["running", "commissioning", "running"]);
     assert_eq!(at(160), ["running", "-", "running"]);
     assert_eq!([at(201), at(219)].map(|line| line[0].clone()), ["transient", "off"]);
-    assert_eq!((summary.scored, summary.alarms, summary.above), (50, 0, 0));
+    assert_eq!((summary.scored, summary.alarms, summary.above), (40, 0, 0));
     let still = file(150, 0, |_| ("0".to_owned(), "0".to_owned()));
     let why = replay_with(&config, &still, None, &[]).unwrap().0.unscored.unwrap();
     assert!(why.contains("not running steadily by `flow`"), "{why}");
@@ -166,17 +166,17 @@ fn lines_tell_the_operating_state() {
     let why = replay_with(&config, &file(220, 0, |row| if row < 20 { ("0".to_owned(), "0".to_owned()) } else { plain(row) }), None, &[]).unwrap();
     let why = why.0.unscored.unwrap();
     assert!(why.contains("needs 1000 complete rows and 1 more start, the file has 220"), "{why}");
-    let (summary, _) = replay_with(&config, &content, None, &["--commission-rows", "150"]).unwrap();
-    assert_eq!(summary.scored, 50, "who says when it is enough need not wait for starts");
+    let (summary, _) = replay_with(&config, &content, None, &["--commission-rows", "160"]).unwrap();
+    assert_eq!(summary.scored, 40, "who says when it is enough need not wait for starts");
 }
 
-/// Half a second apart on a grid of one: 100 rows of the file are 50 of the model.
+/// Half a second apart on a grid of one: 280 rows of the file are 140 of the model.
 #[test]
 fn commissioning_rows_are_rows_of_the_file() {
-    let content = file(150, 0, plain);
-    let (_, lines) = replay(&content, None, &["--commission-rows", "100", "--period", "0.5"]).unwrap();
+    let content = file(330, 0, plain);
+    let (_, lines) = replay(&content, None, &["--commission-rows", "280", "--period", "0.5"]).unwrap();
     let scoring = lines.iter().position(|line| line["phase"] == "scoring");
-    assert_eq!(scoring, Some(100));
+    assert_eq!(scoring, Some(280));
 }
 
 #[test]
@@ -184,13 +184,13 @@ fn a_file_without_a_score_says_why() {
     let why = |input: &str, further: &[&str]| replay(input, None, further).unwrap().0.unscored.unwrap();
     assert!(why(&file(150, 0, plain), &[]).contains("needs 1000 complete rows, the file has 150"), "{}", why(&file(150, 0, plain), &[]));
     let still = file(150, 0, |_| ("1".to_owned(), "2".to_owned()));
-    assert!(why(&still, &["--commission-rows", "100"]).contains("commissioning refused"), "{}", why(&still, &["--commission-rows", "100"]));
+    assert!(why(&still, &["--commission-rows", "140"]).contains("commissioning refused"), "{}", why(&still, &["--commission-rows", "140"]));
     assert!(why(&file(150, 0, plain), &["--commission-rows", "20"]).contains("are needed"));
     let backwards = file(150, 0, plain)
         .lines()
         .rev()
         .fold(String::new(), |text, line| if line.starts_with("datetime") { format!("{line}\n{text}") } else { format!("{text}{line}\n") });
-    assert!(why(&backwards, &["--commission-rows", "100"]).contains("newest row stands first"));
+    assert!(why(&backwards, &["--commission-rows", "140"]).contains("newest row stands first"));
     assert!(why("datetime;Flow rate;pressure\n", &[]).contains("no rows"));
 }
 
@@ -245,7 +245,7 @@ fn a_decimal_comma_gives_the_very_same_numbers() {
         let (flow, pressure) = plain(row);
         (flow.replace('.', ","), pressure.replace('.', ","))
     });
-    let arguments = &["--commission-rows", "100"];
+    let arguments = &["--commission-rows", "130"];
     assert_eq!(replay(&comma, None, arguments).unwrap(), replay(&file(150, 0, plain), None, arguments).unwrap());
 }
 
@@ -258,28 +258,28 @@ fn a_commissioning_file_is_consumed_without_output_even_if_it_is_the_later_one()
 
 #[test]
 fn a_bad_cell_is_never_zero_and_does_not_shift_the_lines() {
-    let content = file(160, 0, |row| {
+    let content = file(190, 0, |row| {
         let (flow, pressure) = plain(row);
         let flow = match row {
-            120 => String::new(),
-            122 => "n/a".to_owned(),
-            124 => "NaN".to_owned(),
-            126 => "9e9".to_owned(),
-            130.. => "inf".to_owned(),
+            150 => String::new(),
+            152 => "n/a".to_owned(),
+            154 => "NaN".to_owned(),
+            156 => "9e9".to_owned(),
+            160.. => "inf".to_owned(),
             _ => flow,
         };
         (flow, pressure)
     });
-    let (summary, lines) = replay(&content, None, &["--commission-rows", "100"]).unwrap();
-    assert_eq!((lines.len(), summary.bad), (160, 4 + 30));
-    for row in [120, 122, 124, 126] {
+    let (summary, lines) = replay(&content, None, &["--commission-rows", "130"]).unwrap();
+    assert_eq!((lines.len(), summary.bad), (190, 4 + 30));
+    for row in [150, 152, 154, 156] {
         assert_eq!(lines[row]["quality"], "uncertain", "the value before is held in row {row}");
         assert!(lines[row]["score"].is_number());
     }
-    // The value of row 129 may be held for five seconds.
+    // The value of row 159 may be held for five seconds.
     let missing = lines.iter().position(|line| line["reason"] == "missing_point");
-    assert_eq!(missing, Some(135));
-    assert_eq!((&lines[159]["score"], &lines[159]["quality"]), (&Value::Null, &Value::from("bad")));
+    assert_eq!(missing, Some(165));
+    assert_eq!((&lines[189]["score"], &lines[189]["quality"]), (&Value::Null, &Value::from("bad")));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_change_of_the_machine_is_told_and_its_point_is_named() {
         let (flow, pressure) = usual(row);
         ((if row < 150 { flow } else { flow + 4.0 }).to_string(), pressure.to_string())
     });
-    let (summary, lines) = replay(&content, None, &["--commission-rows", "100"]).unwrap();
+    let (summary, lines) = replay(&content, None, &["--commission-rows", "130"]).unwrap();
     assert!(summary.advices >= 1 && summary.alarms == 0 && summary.above >= 1);
     let first = lines.iter().position(|line| line["above"] == true).unwrap();
     assert!((150..160).contains(&first), "{first}");
@@ -308,13 +308,13 @@ fn messages_are_answered_as_rows_are() {
         (if row < 150 { flow } else { flow + 4.0 }, pressure)
     };
     let table = file(200, 0, |at| (row(at).0.to_string(), row(at).1.to_string()));
-    let (_, from_table) = replay(&table, None, &["--commission-rows", "100"]).unwrap();
+    let (_, from_table) = replay(&table, None, &["--commission-rows", "130"]).unwrap();
     let time = |row: usize| format!("2020-03-09T10:{:02}:{:02}Z", row / 60, row % 60);
     let of_row = |at: usize| format!("{{\"ts\":\"{}\",\"values\":{{\"Flow rate\":{},\"pressure\":{}}}}}\n", time(at), row(at).0, row(at).1);
     let together: String = (0..200).map(of_row).collect();
-    let (summary, lines) = replay(&together, None, &["--commission-rows", "100"]).unwrap();
+    let (summary, lines) = replay(&together, None, &["--commission-rows", "130"]).unwrap();
     assert_eq!((summary.rows, summary.advices), (200, 1));
-    for row in 110..200 {
+    for row in 140..200 {
         assert_eq!((&lines[row]["score"], &lines[row]["above"]), (&from_table[row]["score"], &from_table[row]["above"]), "row {row}");
     }
     // A reading a line, and a value that is none.
@@ -326,9 +326,9 @@ fn messages_are_answered_as_rows_are() {
             .concat()
     };
     let stranger = format!("{{\"ts\":\"{}\",\"point\":\"depth\",\"value\":1}}\n", time(199));
-    let (summary, lines) = replay(&((0..200).map(apart).collect::<String>() + &stranger), None, &["--commission-rows", "200"]).unwrap();
+    let (summary, lines) = replay(&((0..200).map(apart).collect::<String>() + &stranger), None, &["--commission-rows", "260"]).unwrap();
     assert_eq!((summary.rows, summary.bad, summary.left_out), (401, 1, vec![("unknown_point", 1)]));
-    assert_eq!(lines[2 * 120 + 1]["score"], from_table[120]["score"]);
+    assert_eq!(lines[2 * 135 + 1]["score"], from_table[135]["score"]);
     assert_eq!(lines[2 * 140 + 1]["score"], lines[2 * 139 + 1]["score"], "row 140 lacks a value");
 }
 

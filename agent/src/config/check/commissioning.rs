@@ -3,7 +3,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::faults::{DAY, Faults};
 use crate::{
-    config::{Asset, Commissioning, file::CommissioningTable},
+    config::{Asset, COMMISSIONING_ROWS_LEAST, Commissioning, file::CommissioningTable},
     inference::{ROWS_BLOCK, checkpoint::COLLECTED_MAX_BYTES},
 };
 
@@ -14,9 +14,6 @@ const RUNNING_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=Durati
 const STARTS: u32 = 2;
 /// Running is so many rows at least, whatever the grid.
 const ROWS_OF_RUNNING_LEAST: usize = 400;
-/// Fewer rows say nothing of how far a score strays.
-const ROWS_LEAST: usize = 130;
-
 /// Checks the table of a machine with rows so far apart. Without operating states (`has_states`) nobody can count starts.
 pub(super) fn check_commissioning(raw: &CommissioningTable, grid: Duration, has_states: bool, faults: &mut Faults) -> Commissioning {
     if raw.rows.is_some() && raw.running.is_some() {
@@ -24,8 +21,8 @@ pub(super) fn check_commissioning(raw: &CommissioningTable, grid: Duration, has_
     }
     let rows = match raw.rows {
         Some(rows) => {
-            if rows < ROWS_LEAST {
-                faults.add("commissioning.rows", format!("{rows} are too few to learn from: expected {ROWS_LEAST} at least"));
+            if rows < COMMISSIONING_ROWS_LEAST {
+                faults.add("commissioning.rows", format!("{rows} are too few to learn from: expected {COMMISSIONING_ROWS_LEAST} at least"));
             }
             rows
         }

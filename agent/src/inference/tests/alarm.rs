@@ -665,7 +665,7 @@ fn a_machine_in_zone_c_is_not_learned_as_normal() {
     let out = feed(&mut engine, 1_000, &[command(2_000, "c1", "commissioning_accepted", "{}")]);
     assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
     let baseline = engine.baselines().next().unwrap().1;
-    assert_eq!(baseline.remarks.as_deref(), Some("in zone C or D in 145 of 145 rows"));
+    assert_eq!(baseline.remarks.as_deref(), Some("on 145 of 150 rows; in zone C or D in 145 of 145 rows"));
 }
 
 /// Whenever in the course of it, and after a restart of the agent in the midst of it.

@@ -4,13 +4,14 @@ use super::*;
 #[test]
 fn a_person_acknowledges_accepts_and_begins_anew() {
     let mut engine = engine_with(|_| {});
-    // Accepted early: 20 % fewer rows than configured.
-    feed(&mut engine, 1, &machine(120, usize::MAX));
-    let out = feed(&mut engine, 500, &[event(1120.0, EventKind::Command, Some("commissioning_accepted"))]);
+    // Accepted early: a tenth fewer rows than configured.
+    feed(&mut engine, 1, &machine(135, usize::MAX));
+    let out = feed(&mut engine, 500, &[event(1135.0, EventKind::Command, Some("commissioning_accepted"))]);
     assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
-    assert_eq!(engine.baselines().next().unwrap().1.accepted_by.as_deref(), Some("mw"));
-    let mut faulty = machine(250, 120);
-    feed(&mut engine, 600, &faulty.split_off(240));
+    let baseline = engine.baselines().next().unwrap().1.clone();
+    assert_eq!((baseline.accepted_by.as_deref(), baseline.remarks.as_deref()), (Some("mw"), Some("on 135 of 150 rows")));
+    let mut faulty = machine(250, 135);
+    feed(&mut engine, 600, &faulty.split_off(270));
     assert_eq!(engine.view("pump").unwrap().alarm_state, AlarmState::ActiveUnacknowledged);
     let out = feed(&mut engine, 1000, &[event(1250.0, EventKind::Command, Some("acknowledge"))]);
     assert_eq!((alarms(&out)[0].state, alarms(&out)[0].actor.as_deref()), (AlarmState::ActiveAcknowledged, Some("mw")));
@@ -26,11 +27,13 @@ fn accepting_too_early_is_refused_and_commissioning_goes_on() {
     let no_rows = feed(&mut engine, 1, &accept);
     assert_eq!(events(&no_rows).last(), Some(&("audit", "commissioning_accepted", "refused")));
     let entries = machine(ROWS, usize::MAX);
-    feed(&mut engine, 2, &entries[..40]);
+    feed(&mut engine, 2, &entries[..2 * 129]);
     let out = feed(&mut engine, 500, &accept);
     assert!(events(&out)[0].1 == "too_few_rows" && events(&out)[1].2 == "refused", "{:?}", events(&out));
+    let Body::Event(event) = &out[0].1.body else { panic!("it is an event") };
+    assert_eq!(event.text.as_deref(), Some("129 rows are collected, at least 130 are needed; commissioning goes on"));
     assert_eq!(engine.view("pump").unwrap().reason, Some(ScoreReason::Commissioning));
-    feed(&mut engine, 600, &entries[40..]);
+    feed(&mut engine, 600, &entries[2 * 129..]);
     assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);
 }
 

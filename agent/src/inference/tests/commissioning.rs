@@ -83,7 +83,7 @@ fn a_machine_that_drifts_while_it_is_learned_is_refused() {
     feed(&mut engine, 1, &entries);
     let accepted = text(&feed(&mut engine, 1_000, &[event(2_000.0, EventKind::Command, Some("commissioning_accepted"))]));
     let remarks = engine.baselines().next().unwrap().1.remarks.clone().unwrap();
-    assert!(remarks.starts_with("`a` rose all the time, from 4") && accepted.ends_with(&*remarks), "{remarks}: {accepted}");
+    assert!(remarks.starts_with("on 151 of 152 rows; `a` rose all the time, from 4") && accepted.ends_with(&*remarks), "{remarks}: {accepted}");
 }
 
 #[test]

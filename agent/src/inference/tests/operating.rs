@@ -423,9 +423,13 @@ fn accepting_ends_the_commissioning_of_every_regime_with_enough_rows() {
     plant.feed(&mut engine, &[OFF, RUN_UP]);
     assert_eq!(events(&feed(&mut engine, 50_000, &accept(plant.second)))[1..], [("audit", "commissioning_accepted", "refused")]);
     plant.seq = 50_001;
-    plant.feed(&mut engine, &[run(120, 10.0), run(120, 25.0), run(20, 40.0)]);
+    plant.feed(&mut engine, &[run(160, 10.0), run(160, 25.0), run(20, 40.0)]);
     let out = feed(&mut engine, 60_000, &accept(plant.second));
-    assert_eq!(events(&out).iter().map(|event| event.1).collect::<Vec<_>>(), ["accepted", "accepted", "commissioning_accepted"]);
+    let words: Vec<_> = events(&out).iter().map(|event| event.1).collect();
+    assert_eq!(words, ["accepted", "accepted", "too_few_rows", "commissioning_accepted"], "of each regime");
+    let text = |at: usize| if let Body::Event(event) = &out[at].1.body { event.text.as_deref().unwrap() } else { "" };
+    assert!(text(0).starts_with("regime `load-1`: ") && text(0).contains("of 150 rows"), "{}", text(0));
+    assert!(text(2).starts_with("regime `load-3`: ") && text(2).contains("at least 130 are needed"), "{}", text(2));
     assert_eq!(state_events(&out), []);
     plant.seq = 60_001;
     let out = plant.feed(&mut engine, &[run(20, 40.0), run(40, 10.0)]);
