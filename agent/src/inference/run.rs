@@ -327,10 +327,7 @@ impl AssetRun {
             return self.predict(shared, emit);
         }
         let settings = self.config.commissioning;
-        let amiss = Amiss {
-            in_bad_zone: self.state.zone(&self.config) >= Some(Zone::C),
-            beyond_limit: self.state.alarms.is_beyond_limit(),
-        };
+        let amiss = Amiss { in_bad_zone: self.state.zone(&self.config) >= Some(Zone::C), beyond_limit: self.state.alarms.is_beyond_limit() };
         let completed = self.state.take(row, amiss, settings, &mut shared.stage_a, &mut self.ready, &mut shared.counters);
         self.tell_reduced(shared);
         if let Some(commissioned) = completed {

@@ -202,6 +202,8 @@ pub struct Summary {
     pub late: u64,
     /// Values that no point took, by cause, such as `unknown_point`.
     pub left_out: Vec<(&'static str, u64)>,
+    /// How commissioning ended with a baseline, of each regime, with its remarks.
+    pub commissioned: Vec<String>,
     /// Why no line has a score; `None` where one has.
     pub unscored: Option<String>,
     /// The reader of the output went away before the end.
@@ -221,7 +223,8 @@ pub fn main(args: &ReplayArgs) -> ExitCode {
     let _signals = stop_on_signal(stop.clone());
     match run(args, &config, &stop, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr()) {
         Ok(summary) if summary.output_closed => ExitCode::SUCCESS,
-        Ok(Summary { rows, scored, above, alarms, advices, bad, late, left_out, unscored, .. }) => {
+        Ok(Summary { rows, scored, above, alarms, advices, bad, late, left_out, commissioned, unscored, .. }) => {
+            commissioned.iter().for_each(|how| eprintln!("{how}"));
             eprintln!("{rows} rows, {scored} scored, {above} over the limit; alarms {alarms}, advice {advices}; {bad} bad and {late} late readings");
             left_out.iter().for_each(|(cause, count)| eprintln!("left out: {count} values ({cause})"));
             if let Some(why) = unscored {
@@ -282,6 +285,7 @@ pub fn run(args: &ReplayArgs, config: &Config, stop: &Stop, out: &mut dyn Write,
     (summary.alarms, summary.advices) = (replay.alarms, replay.advices);
     (summary.bad, summary.late) = (counters.bad - before.bad, counters.late - before.late);
     summary.left_out = replay.rows.left_out();
+    summary.commissioned = std::mem::take(&mut replay.commissioned);
     summary.unscored = (summary.scored == 0).then(|| replay.unscored(&before, &missing, summary.rows, needed));
     Ok(summary)
 }
@@ -338,6 +342,8 @@ struct Replay {
     advices: u64,
     /// What inference said of commissioning last.
     commissioning: Option<Name>,
+    /// How it ended with baselines.
+    commissioned: Vec<String>,
     /// Why it could not be accepted yet.
     too_few_rows: Option<Name>,
 }
@@ -353,6 +359,7 @@ impl Replay {
             alarms: 0,
             advices: 0,
             commissioning: None,
+            commissioned: Vec::new(),
             too_few_rows: None,
         })
     }
@@ -450,7 +457,11 @@ impl Replay {
                     *if alarm.priority > Priority::Advice { &mut self.alarms } else { &mut self.advices } += 1;
                 }
                 Body::Event(event) if event.what.as_deref() == Some("too_few_rows") => self.too_few_rows = event.text,
-                Body::Event(event) if event.kind == EventKind::Commissioning => self.commissioning = event.text,
+                Body::Event(event) if event.kind == EventKind::Commissioning => {
+                    let accepted = event.text.as_deref().filter(|_| event.what.as_deref() == Some("accepted"));
+                    self.commissioned.extend(accepted.map(str::to_owned));
+                    self.commissioning = event.text;
+                }
                 _ => {}
             }
         }

@@ -347,6 +347,19 @@ fn a_line_that_is_no_message_is_named() {
     }
 }
 
+/// What the agent would refuse is learned here, by the word of who asks; so it is said.
+#[test]
+fn what_is_doubtful_in_the_rows_that_are_learned_is_told() {
+    let content = file(200, 0, |row| {
+        let (flow, pressure) = usual(row);
+        ((flow + 30.0 * row as f64 / 150.0).to_string(), pressure.to_string())
+    });
+    let (summary, _) = replay(&content, None, &["--commission-rows", "150"]).unwrap();
+    assert!(summary.commissioned.len() == 1 && summary.commissioned[0].contains("; `flow` rose all the time, from 3"), "{:?}", summary.commissioned);
+    let (summary, _) = replay(&file(200, 0, plain), None, &["--commission-rows", "150"]).unwrap();
+    assert!(summary.commissioned[0].ends_with("% of the limit"), "{:?}", summary.commissioned);
+}
+
 #[test]
 fn errors_teach() {
     let error = |input: &str, further: &[&str]| replay(input, None, further).unwrap_err().to_string();
