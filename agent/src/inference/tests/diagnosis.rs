@@ -53,7 +53,8 @@ fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
         if let Some(strengths) = strengths {
             feed(&mut engine, 1, &minutes(&[strengths]));
         }
-        let high: Vec<Entry> = [1_010.0, 1_050.0].iter().map(|&second| reading(second, "de-h.v_rms", Some(3.5))).collect();
+        let high: Vec<Entry> =
+            [(970.0, 1.0), (1_010.0, 3.5), (1_050.0, 3.5)].iter().map(|&(second, value)| reading(second, "de-h.v_rms", Some(value))).collect();
         let out = feed(&mut engine, 100, &high);
         let [alarm] = alarms(&out)[..] else { panic!("{out:?}") };
         assert_eq!(alarm.cause.as_deref(), cause);
@@ -70,7 +71,7 @@ fn a_velocity_in_a_bad_zone_has_the_named_fault_as_its_cause() {
 fn what_was_named_long_ago_is_no_cause() {
     let mut engine = engine(false, false);
     feed(&mut engine, 1, &minutes(&[(0.0, 1.5)]));
-    let high: Vec<Entry> = [9_000.0, 9_040.0].iter().map(|&second| reading(second, "de-h.v_rms", Some(3.5))).collect();
+    let high: Vec<Entry> = [8_960.0, 9_000.0, 9_040.0].iter().map(|&second| reading(second, "de-h.v_rms", Some(3.5))).collect();
     let out = feed(&mut engine, 100, &high);
     assert_eq!(alarms(&out)[0].cause.as_deref(), Some("not determined: none is configured for this limit"));
 }
@@ -105,7 +106,7 @@ fn the_origin_of_the_speed_travels_with_the_evidence() {
             let speed = tracked.map(|tracked| reading(second, "de-h.speed_tracked", tracked));
             before.into_iter().chain(speed).chain([reading(second, "de-h.fault.outer", Some(1.4))])
         };
-        let out = feed(&mut engine, 1, &(0..2).flat_map(minute).collect::<Vec<_>>());
+        let out = feed(&mut engine, 1, &(0..3).flat_map(minute).collect::<Vec<_>>());
         let [alarm] = alarms(&out)[..] else { panic!("{out:?}") };
         let evidence: serde_json::Value = serde_json::from_str(alarm.evidence_json.as_deref().unwrap()).unwrap();
         let named = &evidence["faults"][0];
