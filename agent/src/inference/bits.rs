@@ -51,6 +51,7 @@ mod tests {
         let (mut bits, set) = (Bits::default(), |index: usize| index.is_multiple_of(3));
         (0..20).for_each(|index| bits.push(set(index)));
         bits.truncate(11);
+        assert_eq!(bits.ones(), 4, "those behind are gone");
         (11..30).for_each(|index| bits.push(set(index)));
         assert!((0..30).all(|index| bits.get(index) == set(index)) && bits.ones() == 10);
         bits.drop_first(16);
