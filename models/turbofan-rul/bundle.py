@@ -1,5 +1,6 @@
 """Writes a bundle: graph, specification of the features, golden vectors, and the manifest with their hashes."""
 
+import dataclasses
 import hashlib
 import pathlib
 
@@ -19,6 +20,15 @@ CREDIT = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What the manifest says of where a bundle comes from; `credit` without single quotes, the others without double quotes."""
+
+    version: str
+    training_data: str
+    credit: str
+
+
 def graph(name: str, features: int, networks: network.Network, table: np.ndarray) -> onnx.ModelProto:
     """The whole model, written node by node so that nothing depends on an exporter."""
     network_nodes, network_constants = networks.graph_part("features", "chances")
@@ -34,7 +44,7 @@ def graph(name: str, features: int, networks: network.Network, table: np.ndarray
     return model
 
 
-def manifest(name: str, about: str, age: bool, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float], training: str) -> bytes:
+def manifest(name: str, about: str, age: bool, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float], origin: Origin) -> bytes:
     """What the agent reads first: identity, what it needs and promises, hashes."""
     hashes = "".join(f'"{file}" = "{hashlib.sha256(content).hexdigest()}"\n' for file, content in files.items())
     reached = "".join(f"{key} = {value}\n" for key, value in metrics.items())
@@ -42,13 +52,13 @@ def manifest(name: str, about: str, age: bool, features: int, files: dict[str, b
 # Written by train.py; edit that file instead.
 schema = 1
 name = "{name}"
-version = "{VERSION}"
+version = "{origin.version}"
 role = "forecast"
 about = "{about}"
 element = "float64"
 opset = {OPSET}
 operators = [{", ".join(f'"{operator}"' for operator in operators)}]
-training_data = "{training}"
+training_data = "{origin.training_data}"
 licence = "Apache-2.0"
 
 [golden]
@@ -70,7 +80,7 @@ unit = "cycle"
 levels = {list(intervals.LEVELS)}
 # Lives longer than this are told as this: "at least".
 cap = {cap}
-credit = '{CREDIT}'
+credit = '{origin.credit}'
 
 # On engines left out of training, five folds, labels capped; `like_test`: with at most 150 cycles to go; `late`: watched only from some cycle on;
 # `below_cap`: where less than the cap was to go. Coverage, width and `like_test` from the 20th cycle on; `brier_skill` of the chance of failure within.

@@ -47,6 +47,10 @@ def table(predicted: np.ndarray, place: np.ndarray, engine: np.ndarray) -> np.nd
         near = np.unique([KNOTS[max(index - 1, 0)], knot, KNOTS[min(index + 1, len(KNOTS) - 1)]])
         weight = np.interp(predicted, near, near == knot, left=0.0, right=0.0)
         inside = weight > 0
+        if not inside.any():
+            # No unseen engine came there: the levels are taken as they are.
+            rows.append(np.array(LEVELS))
+            continue
         _, member = np.unique(engine[inside], return_inverse=True)
         weight = weight[inside] / np.maximum(np.bincount(member, weight[inside]), 1.0)[member]
         rows.append(weighted_quantiles(place[inside], weight))

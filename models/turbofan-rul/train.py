@@ -57,7 +57,7 @@ def on_unseen(fitted, features: np.ndarray, target: np.ndarray, fold: np.ndarray
     return np.concatenate(parts)[place]
 
 
-def train(name: str, age: bool, rows: engines.Rows, specification: str, seed: int) -> dict[str, bytes]:
+def train(name: str, age: bool, rows: engines.Rows, specification: str, seed: int, origin: bundle.Origin) -> dict[str, bytes]:
     """The files of one bundle."""
     features, fold = rows.of_variant(age), folds(rows, seed)
     edges = network.edges(CAP)
@@ -88,8 +88,7 @@ def train(name: str, age: bool, rows: engines.Rows, specification: str, seed: in
     }
     operators = sorted({node.op_type for node in model.graph.node})
     about = f"remaining cycles of a turbofan engine from {len(engines.POINTS)} points, {'with' if age else 'without'} its age: small networks, levels kept on unseen engines"
-    training = f"C-MAPSS training halves of {', '.join(engines.TRAINING_SETS)}: {len(np.unique(rows.engine))} simulated engines run to failure"
-    files["manifest.toml"] = bundle.manifest(name, about, age, features.shape[1], files, operators, CAP, metrics, training)
+    files["manifest.toml"] = bundle.manifest(name, about, age, features.shape[1], files, operators, CAP, metrics, origin)
     return files
 
 
@@ -140,13 +139,15 @@ def main() -> None:
     specification = engines.specification(np.concatenate(list(sets.values())), age=True)
     rows = engines.features(arguments.program, {name: engines.with_late_copies(of_set, arguments.seed) for name, of_set in sets.items()}, specification)
     say(f"{rows.features.shape[1]} features of {len(rows.features)} rows, {len(np.unique(rows.engine))} engines")
+    training = f"C-MAPSS training halves of {', '.join(engines.TRAINING_SETS)}: {len(np.unique(rows.engine))} simulated engines run to failure"
+    origin = bundle.Origin(bundle.VERSION, training, bundle.CREDIT)
     for variant, age in VARIANTS.items():
         if arguments.variant not in (None, variant):
             continue
         if arguments.compare:
             compare(rows, age, lambda what, variant=variant: say(f"{variant}, {what}"))
         else:
-            files = train(f"turbofan-rul-{variant}", age, rows, specification, arguments.seed)
+            files = train(f"turbofan-rul-{variant}", age, rows, specification, arguments.seed, origin)
             bundle.write(arguments.out / variant, files)
             say(f"{variant}: {sum(map(len, files.values())) / 1024:.0f} KiB")
             print(files["manifest.toml"].decode().split("[forecast.metrics]")[1].split("\n#")[0])

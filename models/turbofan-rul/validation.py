@@ -13,7 +13,7 @@ HORIZONS = (10, 30, 50)
 def figures(rows: engines.Rows, predicted: np.ndarray, quantiles: np.ndarray, cap: float) -> dict[str, float]:
     """By set, of engines watched from their first cycle on and (`late`) of those that were not; over all sets also of chances."""
     found = {}
-    for subset in (*engines.TRAINING_SETS, "all"):
+    for subset in (*np.unique(rows.subset), "all"):
         of_set = (rows.subset == subset) | (subset == "all")
         for prefix, among in ((subset.lower(), of_set & ~rows.late), (subset.lower() + "_late", of_set & rows.late)):
             found[f"{prefix}_rmse"], found[f"{prefix}_rmse_like_test"] = errors(rows, predicted, cap, among)
