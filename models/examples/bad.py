@@ -96,7 +96,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     not_a_number()
     infinity()
-    products("slow", 5, 40)
+    products("slow", 5, 10)
     products("endless", 8, 100)
     memory()
     convolution("abort", dilations=[2**40], pads=[2**40, 0])
