@@ -95,8 +95,7 @@ pub struct Alarm {
     pub consequence: Option<Name>,
     /// By when to respond, RFC 3339.
     pub respond_by: Option<Name>,
-    /// How much speaks for it, 0 to 1: a degree of support, no calibrated probability. Of a score the share of its judges (score, T², Q) over their limits, of
-    /// a named fault its strength as odds, of a forecast its probability, of another limit 1; half of it for uncertain data.
+    /// Support, 0 to 1, no calibrated probability: of a score the share of judges over their limits, of a fault its strength as odds, of a forecast its own, else 1.
     pub confidence: Option<f64>,
     /// Quality of the data behind it.
     pub quality: Quality,
