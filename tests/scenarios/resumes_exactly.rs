@@ -251,6 +251,8 @@ fn compare(kafka: &Kafka, data: &Path, resumed: usize) -> Result<()> {
         let found = inputs.keys().filter(|(ordinal, _)| *ordinal == ended.incarnation.ordinal).count() as u64;
         ensure!(found == ended.last_seq(LaneName::Inputs), "incarnation {} has {found} inputs in Kafka: {ended:?}", ended.incarnation.ordinal);
     }
+    // What a busy machine has not delivered when it stops waits in the log for the next start.
+    let stored = [LaneName::Predictions, LaneName::Alarms].map(|lane| (lane, log.ended().iter().map(|ended| ended.last_seq(lane)).sum::<u64>()));
     drop((log, writer));
 
     let mut engine = Engine::empty(Bundles::offered_in(&in_clone("models")))?;
@@ -277,8 +279,10 @@ fn compare(kafka: &Kafka, data: &Path, resumed: usize) -> Result<()> {
             let expected = json(expected, &ids[ordinal], name, *seq)?;
             same(&expected, found).with_context(|| format!("record {index} of {name}, at {ordinal}/{seq}"))?;
         }
-        ensure!(found.len() == expected.len(), "{} records of {name} in Kafka, {} in a run without a kill", found.len(), expected.len());
-        println!("{} records of {name} equal", found.len());
+        let stored = stored.iter().find(|(lane, _)| *lane == name).map_or(found.len(), |(_, stored)| *stored as usize);
+        ensure!(stored == expected.len(), "{stored} records of {name} were stored, {} in a run without a kill", expected.len());
+        ensure!(found.len() <= stored && stored - found.len() < 10, "{} of {stored} records of {name} in Kafka", found.len());
+        println!("{} records of {name} equal, {stored} stored", found.len());
     }
     Ok(())
 }
