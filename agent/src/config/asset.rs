@@ -126,6 +126,13 @@ pub struct ForecastModel {
     pub refused: Option<Name>,
 }
 
+impl Forecast {
+    /// SHA-256 of the manifest of the forecasting bundle in use; `None` without one.
+    pub fn bundle(&self) -> Option<&Name> {
+        self.model.as_ref()?.bundle.as_ref()
+    }
+}
+
 impl Default for Forecast {
     fn default() -> Self {
         let days = |days: u64| Duration::from_secs(days * 86_400);

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use hark_protocol::topics::Name;
-use sha2::{Digest, Sha256};
 
-use super::{Bundle, Bundles, stage_b::StageB};
+use super::{Bundle, Bundles, bundle::sha256, stage_b::StageB};
 use crate::{
     causes,
     config::{Asset, ForecastModel},
@@ -68,6 +67,5 @@ pub fn assign(
 
 /// The hash of a configuration of which the bundle is a part.
 fn hash_with(configured: &Name, model: &ForecastModel) -> Name {
-    let text = format!("{configured}\n{:?}\n{:?}", model.bundle, model.refused);
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    sha256(format!("{configured}\n{:?}\n{:?}", model.bundle, model.refused).as_bytes()).into()
 }

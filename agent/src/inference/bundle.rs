@@ -402,7 +402,8 @@ fn specification(manifest: &Manifest, files: &BTreeMap<String, Vec<u8>>) -> Resu
     Ok(Some(specification))
 }
 
-fn sha256(content: &[u8]) -> String {
+/// Hex.
+pub(super) fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

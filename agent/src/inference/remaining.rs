@@ -2,15 +2,22 @@
 //!
 //! A row is a row of the grid in which the machine runs, and one unit of its life. Means and windows of a life go on over gaps of the log; rows that nobody
 //! recorded count neither in the age. Maintenance begins a new life. What was said is told until one of the model's values would be stale.
-use hark_protocol::topics::{Name, OperatingState, Timestamp};
+use std::collections::BTreeMap;
+
+use hark_protocol::topics::{Name, OperatingState, Quality, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Emit, Shared,
+    alarms::Condition,
     asset::{micros, stale_of},
+    clean::Judged,
+    evidence::Evidence,
     forecast::{OfModel, Prognosis},
     grid::{Grid, Row, Sample},
     model::ModelError,
     row_features::{Life, Specification},
+    run::AssetRun,
     stage_b::{Distribution, StageB},
 };
 use crate::{buffer::Position, config};
@@ -102,12 +109,67 @@ impl Remaining {
     }
 }
 
+impl AssetRun {
+    /// Goes on with the life that is known, if it was kept for the model that is configured; else begins one.
+    pub(super) fn follow_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
+        let stage_b = self.config.forecast.bundle().and_then(|bundle| forecasters.get(bundle));
+        let Some((model, stage_b)) = self.config.forecast.model.as_ref().zip(stage_b) else {
+            (self.state.remaining, self.model_inputs) = (None, BTreeMap::new());
+            return;
+        };
+        let mut known = self.state.remaining.take().filter(|remaining| remaining.fits(stage_b, &self.config));
+        known.iter_mut().for_each(|known| known.configure(stage_b, &self.config));
+        self.state.remaining = Some(known.unwrap_or_else(|| Remaining::new(stage_b, &self.config, model.age_rows.unwrap_or(0))));
+        let input = |(index, point): (usize, &config::Point)| Some((index, input_of(stage_b.features(), &point.id)?));
+        self.model_inputs = self.config.points.iter().enumerate().filter_map(input).collect();
+    }
+
+    /// An overhauled machine is a new one.
+    pub(super) fn begin_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
+        self.state.remaining =
+            self.config.forecast.bundle().and_then(|bundle| forecasters.get(bundle)).map(|stage_b| Remaining::new(stage_b, &self.config, 0));
+    }
+
+    /// Hands a value to the forecasting model, if it is one of its inputs.
+    pub(super) fn feed_model(&mut self, index: usize, judged: Judged, ts: Timestamp, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let Some((remaining, &point)) = self.state.remaining.as_mut().zip(self.model_inputs.get(&index)) else { return };
+        let rows: Vec<Row> = remaining.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position }).collect();
+        rows.iter().for_each(|row| self.live(row, shared, emit));
+    }
+
+    /// A row of the machine's life has passed.
+    pub(super) fn live(&mut self, row: &Row, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let stage_b = self.config.forecast.bundle().and_then(|bundle| shared.forecasters.get_mut(bundle));
+        let Some((remaining, stage_b)) = self.state.remaining.as_mut().zip(stage_b) else { return };
+        let state = self.state.operating.as_ref().map_or(OperatingState::Unknown, |operating| operating.at(row.ts).state);
+        if let Err(error) = remaining.take(row, state, stage_b, &self.config) {
+            shared.counters.forecast_failures += 1;
+            tracing::debug!(%error, asset = %self.config.id, "the forecasting model failed on a row");
+        }
+        // A row of which nothing is told neither raises an alarm nor ends one.
+        if let Some(told) = remaining.told_of(row.ts).cloned() {
+            self.judge_forecast(Some(told), row.quality, row.ts, shared, emit);
+        }
+    }
+
+    /// An end that is likely within the first horizon is an alarm, until it is half as likely.
+    pub(super) fn judge_forecast(&mut self, ahead: Option<Prognosis>, quality: Quality, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let ahead = ahead.filter(Prognosis::asks_for_response);
+        let (value, limit) = (ahead.as_ref().map_or(0.0, |ahead| ahead.within[0]), self.config.forecast.alarm);
+        let held = self.state.alarms.holds(&Condition::Forecast, ts, self.delays_of(&Condition::Forecast));
+        let holds = value >= if held { limit / 2.0 } else { limit };
+        let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
+        let evidence = Evidence { value, ts, quality, range, of_score: None, of_forecast: ahead };
+        self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);
+    }
+}
+
 fn stale_of_inputs(features: &Specification, asset: &config::Asset) -> Vec<i64> {
     features.inputs().map(|(point, _)| stale_of(asset, point)).collect()
 }
 
 /// Index of a point among the inputs of a model.
-pub(super) fn input_of(features: &Specification, point: &str) -> Option<usize> {
+fn input_of(features: &Specification, point: &str) -> Option<usize> {
     features.inputs().position(|(name, _)| name == point)
 }
 

@@ -141,16 +141,16 @@ pub(super) fn prediction(
     verdict: &Verdict,
     asset: &config::Asset,
     model: &ModelNames,
+    ahead: Option<&Prognosis>,
     inputs: InputRange,
     of_life: InputRange,
 ) -> Prediction {
     let (health, health_reason) = health_of(state, asset);
     let [first, second, third] = [0, 1, 2].map(|place| share(state, verdict, place));
     let scoring = state.scoring();
-    let ahead = state.prognosis();
-    let horizon_s = |place: usize| ahead.as_ref().map(|_| asset.forecast.horizons[place].as_secs_f64());
-    let within = |place: usize| ahead.as_ref().map(|ahead| ahead.within[place]);
-    let of_model = ahead.as_ref().and_then(|ahead| ahead.of_model.as_ref());
+    let horizon_s = |place: usize| ahead.map(|_| asset.forecast.horizons[place].as_secs_f64());
+    let within = |place: usize| ahead.map(|ahead| ahead.within[place]);
+    let of_model = ahead.and_then(|ahead| ahead.of_model.as_ref());
     Prediction {
         phase: verdict.phase,
         state: verdict.state,
@@ -164,13 +164,13 @@ pub(super) fn prediction(
         health,
         health_reason: Some(health_reason),
         zone: state.zone(asset),
-        forecast: forecast_word(state, ahead.as_ref()),
-        end_event: ahead.as_ref().map(|ahead| ahead.end_event.clone()),
+        forecast: forecast_word(state, ahead),
+        end_event: ahead.map(|ahead| ahead.end_event.clone()),
         failure_mode: of_model.and_then(|model| model.failure_mode.clone()),
-        t_p10_s: ahead.as_ref().map(|ahead| ahead.p10_s),
-        t_p50_s: ahead.as_ref().map(|ahead| ahead.p50_s),
-        t_p90_s: ahead.as_ref().map(|ahead| ahead.p90_s),
-        capped: ahead.as_ref().map(|ahead| ahead.capped),
+        t_p10_s: ahead.map(|ahead| ahead.p10_s),
+        t_p50_s: ahead.map(|ahead| ahead.p50_s),
+        t_p90_s: ahead.map(|ahead| ahead.p90_s),
+        capped: ahead.map(|ahead| ahead.capped),
         horizon_1_s: horizon_s(0),
         p_fail_1: within(0),
         horizon_2_s: horizon_s(1),

@@ -5,8 +5,7 @@ use std::{
 };
 
 use hark_protocol::topics::{
-    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, OperatingState, Quality, QualityReason, Reading, ScoreReason, Timestamp,
-    TsSource, Zone,
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, ScoreReason, Timestamp, TsSource, Zone,
 };
 
 use super::{
@@ -19,17 +18,15 @@ use super::{
     collected::Amiss,
     commissioning::Commissioned,
     evidence::Evidence,
-    forecast::{self, Prognosis},
+    forecast,
     grid::{Row, Sample},
     health,
     instrument::{self, Delays, status_of},
     operating::StaleOf,
     raised::AlarmId,
     ready::Ready,
-    remaining::{self, Remaining},
     report, service,
     stage_a::StageA,
-    stage_b::StageB,
     stretch::Judged,
 };
 use crate::{
@@ -47,8 +44,8 @@ pub(super) struct AssetRun {
     points: BTreeMap<Name, (usize, Option<usize>)>,
     /// Indices of the scored points in the configuration.
     scored: Vec<usize>,
-    /// Ids of the points whose readings are judged.
-    cleaned: Vec<Name>,
+    /// Ids of the points whose readings are judged, and how often each is read.
+    cleaned: Vec<(Name, Pace)>,
     /// Ids of the instruments, with the indices of their points among these.
     pub(super) instruments: Vec<(Name, Vec<usize>)>,
     /// Of each point, the instrument that it comes from.
@@ -60,7 +57,7 @@ pub(super) struct AssetRun {
     /// Scored points with a severity class, by their index among the scored ones.
     velocities: Vec<(usize, Name, Class)>,
     /// Inputs of the forecasting model, by the indices of their points in the configuration.
-    model_inputs: BTreeMap<usize, usize>,
+    pub(super) model_inputs: BTreeMap<usize, usize>,
     pub(super) state: AssetState,
     pub(super) ready: Ready,
 }
@@ -81,8 +78,10 @@ impl AssetRun {
         let of_point = |(index, point): (usize, &config::Point)| (point.id.clone(), (index, if point.scored { indices.next() } else { None }));
         let points = config.points.iter().enumerate().map(of_point).collect();
         let scored = config.points.iter().enumerate().filter(|(_, point)| point.scored).map(|(index, _)| index).collect();
-        let cleaned = state.cleaned();
-        let instruments = instrument::of_points(&cleaned);
+        let ids = state.cleaned();
+        let instruments = instrument::of_points(&ids);
+        let pace = |id: Name| config.points.iter().find(|point| point.id == id).map(|point| (id, Pace::of(&config, point)));
+        let cleaned = ids.into_iter().filter_map(pace).collect();
         let of_faults = |waveform: &config::Waveform| waveform.faults().into_iter().map(|fault| waveform.point_of(fault)).collect::<Vec<_>>();
         let indices_of =
             |ids: BTreeSet<Name>| config.points.iter().enumerate().filter(|(_, point)| ids.contains(&point.id)).map(|(index, _)| index).collect();
@@ -116,61 +115,6 @@ impl AssetRun {
     /// Makes the weights ready for the bundle in use.
     pub(super) fn prepare(&mut self, stage_a: &StageA) {
         self.ready = Ready::new(&self.config.id, self.state.scoring(), stage_a);
-    }
-
-    /// Goes on with the life that is known, if it was kept for the model that is configured; else begins one.
-    pub(super) fn follow_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
-        let model = self.config.forecast.model.as_ref();
-        let stage_b = model.and_then(|model| forecasters.get(model.bundle.as_ref()?));
-        let Some((model, stage_b)) = model.zip(stage_b) else {
-            (self.state.remaining, self.model_inputs) = (None, BTreeMap::new());
-            return;
-        };
-        let mut known = self.state.remaining.take().filter(|remaining| remaining.fits(stage_b, &self.config));
-        known.iter_mut().for_each(|known| known.configure(stage_b, &self.config));
-        self.state.remaining = Some(known.unwrap_or_else(|| Remaining::new(stage_b, &self.config, model.age_rows.unwrap_or(0))));
-        let input = |(index, point): (usize, &config::Point)| Some((index, remaining::input_of(stage_b.features(), &point.id)?));
-        self.model_inputs = self.config.points.iter().enumerate().filter_map(input).collect();
-    }
-
-    /// An overhauled machine is a new one.
-    pub(super) fn begin_life(&mut self, forecasters: &BTreeMap<Name, StageB>) {
-        let bundle = self.config.forecast.model.as_ref().and_then(|model| model.bundle.as_ref());
-        self.state.remaining = bundle.and_then(|bundle| forecasters.get(bundle)).map(|stage_b| Remaining::new(stage_b, &self.config, 0));
-    }
-
-    /// Hands a value to the forecasting model, if it is one of its inputs.
-    fn feed_model(&mut self, index: usize, judged: clean::Judged, ts: Timestamp, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let Some((remaining, &point)) = self.state.remaining.as_mut().zip(self.model_inputs.get(&index)) else { return };
-        let rows: Vec<Row> = remaining.offer(Sample { point, ts, value: judged.value, quality: judged.quality, position }).collect();
-        rows.iter().for_each(|row| self.live(row, shared, emit));
-    }
-
-    /// A row of the machine's life has passed.
-    fn live(&mut self, row: &Row, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let bundle = self.config.forecast.model.as_ref().and_then(|model| model.bundle.as_ref());
-        let stage_b = bundle.and_then(|bundle| shared.forecasters.get_mut(bundle));
-        let Some((remaining, stage_b)) = self.state.remaining.as_mut().zip(stage_b) else { return };
-        let state = self.state.operating.as_ref().map_or(OperatingState::Unknown, |operating| operating.at(row.ts).state);
-        if let Err(error) = remaining.take(row, state, stage_b, &self.config) {
-            shared.counters.forecast_failures += 1;
-            tracing::debug!(%error, asset = %self.config.id, "the forecasting model failed on a row");
-        }
-        // A row of which nothing is told neither raises an alarm nor ends one.
-        if let Some(told) = remaining.told_of(row.ts).cloned() {
-            self.judge_forecast(Some(told), row.quality, row.ts, shared, emit);
-        }
-    }
-
-    /// An end that is likely within the first horizon is an alarm, until it is half as likely.
-    fn judge_forecast(&mut self, ahead: Option<Prognosis>, quality: Quality, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
-        let ahead = ahead.filter(Prognosis::asks_for_response);
-        let (value, limit) = (ahead.as_ref().map_or(0.0, |ahead| ahead.within[0]), self.config.forecast.alarm);
-        let held = self.state.alarms.holds(&Condition::Forecast, ts, self.delays_of(&Condition::Forecast));
-        let holds = value >= if held { limit / 2.0 } else { limit };
-        let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
-        let evidence = Evidence { value, ts, quality, range, of_score: None, of_forecast: ahead };
-        self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);
     }
 
     pub(super) fn reading(&mut self, reading: &Reading, position: Position, shared: &mut Shared, emit: &mut Emit<'_>) {
@@ -282,9 +226,7 @@ impl AssetRun {
     fn observe(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
         let delays = Delays { on_us: micros(on_delay), off_us: micros(off_delay) };
-        let pace = |id: &Name| self.config.points.iter().find(|point| point.id == *id).map(|point| Pace::of(&self.config, point));
-        let paces: Vec<Option<Pace>> = self.state.cleaned().iter().map(pace).collect();
-        let faults: Vec<Option<Fault>> = self.state.cleaners_mut().zip(paces).map(|(cleaner, pace)| cleaner.fault(now, pace?)).collect();
+        let faults: Vec<Option<Fault>> = self.state.cleaners_mut().zip(&self.cleaned).map(|(cleaner, (_, pace))| cleaner.fault(now, *pace)).collect();
         for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
             if self.state.service.is_out(id) {
                 continue;
@@ -295,7 +237,7 @@ impl AssetRun {
             let (fault, point) = faults.reduce(worse).unzip();
             if let Some(change) = instrument.observe(fault, now, delays) {
                 shared.counters.instrument_changes += 1;
-                let point = point.and_then(|point: usize| self.cleaned.get(point));
+                let point = point.and_then(|point: usize| self.cleaned.get(point)).map(|(id, _)| id);
                 emit.push(LaneName::Events, Body::Event(report::instrument(id, &change, point).into()));
             }
         }
@@ -392,8 +334,8 @@ impl AssetRun {
         shared.counters.predictions += 1;
         let inputs = shared.input_range(verdict.range);
         let ahead = self.state.prognosis();
-        let of_life = shared.input_range(ahead.and_then(|ahead| Some(ahead.of_model?.range)));
-        let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, inputs, of_life);
+        let of_life = shared.input_range(ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range)));
+        let prediction = report::prediction(&self.state, &verdict, &self.config, &shared.model, ahead.as_ref(), inputs, of_life);
         self.state.predicted = Some((self.state.signature(&verdict), verdict.ts));
         self.state.score_max = None;
         emit.push(LaneName::Predictions, Body::Prediction(Box::new(prediction)));
@@ -431,7 +373,7 @@ impl AssetRun {
         }
     }
 
-    fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
+    pub(super) fn watch(&mut self, condition: &Condition, judged: (bool, Evidence), ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let delays = self.delays_of(condition);
         let AssetState { alarms, raised, .. } = &mut self.state;
         let new_id = || {
@@ -444,7 +386,7 @@ impl AssetRun {
         }
     }
 
-    fn delays_of(&self, condition: &Condition) -> AlarmDelays {
+    pub(super) fn delays_of(&self, condition: &Condition) -> AlarmDelays {
         let settings = self.config.alarm;
         AlarmDelays {
             on_us: micros(settings.on_delay),
@@ -458,7 +400,7 @@ impl AssetRun {
     fn lasts_us(&self, condition: &Condition) -> i64 {
         let of_asset = self.config.stale_after;
         let Condition::Limit(id, _) = condition else { return micros(of_asset) };
-        let of_point = self.config.points.iter().find(|point| point.id == *id).map(|point| self.config.stale_after(point));
+        let of_point = self.points.get(id).map(|(index, _)| self.config.stale_after(&self.config.points[*index]));
         self.state.cadence.lasts_us(id, micros(of_point.unwrap_or(of_asset)))
     }
 
