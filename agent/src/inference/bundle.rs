@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     forecast_manifest::{ForecastManifest, Need},
+    golden::{self, GoldenTensor},
     model::{Element, Input, MODEL_BYTES_MAX, ModelError, Plan, Signature},
     row_features::{Specification, SpecificationError},
 };
@@ -212,8 +213,8 @@ impl Bundle {
         let (manifest, text) = Manifest::with_text(folder)?;
         check_manifest(&manifest)?;
         let mut files = read_files(folder, &manifest)?;
-        let golden_input = parse_golden(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
-        let golden_output = parse_golden(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
+        let golden_input = golden::parse(&manifest.name, &manifest.golden.input, &files[&manifest.golden.input])?;
+        let golden_output = golden::parse(&manifest.name, &manifest.golden.output, &files[&manifest.golden.output])?;
         let model = files.remove(MODEL).expect("check_manifest demands this file");
         let features = specification(&manifest, &files)?;
         let bundle = Self {
@@ -405,34 +406,6 @@ fn specification(manifest: &Manifest, files: &BTreeMap<String, Vec<u8>>) -> Resu
 /// Hex.
 pub(super) fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[derive(Debug)]
-struct GoldenTensor {
-    name: String,
-    shape: Vec<usize>,
-    values: Vec<f64>,
-}
-
-/// One tensor a line: name, dimensions joined by `x`, values.
-fn parse_golden(bundle: &str, file: &str, content: &[u8]) -> Result<Vec<GoldenTensor>, BundleError> {
-    let text = String::from_utf8_lossy(content);
-    let parse = |line: &str| -> Result<GoldenTensor, String> {
-        let mut words = line.split_ascii_whitespace();
-        let name = words.next().ok_or("it is empty")?.to_owned();
-        let dimensions = words.next().ok_or("it has no dimensions")?;
-        let shape: Result<Vec<usize>, _> = dimensions.split('x').map(str::parse).collect();
-        let shape = shape.map_err(|_| format!("`{dimensions}` are no dimensions"))?;
-        let values: Result<Vec<f64>, _> = words.map(str::parse).collect();
-        let values = values.map_err(|_| "a value is no number")?;
-        Ok(GoldenTensor { name, shape, values })
-    };
-    let numbered = text.lines().enumerate();
-    numbered
-        .map(|(index, line)| {
-            parse(line).map_err(|what| BundleError::Golden { bundle: bundle.to_owned(), file: file.to_owned(), line: index + 1, what })
-        })
-        .collect()
 }
 
 #[cfg(test)]

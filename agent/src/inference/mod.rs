@@ -41,6 +41,7 @@ mod flood;
 mod forecast;
 mod forecast_manifest;
 mod gate;
+mod golden;
 mod grid;
 mod health;
 mod instrument;
