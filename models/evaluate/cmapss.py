@@ -161,7 +161,7 @@ def interval_figures(rows, variant, report):
                     outside = max(0.0, nominal - 100 * interval[1], 100 * interval[0] - nominal)
                     report.asked(f"C-MAPSS {subset} {variant}, {nominal} %: nominal outside the 95 % interval by", outside, 0, most=True)
                 if subset == "all" and which == "all" and nominal == 90:
-                    report.asked(f"C-MAPSS {variant}, width of the 90 % interval, cycles", width, 1e9, 25, most=True)
+                    report.asked(f"C-MAPSS {variant}, width of the 90 % interval, cycles", width, None, 25, most=True)
 
 
 def resampled(engine, inside):

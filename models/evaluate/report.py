@@ -26,11 +26,12 @@ class Report:
             print(line, flush=True)
 
     def asked(self, what, reached, floor, aim=None, *, most=False):
-        """Sets `reached` against `floor` and `aim`: the least that is wanted, with `most` the largest that is allowed."""
-        reached, keeps = float(reached), lambda limit: reached <= limit if most else reached >= limit
-        verdict = "missed" if not keeps(floor) else "floor" if aim is None or not keeps(aim) else "aim"
+        """Sets `reached` against `floor` and `aim`, of which one may be `None`: the least that is wanted, with `most` the largest that is allowed."""
+        reached, keeps = float(reached), lambda limit: limit is not None and (reached <= limit if most else reached >= limit)
+        verdict = "aim" if keeps(aim) else "floor" if keeps(floor) else "missed"
         sign = "≤" if most else "≥"
-        self.reached.append([what, f"{sign} {floor:g}", "" if aim is None else f"{sign} {aim:g}", f"{reached:.4g}", verdict])
+        floor, aim = ("" if limit is None else f"{sign} {limit:g}" for limit in (floor, aim))
+        self.reached.append([what, floor, aim, f"{reached:.4g}", verdict])
 
     def summary(self):
         """The table of what was asked for, as lines."""
