@@ -6,6 +6,7 @@ pub mod machine;
 pub mod model;
 pub mod replay;
 pub mod run;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -7,7 +7,7 @@ use std::{
 
 use hark_protocol::topics::Timestamp;
 
-use super::super::replay::table::{Format, Table, TableError};
+use super::super::table::{Format, Table, TableError};
 use crate::{
     inference::row_features::{Life, NoFeatures, Specification, SpecificationError},
     source::decode::{Value, lines::value},

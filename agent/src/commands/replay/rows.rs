@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use hark_protocol::topics::{Clock as ClockState, Event, EventKind, Name, Origin, Quality, Timestamp, TsSource};
 
 use super::{
+    super::table::{Table, TableRow},
     json_lines::Message,
-    table::{Table, TableRow},
 };
 use crate::{
     clock::{Clock, Now},

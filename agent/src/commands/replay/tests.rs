@@ -1,5 +1,5 @@
 //! `hark replay` on small files.
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use clap::Parser;
 use hark_protocol::topics::Origin;
@@ -25,6 +25,7 @@ fn config() -> Config {
         checks: Checks::default(),
         limits: None,
         severity: None,
+        ignore_fall: false,
         stale_after: None,
     };
     let asset = Asset {
