@@ -34,9 +34,9 @@ const LIFE_MOST_DAYS: f64 = 30.0;
 
 /// Runs healthy simulated pumps through the agent's inference and counts what it raises: alarms (priority low and above), and advice (a bare anomaly)
 /// apart from them. Readings come at 1 Hz, a block of 32 768 samples of vibration every 10 simulated minutes. Rates are by days after the first
-/// commissioning, a month has 30 days, bounds are exact (Poisson, one-sided 95 %).
+/// commissioning, a month is a twelfth of 365.25 days, bounds are exact (Poisson, one-sided 95 %).
 ///
-/// Exit codes: 0 no alarm, 1 an alarm on a healthy machine. With 900 days none is what keeps the bound at 0.1 a month.
+/// Exit codes: 0 no alarm, 1 an alarm on a healthy machine. With 912 days after commissioning none is what keeps the bound at 0.1 a month.
 #[derive(Debug, Parser)]
 #[command(name = "machine_days")]
 struct Arguments {
