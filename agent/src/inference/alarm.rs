@@ -165,9 +165,10 @@ impl AlarmTimer {
         matches!(self.state, AlarmState::ActiveUnacknowledged | AlarmState::ActiveAcknowledged)
     }
 
-    /// The condition held when it was judged last, as far as that says something at `ts`.
-    pub(super) fn holds(&self, ts: Timestamp, delays: Delays) -> bool {
-        (self.rising.is_some() && !self.is_gap(ts, delays)) || (self.is_active() && self.falling.is_none())
+    /// It is active and its condition held when it was judged last: what a deadband goes by. What waits for its on-delay has none, or one value beyond a
+    /// limit and many within the deadband would be an alarm (ISA-18.2: a deadband is for the way back).
+    pub(super) fn stands(&self) -> bool {
+        self.is_active() && self.falling.is_none()
     }
 
     /// People were told of it.
@@ -305,15 +306,14 @@ mod tests {
         assert_eq!(run(&mut timer, 2, "####"), [(5, Normal, ActiveUnacknowledged)]);
     }
 
-    /// What a deadband goes by: it holds from the first value beyond on, and no longer from the first one back.
     #[test]
-    fn it_holds_before_it_is_an_alarm_and_not_while_that_goes() {
+    fn it_stands_from_when_it_is_an_alarm_until_that_goes() {
         let mut timer = AlarmTimer::default();
-        let mut holds = |second: i64, letter: &str| {
-            run(&mut timer, second, letter);
-            timer.holds(Timestamp(second * 1_000_000), DELAYS)
+        let mut stands = |second: i64, letters: &str| {
+            run(&mut timer, second, letters);
+            timer.stands()
         };
-        assert_eq!([holds(0, "#"), holds(1, "."), holds(2, "####"), holds(6, "."), holds(7, "#")], [true, false, true, false, true]);
+        assert_eq!([stands(0, "#"), stands(1, "."), stands(2, "####"), stands(6, "."), stands(7, "#")], [false, false, true, false, true]);
     }
 
     /// Two values beyond a limit, hours apart, are two values and no three hours.
@@ -321,7 +321,6 @@ mod tests {
     fn a_gap_satisfies_no_delay() {
         let mut timer = AlarmTimer::default();
         run(&mut timer, 0, "#");
-        assert!(timer.holds(Timestamp(5_000_000), DELAYS) && !timer.holds(Timestamp(5_000_001), DELAYS));
         assert_eq!(run(&mut timer, 10_800, "####"), [(10_803, Normal, ActiveUnacknowledged)]);
         assert_eq!(timer.since(), Timestamp(10_800_000_000));
         run(&mut timer, 10_804, ".");

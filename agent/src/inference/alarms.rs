@@ -130,9 +130,9 @@ impl Alarms {
         changed
     }
 
-    /// Whether the condition held when it was judged last; see [`AlarmTimer::holds`].
-    pub(super) fn holds(&self, condition: &Condition, ts: Timestamp, delays: Delays) -> bool {
-        self.timers.get(condition).is_some_and(|timer| timer.holds(ts, delays))
+    /// Whether its alarm stands; see [`AlarmTimer::stands`].
+    pub(super) fn stands(&self, condition: &Condition) -> bool {
+        self.timers.get(condition).is_some_and(AlarmTimer::stands)
     }
 
     /// A person has seen the alarm with this id, or all that are shown.

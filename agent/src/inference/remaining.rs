@@ -156,8 +156,7 @@ impl AssetRun {
     pub(super) fn judge_forecast(&mut self, ahead: Option<Prognosis>, quality: Quality, ts: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let ahead = ahead.filter(Prognosis::asks_for_response);
         let (value, limit) = (ahead.as_ref().map_or(0.0, |ahead| ahead.within[0]), self.config.forecast.alarm);
-        let held = self.state.alarms.holds(&Condition::Forecast, ts, self.delays_of(&Condition::Forecast));
-        let holds = value >= if held { limit / 2.0 } else { limit };
+        let holds = value >= if self.state.alarms.stands(&Condition::Forecast) { limit / 2.0 } else { limit };
         let range = ahead.as_ref().and_then(|ahead| Some(ahead.of_model.as_ref()?.range));
         let evidence = Evidence { value, ts, quality, range, of_score: None, of_forecast: ahead };
         self.watch(&Condition::Forecast, (holds, evidence), ts, shared, emit);

@@ -357,8 +357,7 @@ impl AssetRun {
             let point = &self.config.points[index];
             let Some(limits) = &point.limits else { return };
             let condition = Condition::Limit(point.id.clone(), level);
-            let held = self.state.alarms.holds(&condition, ts, self.delays_of(&condition));
-            if let Some(beyond) = is_beyond(limits, level, value, held) {
+            if let Some(beyond) = is_beyond(limits, level, value, self.state.alarms.stands(&condition)) {
                 self.watch(&condition, (beyond, evidence.clone()), ts, shared, emit);
             }
         }

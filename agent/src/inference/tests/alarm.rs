@@ -48,22 +48,22 @@ fn until(second: i64) -> String {
 #[test]
 fn a_limit_alarms_from_the_first_reading_on_with_all_that_a_person_needs() {
     let mut engine = limited();
-    let out = feed(&mut engine, 1, &values(100, &[70.0, 81.0, 81.0, 79.0, 81.0, 81.0, 82.5]));
+    let out = feed(&mut engine, 1, &values(100, &[70.0, 81.0, 81.0, 79.0, 81.0, 81.0, 81.0, 81.0, 81.0, 82.5]));
     assert_eq!(states(&out), [(Normal, ActiveUnacknowledged)]);
     let alarm = alarms(&out)[0];
     assert_eq!((alarm.point.as_deref(), alarm.value, alarm.limit, alarm.unit.as_deref()), (Some("note"), Some(82.5), Some(80.0), Some("Cel")));
-    assert_eq!(&*alarm.since, "1970-01-01T00:01:41.000000Z", "79 is within the deadband");
-    assert_eq!(alarm.respond_by.as_deref(), Some("1970-01-01T08:01:41.000000Z"));
+    assert_eq!(&*alarm.since, "1970-01-01T00:01:44.000000Z", "79 is within the deadband, which is for the way back alone");
+    assert_eq!(alarm.respond_by.as_deref(), Some("1970-01-01T08:01:44.000000Z"));
     assert_eq!((alarm.failure_mode.as_deref(), alarm.advice.as_deref()), (Some("OHE"), Some("Feel the housing.")));
-    assert_eq!((alarm.input_from.as_deref(), alarm.model.as_ref(), alarm.case_id.as_ref()), (Some("inc/7"), None, Some(&alarm.alarm_id)));
+    assert_eq!((alarm.input_from.as_deref(), alarm.model.as_ref(), alarm.case_id.as_ref()), (Some("inc/10"), None, Some(&alarm.alarm_id)));
     // The same while it stands, for who asks.
     let shown = engine.alarms();
     assert_eq!((shown.len(), &shown[0].1.alarm_id, shown[0].1.state), (1, &alarm.alarm_id, ActiveUnacknowledged));
     // What is worse is another alarm of the same case, and stands first.
-    let out = feed(&mut engine, 10, &values(107, &[96.0; 6]));
+    let out = feed(&mut engine, 10, &values(110, &[96.0; 6]));
     assert_eq!((alarms(&out)[0].what.as_ref(), alarms(&out)[0].case_id.as_ref()), ("`note` above its high-high limit", Some(&shown[0].1.alarm_id)));
     assert_eq!(engine.alarms()[0].1.limit, Some(95.0));
-    let back = feed(&mut engine, 20, &values(113, &[77.0; 11]));
+    let back = feed(&mut engine, 20, &values(116, &[77.0; 11]));
     assert_eq!(states(&back), [(ActiveUnacknowledged, ReturnedUnacknowledged); 2]);
 }
 
