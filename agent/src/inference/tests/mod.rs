@@ -15,6 +15,7 @@ mod row;
 mod seldom;
 mod silence;
 mod snapshot;
+mod templates;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -41,6 +42,7 @@ fn asset() -> config::Asset {
         checks: config::Checks::default(),
         limits: None,
         severity: None,
+        ignore_fall: false,
         stale_after: None,
     };
     config::Asset {
