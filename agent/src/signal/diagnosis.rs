@@ -123,6 +123,12 @@ impl Diagnosis {
         Self { fault: Verdict::NotDetermined, reason: Some(reason), zone: None, candidates: Vec::new(), asked: Vec::new() }
     }
 
+    /// Of a block that was cut, which has harmonics and impacts that its machine does not have: no rule is asked.
+    pub fn of_clipped(zone: Option<Zone>) -> Self {
+        let reason = "the signal is cut at an end of its range: what a cut makes cannot be told from what the machine does".to_owned();
+        Self { fault: Verdict::NotDetermined, reason: Some(reason), zone, candidates: Vec::new(), asked: Vec::new() }
+    }
+
     /// That of the fault where it is named, 0 where it is not; `None` where its rule could not be asked.
     pub fn strength(&self, fault: Fault) -> Option<f64> {
         let named = self.candidates.iter().find(|candidate| candidate.fault == fault);

@@ -44,6 +44,24 @@ fn bearing_faults_are_named() {
     }
 }
 
+/// A cut makes impacts at the rate of what was cut.
+#[test]
+fn of_a_block_that_was_cut_nothing_is_named() {
+    let mut machine = Simulated { noise: 0.0, electrical: 0.0, ..Simulated::healthy(1) };
+    machine.orders_mm_s[1] = (1.0, 20.0);
+    let cut: Vec<f64> = machine.samples().into_iter().map(|sample| sample.clamp(-3.0, 3.0)).collect();
+    let setting = Setting {
+        fs_hz: machine.fs_hz,
+        unit: BlockUnit::MetresPerSecondSquared,
+        speed_hz: Some(SPEED_HZ),
+        bearing: Some(&BEARING_6205),
+        envelope_band_hz: (2_000.0, 5_000.0),
+    };
+    let diagnosis = Features::new().diagnose(&cut, &setting, &known()).unwrap();
+    assert_eq!((diagnosis.fault, diagnosis.zone, &diagnosis.asked[..]), (Verdict::NotDetermined, Some(Zone::D), &[][..]));
+    assert!(diagnosis.reason.unwrap().contains("cut"));
+}
+
 /// It strikes at each of its turns, so seldom that some thirty of them are in a block. Twice BSF lies halfway between two of this cage's lines; of a 6205 it
 /// lies near one of them, and a cage that strikes hard is then taken for an element.
 #[test]

@@ -195,7 +195,7 @@ impl Features {
     }
 
     /// What the rules make of a block on a `machine`, whose speed and bearing are those of the setting; `None` for samples without features, and
-    /// for a flat line.
+    /// for a flat line. Of a block that was cut none is asked.
     pub fn diagnose(&mut self, samples: &[f64], setting: &Setting<'_>, machine: &Machine) -> Option<Diagnosis> {
         if features::is_flat(samples) || !self.take(samples, setting) {
             return None;
@@ -211,6 +211,9 @@ impl Features {
             v_rms: spectrum.velocity_rms(&self.samples, mean, fs_hz, speed_hz),
             a_high: parts(&spectrum.velocities(&self.samples, mean, fs_hz), fs_hz).map(|[_, high]| high),
         };
+        if clipping::is_clipped(samples) {
+            return Some(Diagnosis::of_clipped(machine.class.zip(measured.v_rms).map(|(class, v_rms)| class.zone(v_rms))));
+        }
         let machine = Machine { speed_hz, bearing: setting.bearing.and_then(bearing::orders), ..*machine };
         Some(diagnosis::diagnose(spectrum, &measured, &machine))
     }

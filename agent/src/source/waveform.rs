@@ -87,7 +87,7 @@ impl WaveformPoint {
         if self.is_due(work.asked_ms, log_ms) {
             let diagnosis = work.features.diagnose(&block.samples, &setting, &self.machine());
             // Of a block that cannot be used they were not asked: the next one is for them.
-            work.asked_ms = if diagnosis.is_some() { Some(log_ms) } else { work.asked_ms };
+            work.asked_ms = if diagnosis.as_ref().is_some_and(|said| !said.asked.is_empty()) { Some(log_ms) } else { work.asked_ms };
             values.extend(self.faults.iter().map(|fault| (named(&fault.indicator()), diagnosis.as_ref().and_then(|said| said.strength(*fault)))));
         }
         values

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::signal::{
     FEATURES, Features, Setting,
     bearing::Orders,
+    clipping::is_clipped,
     diagnosis::{Diagnosis, Fault, Machine},
     features::is_flat,
     severity,
@@ -35,6 +36,8 @@ pub(super) struct Line<'a> {
     #[serde(flatten)]
     features: BTreeMap<&'a str, Option<f64>>,
     zone_source: Option<&'static str>,
+    /// The signal was cut at an end of its range: all of this is uncertain.
+    clipped: bool,
     #[serde(flatten)]
     diagnosis: Option<Diagnosis>,
     /// Faults whose rules were not asked, for want of what they look at: `fault` says nothing of them.
@@ -83,6 +86,7 @@ impl<'a> Lines<'a> {
             ftf_hz: line_hz(|orders| orders.ftf),
             features: values.iter().map(|(name, _, value)| (&**name, *value)).collect(),
             zone_source: self.machine.class.map(|_| severity::SOURCE),
+            clipped: is_clipped(samples),
             diagnosis,
             not_asked,
         };
