@@ -16,17 +16,17 @@ class Hark:
         #: Days of healthy simulated machines.
         self.machine_days = machine_days
 
-    def replay(self, text, columns, *, grid="1s", commission_rows=None, commission=None, period=None, tables=""):
+    def replay(self, text, columns, *, grid="1s", commission_rows=None, commission=None, period=None, tables="", point=""):
         """Answers, one dict per row of `text` (separated values with a header), with a scored point `pN` for the Nth of `columns`.
 
         Commissioned on the first `commission_rows` rows, or on the text `commission`. `period`: seconds between rows, where no column tells the time.
-        `tables`: more of the machine's file.
+        `tables`: more of the machine's file; `point`: more of each point.
         """
         with tempfile.TemporaryDirectory() as directory:
             config = pathlib.Path(directory)
             (config / "assets").mkdir()
             (config / "hark.toml").write_text(f"[gateway]\nid = 'evaluation'\norigin = 'replay'\n[inference]\nmodels = '{MODELS}'\n")
-            points = "".join(f"[[point]]\nid = 'p{index}'\nunit = '1'\ncolumn = '{name}'\n" for index, name in enumerate(columns))
+            points = "".join(f"[[point]]\nid = 'p{index}'\nunit = '1'\ncolumn = '{name}'\n{point}" for index, name in enumerate(columns))
             (config / "assets/machine.toml").write_text(f"id = 'machine'\ngrid = '{grid}'\n[commissioning]\nrows = 400\n{tables}{points}")
             (config / "input.csv").write_text(text)
             command = [self.program, "replay", "--config", config, "--asset", "machine", "--input", config / "input.csv"]

@@ -16,6 +16,8 @@ FEMTO_ROWS = 130
 IMS_RUNNING = 0.005
 FEMTO_POINTS = ("h_rms", "h_kurt", "h_env_std", "v_rms", "v_kurt", "v_env_std")
 FEMTO_PERIOD_S = 10
+#: As of the features that the agent makes of blocks of vibration.
+VIBRATION = "ignore_fall = true\n"
 
 
 def run(hark, data, report):
@@ -33,7 +35,7 @@ def ims(hark, folder, report):
     for bearing in range(1, 5):
         text = "\n".join(["time;a", *(f"{time:.0f};{row[f'Bearing {bearing}']}" for time, row in zip(times, rows))]) + "\n"
         operating = f"[operating]\npoint = 'p0'\nrunning = {IMS_RUNNING}\nsettle = '10m'\n"
-        answers = hark.replay(text, ["a"], grid="10m", commission_rows=IMS_ROWS, tables=operating)
+        answers = hark.replay(text, ["a"], grid="10m", commission_rows=IMS_ROWS, tables=operating, point=VIBRATION)
         above = [answer["above"] for answer in answers]
         on = next((row for row in range(len(above)) if all(above[row:])), None)
         stays[bearing] = (times[-1] - times[on]) / 3600 if on is not None else 0.0
@@ -51,7 +53,7 @@ def femto(hark, folder, report):
     report.table(["bearing", "life, h", "lead: stays on from, min before the end", "over the limit in the first half of life", "beginnings a day in that half"])
     for path in sorted(folder.glob("features_bearing*.csv.gz")):
         text = gzip.open(path, "rt").read()
-        answers = hark.replay(text, FEMTO_POINTS, grid=f"{FEMTO_PERIOD_S}s", commission_rows=FEMTO_ROWS, period=FEMTO_PERIOD_S)
+        answers = hark.replay(text, FEMTO_POINTS, grid=f"{FEMTO_PERIOD_S}s", commission_rows=FEMTO_ROWS, period=FEMTO_PERIOD_S, point=VIBRATION)
         above = [answer["above"] for answer in answers]
         on = next((row for row in range(len(above)) if all(above[row:])), len(above))
         half = above[FEMTO_ROWS : max(FEMTO_ROWS + 1, len(above) // 2)]

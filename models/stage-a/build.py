@@ -1,8 +1,8 @@
 """Writes the bundle of Stage A: `model.onnx`, golden input and output, and `manifest.toml` with their hashes.
 
-Stage A scores one window of a machine: z-score, then in two channels one-step ridge VAR residual, whitening, power mean of order four. The machine's weights
-are inputs of the graph (`share` is each point's part in the mean, one n-th), fitted on the gateway, so this file holds no data and is the same for all machines
-and any number of points n.
+Stage A scores one window of a machine: z-score, of which no less than `least` counts, then in two channels one-step ridge VAR residual, whitening, power mean of
+order four. The machine's weights are inputs of the graph (`share` is each point's part in the mean, one n-th), fitted on the gateway, so this file holds no
+data and is the same for all machines and any number of points n.
 
     python models/stage-a/build.py            writes the bundle beside this file; a second run gives the same bytes
     python models/stage-a/build.py --check    exit 1 where the files differ from what would be written
@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from golden import as_text  # noqa: E402
 
 NAME = "stage-a"
-VERSION = "3.0.0"
+VERSION = "4.0.0"
 LAGS = 3
 OPSET = 17
 IR_VERSION = 8
@@ -36,6 +36,7 @@ INPUTS = [
     ("window", [LAGS + 1, "n"]),
     ("mean", ["n"]),
     ("inv_std", ["n"]),
+    ("least", ["n"]),
     ("regression", ["history", "n"]),
     ("bias", ["n"]),
     ("whitening", ["n", "n"]),
@@ -82,7 +83,9 @@ def graph() -> onnx.ModelProto:
     ]
     nodes = [
         helper.make_node("Sub", ["window", "mean"], ["centred"]),
-        helper.make_node("Mul", ["centred", "inv_std"], ["z"]),
+        helper.make_node("Mul", ["centred", "inv_std"], ["seen"]),
+        # A fall that is no anomaly counts for so much at most.
+        helper.make_node("Max", ["seen", "least"], ["z"]),
         helper.make_node("Slice", ["z", "first", "last", "rows"], ["past"]),
         helper.make_node("Slice", ["z", "last", "end", "rows"], ["present"]),
         helper.make_node("Reshape", ["past", "one_row"], ["past_row"]),
@@ -110,6 +113,7 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "window": dyadic(LAGS + 1, n, 7, 23) + 16,
         "mean": dyadic(1, n, 5, 11)[0] + 16,
         "inv_std": np.array([0.5, 2.0, 1.0]),
+        "least": np.array([-1.0, -1e30, -0.5]),
         "regression": dyadic(LAGS * n, n, 11, 17) / 4,
         "bias": dyadic(1, n, 3, 7)[0],
         "whitening": dyadic(n, n, 5, 13) + 2 * np.eye(n),
@@ -118,7 +122,7 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "slow_whitening": dyadic(n, n, 7, 13) + 2 * np.eye(n),
         "share": np.array([[0.25], [0.5], [0.25]]),
     }
-    z = (inputs["window"] - inputs["mean"]) * inputs["inv_std"]
+    z = np.maximum((inputs["window"] - inputs["mean"]) * inputs["inv_std"], inputs["least"])
     outputs = {}
     for prefix in ("", "slow_"):
         residual = z[LAGS] - (z[:LAGS].reshape(1, -1) @ inputs[prefix + "regression"] + inputs[prefix + "bias"])
@@ -141,7 +145,7 @@ schema = 1
 name = "{NAME}"
 version = "{VERSION}"
 role = "anomaly"
-about = "z-score, ridge VAR({LAGS}) one-step residuals in a fast and a slow channel, whitening, power mean; the weights of a machine are inputs, fitted on its gateway"
+about = "z-score, a least that counts, ridge VAR({LAGS}) one-step residuals in a fast and a slow channel, whitening, power mean; the weights of a machine are inputs, fitted on its gateway"
 element = "float64"
 lags = {LAGS}
 opset = {OPSET}

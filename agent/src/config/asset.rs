@@ -248,6 +248,9 @@ pub struct Point {
     /// Class of machines by which its value, a velocity RMS in mm/s, is in a severity zone: a name of [`crate::signal::severity::CLASSES`].
     #[serde(default)]
     pub severity: Option<Name>,
+    /// That it is below what was learned is no anomaly, as of vibration while a machine runs in.
+    #[serde(default)]
+    pub ignore_fall: bool,
 }
 
 /// Which limit of a point, named after OPC 10000-9.

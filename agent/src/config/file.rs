@@ -330,6 +330,7 @@ pub(super) struct PointTable {
     pub(super) clips: Option<Clips>,
     pub(super) limits: Option<LimitsTable>,
     pub(super) severity: Option<String>,
+    pub(super) ignore_fall: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

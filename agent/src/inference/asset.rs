@@ -45,8 +45,8 @@ use crate::{buffer::Position, config};
 pub(super) enum Stage {
     /// Collecting normal rows.
     Commissioning(Collected),
-    /// Commissioning ended without usable weights.
-    Refused,
+    /// Commissioning ended without usable weights, for this reason.
+    Refused(Name),
     /// Weights are fitted.
     Scoring(Box<Scoring>),
 }
@@ -110,6 +110,8 @@ pub(super) struct Signature {
 pub(super) struct AssetState {
     /// Ids of the scored points, in the order of the weights.
     pub(super) scored: Vec<Name>,
+    /// Indices of those whose fall is no anomaly.
+    pub(super) falling: Vec<usize>,
     pub(super) grid_us: i64,
     /// One per scored point.
     pub(super) cleaners: Vec<Cleaner>,
@@ -164,6 +166,8 @@ pub(super) struct AssetState {
 impl AssetState {
     pub(super) fn new(asset: &config::Asset, lags: usize) -> Self {
         let scored: Vec<Name> = asset.points.iter().filter(|point| point.scored).map(|point| point.id.clone()).collect();
+        let falling =
+            asset.points.iter().filter(|point| point.scored).enumerate().filter(|(_, point)| point.ignore_fall).map(|(index, _)| index).collect();
         let grid_us = micros(asset.grid).max(1);
         let state_cleaners: BTreeMap<Name, Cleaner> = unscored_state_points(asset, &scored).map(|point| (point, Cleaner::default())).collect();
         Self {
@@ -183,6 +187,7 @@ impl AssetState {
             regimes: Regimes::default(),
             stretch: Stretch::default(),
             scored,
+            falling,
             grid_us,
             verdict: None,
             health: Health::default(),
@@ -226,7 +231,8 @@ impl AssetState {
             (Some(before), Some(now)) => now.has_regimes_of(before.settings()),
             (before, now) => before.is_none() && now.is_none(),
         };
-        same_regimes && self.scored == fresh.scored && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
+        let same_points = self.scored == fresh.scored && self.falling == fresh.falling;
+        same_regimes && same_points && self.grid_us == fresh.grid_us && self.window.length() == fresh.window.length()
     }
 
     /// Ids of the points whose readings are judged: the scored ones, then those that tell the operating state and are not.
@@ -266,7 +272,7 @@ impl AssetState {
         let mut verdict = Verdict { quality: self.window.quality(), range: self.window.range(), ..self.unscored(ts) };
         let (mut completed, unseen, spare) = (None, self.is_unseen(), self.rows_to_settle());
         match &mut self.stage {
-            Stage::Refused => verdict.reason = Some(ScoreReason::CommissioningRefused),
+            Stage::Refused(_) => verdict.reason = Some(ScoreReason::CommissioningRefused),
             Stage::Commissioning(rows) => {
                 verdict.reason = Some(if unseen { ScoreReason::UnseenRegime } else { ScoreReason::Commissioning });
                 rows.push(&values, &fresh, continues, range, amiss);

@@ -28,6 +28,17 @@ const STILL_FRACTION: f64 = 0.01;
 /// A spread below this part of the mean is rounding, not movement.
 const STILL_SPREAD: f64 = 1e-9;
 
+/// What is no anomaly falls by so much at most, in standard deviations: what stays there is within the limit, and what the point does about its mean still
+/// explains the others. It is as far as means may move, too (`adaptation.rs`).
+const FALL_LEAST: f64 = -1.0;
+/// Far below any z-score: what is beyond it is no plausible value.
+pub(super) const NO_LEAST: f64 = -1e30;
+
+/// The least z-scores of `points` points, of which those with the indices `falling` may fall.
+pub(super) fn least(points: usize, falling: &[usize]) -> Vec<f64> {
+    (0..points).map(|point| if falling.contains(&point) { FALL_LEAST } else { NO_LEAST }).collect()
+}
+
 /// The weight inputs of the graph, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Weights {
@@ -39,6 +50,8 @@ pub(super) struct Weights {
     pub mean: Vec<f64>,
     /// One over the standard deviation of each point.
     pub inv_std: Vec<f64>,
+    /// A z-score below this counts as this: [`FALL_LEAST`] where a fall is no anomaly, [`NO_LEAST`] elsewhere.
+    pub least: Vec<f64>,
     /// Of the fast channel.
     pub fast: ChannelWeights,
     /// Of the slow one.
@@ -109,8 +122,7 @@ pub(super) enum Refusal {
     },
     /// The machine vibrates too much to be learned as it is.
     #[error(
-        "its vibration was in zone C or D in {} of {} rows, which must not be learned as normal: repair it, or correct its `severity`, then \
-         `hark event maintenance`",
+        "its vibration was in zone C or D in {} of {} rows, which must not be learned as normal: repair it, or correct its `severity`",
         rows.0, rows.1
     )]
     Severity {
@@ -119,8 +131,7 @@ pub(super) enum Refusal {
     },
     /// A limit that people set was passed.
     #[error(
-        "an alarm of a limit was active in {} of {} rows, which must not be learned as normal: repair it, or correct the limit, then \
-         `hark event maintenance`",
+        "an alarm of a limit was active in {} of {} rows, which must not be learned as normal: repair it, or correct the limit",
         rows.0, rows.1
     )]
     BeyondLimit {
@@ -128,17 +139,15 @@ pub(super) enum Refusal {
         rows: (usize, usize),
     },
     /// A point was not at rest.
-    #[error(
-        "{0} (medians of the first and the last fifth of the rows), which must not be learned as normal: let it settle, or repair it, then `hark event maintenance`"
-    )]
+    #[error("{0} (medians of the first and the last fifth of the rows), which must not be learned as normal: let it settle, or repair it")]
     Drift(Drift),
     /// The numbers ran out of range.
     #[error("the values are too large or too small to compute with")]
     NotFinite,
 }
 
-/// Fits weights and limits; each window needs `lags` rows before its own.
-pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
+/// Fits weights and limits; each window needs `lags` rows before its own. A fall of the points with the indices `falling` is no anomaly.
+pub(super) fn fit(rows: &Collected, lags: usize, falling: &[usize]) -> Result<Fit, Refusal> {
     let points = rows.points();
     let scorable = rows.scorable(lags);
     let have = (scorable.len() / FOLDS).saturating_sub(lags) * (FOLDS - 1);
@@ -156,7 +165,8 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     if scale.still.len() + scale.unjudged.len() == points {
         return Err(Refusal::NothingMoves);
     }
-    let z = scale.apply(&values);
+    let (seen, least) = (scale.apply(&values), least(points, falling));
+    let z = DMatrix::from_fn(seen.nrows(), points, |row, point| seen[(row, point)].max(least[point]));
     let seldom: Vec<usize> = learned.iter().map(|learned| learned.point).collect();
     let apart = Apart::new(points, &seldom);
     let regressed = if apart.is_none() { Cow::Borrowed(&z) } else { Cow::Owned(z.select_columns(&apart.regressed)) };
@@ -171,7 +181,7 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
     for &row in &scorable {
         let of_fast = fast.score(&z, row);
         smoothed.push(&of_fast, &slow.score(&z, row));
-        novelty.push(&seldom::motion(of_fast.whitened, &seldom), &z.row(row).iter().copied().map(Some).collect::<Vec<_>>());
+        novelty.push(&seldom::motion(of_fast.whitened, &seldom), &seen.row(row).iter().copied().map(Some).collect::<Vec<_>>());
     }
     smoothed.levels = seldom::levels_after(&learned);
     let moments = validation.moments(&fast, &slow);
@@ -180,12 +190,13 @@ pub(super) fn fit(rows: &Collected, lags: usize) -> Result<Fit, Refusal> {
         seldom,
         mean: scale.mean.iter().copied().collect(),
         inv_std: scale.inv_std.iter().copied().collect(),
+        least,
         fast: fast.weights(),
         slow: slow.weights(),
     };
     let score_median = median_of_sorted(&scores);
     let score_high = scores[(scores.len() as f64 * THRESHOLD_PART) as usize];
-    let second_opinion = SecondOpinion::fit(&z, &scorable);
+    let second_opinion = SecondOpinion::fit(&seen, &scorable);
     let Scale { still, unjudged, .. } = scale;
     let fit =
         Fit { weights, moments, score_median, score_high, smoothed, novelty, second_opinion, windows: validation.windows(), still, unjudged, ranges };
@@ -208,7 +219,8 @@ impl Weights {
 
     /// The score, as a part of the limit, of a machine that stays at the z-scores `level`, its noise not counted.
     pub(super) fn score_at(&self, level: &[f64]) -> f64 {
-        [&self.fast, &self.slow].into_iter().map(|channel| channel.score_at(level)).fold(0.0, f64::max)
+        let counted: Vec<f64> = level.iter().zip(&self.least).map(|(level, least)| level.max(*least)).collect();
+        [&self.fast, &self.slow].into_iter().map(|channel| channel.score_at(&counted)).fold(0.0, f64::max)
     }
 
     fn is_finite(&self) -> bool {
@@ -224,7 +236,7 @@ impl ChannelWeights {
         for (weights, of) in self.regression.chunks_exact(level.len()).zip(level.iter().cycle()) {
             residual.iter_mut().zip(weights).for_each(|(residual, weight)| *residual -= of * weight);
         }
-        let whitened = |row: &[f64]| row.iter().zip(&residual).map(|(weight, residual)| weight * residual).sum();
+        let whitened = |row: &[f64]| row.iter().zip(&residual).map(|(weight, residual)| weight * residual).sum::<f64>();
         power_mean(&self.whitening.chunks_exact(level.len()).map(whitened).collect::<Vec<f64>>())
     }
 }
@@ -316,7 +328,7 @@ pub(super) mod tests {
 
     #[test]
     fn finds_the_dynamics_of_a_known_machine() {
-        let fit = fit(&machine(2000), LAGS).unwrap();
+        let fit = fit(&machine(2000), LAGS, &[]).unwrap();
         assert_eq!((fit.windows, fit.still.len()), (1997, 0));
         // Row 2 * n (newest lag), column 1, in z-scores. The first point has variance 1 / (1 - 0.81), the second 9 times that plus 9.
         let variance = 1.0 / (1.0 - 0.81);
@@ -333,7 +345,7 @@ pub(super) mod tests {
 
     #[test]
     fn says_how_far_over_its_limit_a_level_is() {
-        let mut fit = fit(&machine(2000), LAGS).unwrap();
+        let mut fit = fit(&machine(2000), LAGS, &[]).unwrap();
         let (level, weights) = ([0.6, -0.4], &mut fit.weights);
         weights.fast.bias.fill(0.0);
         weights.slow.bias.fill(0.0);
@@ -349,6 +361,35 @@ pub(super) mod tests {
         assert!((weights.score_at(&level.map(|z| 2.0 * z)) - 2.0 * expected).abs() < 1e-12);
     }
 
+    /// Largest smoothed score of a machine of two points whose second one goes to so many standard deviations within 2000 rows.
+    fn score_after(falling: &[usize], to: f64) -> f64 {
+        let mut fit = fit(&machine(2000), LAGS, falling).unwrap();
+        let Weights { mean, inv_std, least, fast, slow, .. } = &fit.weights;
+        let mut noise = Noise(8);
+        let z = DMatrix::from_fn(3_000, 2, |row, point| {
+            let value = if point == 0 { mean[0] } else { mean[1] + to * f64::min(row as f64 / 2_000.0, 1.0) / inv_std[1] };
+            (value - mean[point]) * inv_std[point] + 0.1 * noise.next()
+        });
+        let of = |channel: &ChannelWeights, row: usize| {
+            let counted = |row: usize, point: usize| z[(row, point)].max(least[point]);
+            let weights = DMatrix::from_row_slice(2 * LAGS, 2, &channel.regression);
+            let history = nalgebra::RowDVector::from_fn(2 * LAGS, |_, place| counted(row - LAGS + place / 2, place % 2));
+            let present = nalgebra::RowDVector::from_fn(2, |_, point| counted(row, point));
+            let residual = present - history * weights - nalgebra::RowDVector::from_row_slice(&channel.bias);
+            let whitened: Vec<f64> = (DMatrix::from_row_slice(2, 2, &channel.whitening) * residual.transpose()).iter().copied().collect();
+            super::super::limit::Residual { score: power_mean(&whitened), whitened }
+        };
+        (LAGS..z.nrows()).map(|row| fit.smoothed.push(&of(fast, row), &of(slow, row))).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn a_fall_counts_for_one_deviation_at_most_where_that_is_said() {
+        assert!(score_after(&[], -6.0) > 1.5, "where nothing is said of it");
+        assert!((score_after(&[1], -6.0) - score_after(&[1], -1.0)).abs() < 0.1);
+        assert!(score_after(&[1], 6.0) > 1.5, "a rise");
+        assert!(score_after(&[0], -6.0) > 1.5, "another point");
+    }
+
     #[test]
     fn a_still_point_is_named_and_harms_nothing() {
         let mut noise = Noise(3);
@@ -356,7 +397,7 @@ pub(super) mod tests {
         for row in 0..300 {
             collected.push_fresh(&[noise.next(), 32.0, 0.0], row > 0);
         }
-        let fit = fit(&collected, LAGS).unwrap();
+        let fit = fit(&collected, LAGS, &[]).unwrap();
         assert_eq!(fit.still, [1, 2]);
         assert_eq!((fit.weights.inv_std[1], fit.weights.inv_std[2]), (1.0 / 0.32, 1.0));
         assert_eq!(fit.ranges[1], (32.0, 32.0));
@@ -370,7 +411,7 @@ pub(super) mod tests {
             let value = noise.next();
             collected.push_fresh(&[value, value, -2.0 * value], row > 0);
         }
-        assert!(fit(&collected, LAGS).unwrap().weights.is_finite());
+        assert!(fit(&collected, LAGS, &[]).unwrap().weights.is_finite());
     }
 
     /// The rows of a block have scores that a fit on them would not give.
@@ -381,7 +422,7 @@ pub(super) mod tests {
         for row in 0..100 {
             collected.push_fresh(&std::array::from_fn::<f64, 8, _>(|_| noise.next()), row > 0);
         }
-        let fit = fit(&collected, LAGS).unwrap();
+        let fit = fit(&collected, LAGS, &[]).unwrap();
         // 24 weights for each of eight points from 97 windows: rows of the fit look calmer than others ever will.
         assert!(fit.smoothed.score().unwrap() < fit.score_median, "{fit:?}");
     }
@@ -393,7 +434,7 @@ pub(super) mod tests {
             for row in 0..rows {
                 collected.push_fresh(&[value(row), -value(row)], row > 0 && continues(row));
             }
-            fit(&collected, LAGS).unwrap_err()
+            fit(&collected, LAGS, &[]).unwrap_err()
         };
         let moving = |row: usize| (row as f64 * 0.7).sin();
         assert_eq!(case(0, &moving, &|_| true), Refusal::TooFewRows { have: 0, need: 20, points: 2 });

@@ -225,6 +225,7 @@ mod tests {
             scored: true,
             limits: None,
             severity: None,
+            ignore_fall: false,
             stale_after: None,
             checks,
         }

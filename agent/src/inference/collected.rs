@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bits::Bits,
+    drift::Drift,
     seldom::{self, Learned},
 };
 use crate::buffer::Position;
@@ -24,6 +25,8 @@ pub(super) struct Collected {
     starts: Vec<usize>,
     /// First and last record behind each block of [`ROWS_BLOCK`] rows.
     ranges: Vec<(Position, Position)>,
+    /// Of each attempt before, which was refused for it: how the point moved that moved the farthest.
+    drifted: Vec<Drift>,
 }
 
 /// What spoke against a machine as normal when its row came.
@@ -39,6 +42,17 @@ impl Collected {
     /// Nothing yet, for rows of `points` values.
     pub(super) fn new(points: usize) -> Self {
         Self { points, ..Self::default() }
+    }
+
+    /// Nothing yet, after an attempt that `drift` ended.
+    pub(super) fn after(&self, drift: Drift) -> Self {
+        let drifted = self.drifted.iter().cloned().chain([drift]).collect();
+        Self { points: self.points, drifted, ..Self::default() }
+    }
+
+    /// What ended the attempts before, in their order.
+    pub(super) fn drifted(&self) -> &[Drift] {
+        &self.drifted
     }
 
     /// Adds a row that is made of the records in `range`; `fresh` says which values are its own, `continues` whether it follows the one before without

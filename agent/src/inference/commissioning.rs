@@ -5,6 +5,7 @@ use super::{
     asset::{AssetState, Scoring, Stage},
     baseline::{self, Fit, Refusal},
     centre::Centre,
+    collected::Collected,
     doubts::Doubts,
     forecast::Forecasts,
     health::Health,
@@ -37,11 +38,14 @@ impl Progress {
     }
 }
 
+/// Commissionings by policy of a machine that drifts, after which only a person begins another.
+const ATTEMPTS_MOST: usize = 7;
+
 /// A fit that a row completed.
 #[derive(Debug)]
 pub(super) enum Commissioned {
     Accepted { fit: Box<Fit>, doubts: Doubts, rows: usize, range: (Position, Position) },
-    Refused { refusal: Refusal, rows: usize },
+    Refused { refusal: Refusal, rows: usize, then: Option<Box<Collected>> },
 }
 
 impl AssetState {
@@ -51,7 +55,7 @@ impl AssetState {
         if let Commissioned::Accepted { doubts, rows, .. } = &commissioned
             && let Some(refusal) = doubts.refusal()
         {
-            commissioned = Commissioned::Refused { refusal, rows: *rows };
+            commissioned = Commissioned::Refused { then: self.collected_anew(&refusal), refusal, rows: *rows };
         }
         self.end_commissioning(&commissioned);
         Some(commissioned)
@@ -62,23 +66,31 @@ impl AssetState {
     pub(super) fn fit_early(&self, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning(rows) = &self.stage else { return None };
         let (have, need) = (rows.len(), COMMISSIONING_ROWS_LEAST);
-        if have < need { Some(Commissioned::Refused { refusal: Refusal::FewRows { have, need }, rows: have }) } else { self.fit(lags) }
+        if have < need { Some(Commissioned::Refused { refusal: Refusal::FewRows { have, need }, rows: have, then: None }) } else { self.fit(lags) }
     }
 
     fn fit(&self, lags: usize) -> Option<Commissioned> {
         let Stage::Commissioning(rows) = &self.stage else { return None };
         let count = rows.len();
-        match (rows.range(), baseline::fit(rows, lags)) {
+        match (rows.range(), baseline::fit(rows, lags, &self.falling)) {
             (Some(range), Ok(fit)) => Some(Commissioned::Accepted { fit: Box::new(fit), doubts: Doubts::of(rows, &self.scored), rows: count, range }),
             (None, Ok(_)) => None,
-            (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count }),
+            (_, Err(refusal)) => Some(Commissioned::Refused { refusal, rows: count, then: None }),
         }
+    }
+
+    /// What is collected after a refusal: a machine that moved may have come to rest since, as after its first warm day, and nobody has to be called for
+    /// that. Whatever else is refused stays as it is until somebody sees to it.
+    fn collected_anew(&self, refusal: &Refusal) -> Option<Box<Collected>> {
+        let (Stage::Commissioning(rows), Refusal::Drift(drift)) = (&self.stage, refusal) else { return None };
+        (rows.drifted().len() + 1 < ATTEMPTS_MOST).then(|| rows.after(drift.clone()).into())
     }
 
     /// Ends commissioning with what [`Self::fit`] gave.
     pub(super) fn end_commissioning(&mut self, commissioned: &Commissioned) {
         self.stage = match commissioned {
-            Commissioned::Refused { .. } => Stage::Refused,
+            Commissioned::Refused { then: Some(rows), .. } => Stage::Commissioning((**rows).clone()),
+            Commissioned::Refused { refusal, .. } => Stage::Refused(refusal.to_string().into()),
             Commissioned::Accepted { fit, .. } => Stage::Scoring(Box::new(Scoring {
                 // The caller names the baseline once it knows the input that completed it.
                 baseline_id: Name::from(""),
@@ -113,7 +125,16 @@ impl AssetState {
 
     /// How far commissioning is, 0 to 1; `None` once there is a baseline.
     pub(super) fn progress_part(&self, settings: config::Commissioning) -> Option<f64> {
-        if matches!(self.stage, Stage::Refused) { Some(1.0) } else { self.progress(settings).map(Progress::part) }
+        if matches!(self.stage, Stage::Refused(_)) { Some(1.0) } else { self.progress(settings).map(Progress::part) }
+    }
+
+    /// Why commissioning was refused, or the attempt before this one.
+    pub(super) fn refused(&self) -> Option<Name> {
+        match &self.stage {
+            Stage::Commissioning(rows) => rows.drifted().last().map(|drift| drift.to_string().into()),
+            Stage::Refused(reason) => Some(reason.clone()),
+            Stage::Scoring(_) => None,
+        }
     }
 
     /// What commissioning has and takes; `None` where it is over.

@@ -35,6 +35,7 @@ fn asset(hash: &str, stale_s: u64, scored: &[&str]) -> config::Asset {
         checks: config::Checks { max_rate: Some(60.0), stuck: Some(config::Stuck { after: Duration::from_secs(8), within: 0.0 }), clips: None },
         limits: None,
         severity: None,
+        ignore_fall: false,
         stale_after: None,
     };
     config::Asset {

@@ -21,12 +21,15 @@ pub(super) struct Doubts {
     in_bad_zone: usize,
     beyond_limit: usize,
     drifts: Vec<Drift>,
+    /// Of attempts before this one.
+    drifted: Vec<Drift>,
 }
 
 impl Doubts {
     /// About `rows` of these points.
     pub(super) fn of(rows: &Collected, points: &[Name]) -> Self {
-        Self { rows: rows.len(), in_bad_zone: rows.in_bad_zone(), beyond_limit: rows.beyond_limit(), drifts: drift::among(points, rows) }
+        let drifted = rows.drifted().to_vec();
+        Self { rows: rows.len(), in_bad_zone: rows.in_bad_zone(), beyond_limit: rows.beyond_limit(), drifts: drift::among(points, rows), drifted }
     }
 
     /// Why the rows are not to be learned by policy.
@@ -44,7 +47,9 @@ impl Doubts {
         let of_rows = told(self.in_bad_zone, "in zone C or D").into_iter().chain(told(self.beyond_limit, "with an alarm of a limit"));
         let more = self.drifts.len().saturating_sub(NAMED);
         let of_points = self.drifts.iter().take(NAMED).map(ToString::to_string);
-        of_rows.chain(of_points).chain((more > 0).then(|| format!("{more} more points moved one way"))).collect()
+        let more = (more > 0).then(|| format!("{more} more points moved one way"));
+        let before = self.drifted.iter().map(|drift| format!("in an attempt before {drift}"));
+        of_rows.chain(of_points).chain(more).chain(before).collect()
     }
 }
 
@@ -72,6 +77,15 @@ mod tests {
         assert_eq!(doubts(1, 0.0, 20, 2).remarks(), ["in zone C or D in 20 of 200 rows", "with an alarm of a limit in 2 of 200 rows"]);
         assert_eq!(doubts(1, 0.0, 21, 0).refusal(), Some(Refusal::Severity { rows: (21, 200) }));
         assert_eq!(doubts(1, 0.0, 0, 21).refusal(), Some(Refusal::BeyondLimit { rows: (21, 200) }));
+    }
+
+    #[test]
+    fn what_ended_an_attempt_before_stays_a_remark() {
+        let drift = doubts(1, 0.1, 0, 0).drifts.remove(0);
+        let mut collected = Collected::new(1).after(drift);
+        (0..200).for_each(|row| collected.push_fresh(&[0.0], row > 0));
+        let found = Doubts::of(&collected, &["p0".into()]);
+        assert!(found.refusal().is_none() && found.remarks()[0].starts_with("in an attempt before `p0` rose all the time"), "{found:?}");
     }
 
     #[test]

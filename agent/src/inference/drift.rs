@@ -7,6 +7,7 @@
 use std::fmt;
 
 use hark_protocol::topics::Name;
+use serde::{Deserialize, Serialize};
 
 use super::collected::Collected;
 
@@ -22,7 +23,7 @@ const SPREAD_LEAST: f64 = 0.01;
 const QUARTILES_APART: f64 = 1.349;
 
 /// How a point moved.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Drift {
     pub(super) point: Name,
     /// Median of the first part.

@@ -290,7 +290,7 @@ mod tests {
         assert!(matches!(Plan::build(b"", signature), Err(ModelError::Runtime(_))));
         assert!(matches!(Plan::build(&vec![0; MODEL_BYTES_MAX + 1], signature), Err(ModelError::TooLarge { .. })));
         let shipped = include_bytes!("../../../models/stage-a/model.onnx");
-        let operators: Vec<String> = ["Add", "MatMul", "Mul", "Reshape", "Slice", "Sqrt", "Sub"].map(str::to_owned).to_vec();
+        let operators: Vec<String> = ["Add", "MatMul", "Max", "Mul", "Reshape", "Slice", "Sqrt", "Sub"].map(str::to_owned).to_vec();
         let refused = Plan::build(shipped, Signature { operators: &operators, ..signature });
         assert!(matches!(refused, Err(ModelError::Signature { kind: "inputs", .. })), "{refused:?}");
     }

@@ -56,6 +56,7 @@ pub(super) fn fit(of: &Weights, moments: &Moments, left: &[usize]) -> Option<Wei
         seldom,
         mean: part(&of.mean)?,
         inv_std: part(&of.inv_std)?,
+        least: part(&of.least)?,
         fast: channel(&sums, &apart, FAST, moments.fast, regressed.len())?,
         slow: channel(&sums, &apart, SLOW, moments.slow, regressed.len())?,
     })
@@ -150,7 +151,7 @@ mod tests {
         for (index, row) in rows.iter().enumerate() {
             collected.push_fresh(&points.iter().map(|&point| row[point]).collect::<Vec<_>>(), index > 0);
         }
-        baseline::fit(&collected, LAGS).unwrap()
+        baseline::fit(&collected, LAGS, &[]).unwrap()
     }
 
     fn furthest(a: &[f64], b: &[f64]) -> f64 {
@@ -199,7 +200,7 @@ mod tests {
             let values = [row[0], row[1], level, row[2], row[3], row[4]];
             collected.push_of(&values, &[true, true, is_fresh, true, true, true], index > 0);
         }
-        let (with, without) = (baseline::fit(&collected, LAGS).unwrap(), fitted(&rows, &[0, 1, 2, 3, 4]));
+        let (with, without) = (baseline::fit(&collected, LAGS, &[]).unwrap(), fitted(&rows, &[0, 1, 2, 3, 4]));
         assert_eq!((&with.weights.seldom[..], &with.moments), (&[2][..], &without.moments));
         for (left, others) in [(&[0, 1, 3, 4, 5][..], &[0, 1, 2, 3, 4][..]), (&[1, 3, 4, 5], &[1, 2, 3, 4])] {
             let (with, without) = (fit(&with.weights, &with.moments, left).unwrap(), fit(&without.weights, &without.moments, others).unwrap());

@@ -227,10 +227,14 @@ pub(super) fn accepted(of: &BaselineOf<'_>, scored: &[Name]) -> Event {
     }
 }
 
-/// The event of a refused commissioning.
-pub(super) fn refused(refusal: &Refusal, rows: usize, actor: Option<Name>) -> Event {
+/// The event of a refused commissioning, after which `attempts` ended so and another begins by itself, unless there is none.
+pub(super) fn refused(refusal: &Refusal, rows: usize, attempts: Option<usize>, actor: Option<Name>) -> Event {
+    let next = match attempts {
+        Some(attempts) => format!("; it begins anew by itself, attempt {}", attempts + 1),
+        None => "; it begins anew with `hark event maintenance`".into(),
+    };
     Event {
-        text: Some(format!("commissioning refused: {refusal}").into()),
+        text: Some(format!("commissioning refused: {refusal}{next}").into()),
         what: Some("refused".into()),
         actor,
         result: Some("refused".into()),
@@ -327,9 +331,9 @@ pub(super) fn is_reduced(baseline: &Baseline) -> bool {
 
 /// The weight inputs of the graph by name, and the second opinion.
 pub(super) fn weights_json(weights: &Weights, second_opinion: Option<&SecondOpinion>) -> String {
-    let Weights { seldom, mean, inv_std, fast, slow, .. } = weights;
+    let Weights { seldom, mean, inv_std, least, fast, slow, .. } = weights;
     let mut json = json!({
-        "mean": mean, "inv_std": inv_std, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,
+        "mean": mean, "inv_std": inv_std, "least": least, "regression": fast.regression, "bias": fast.bias, "whitening": fast.whitening,
         "slow_regression": slow.regression, "slow_bias": slow.bias, "slow_whitening": slow.whitening,
     });
     if !seldom.is_empty() {
@@ -411,6 +415,7 @@ pub(super) fn asset(state: &AssetState, asset: &config::Asset, model: &ModelName
         commissioning_running_needed_s: progress.map(|progress| running_s(progress.of.rows)),
         commissioning_starts: progress.map(|progress| progress.starts),
         commissioning_starts_needed: progress.map(|progress| progress.of.starts),
+        commissioning_refused: state.refused(),
         state: state.operating.as_ref().map_or(OperatingState::Unknown, Operating::told),
         regime: state.verdict.as_ref().and_then(|verdict| verdict.regime).map(Regime::name),
         health,

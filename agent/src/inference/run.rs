@@ -453,7 +453,7 @@ impl AssetRun {
     pub(super) fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
         let regime = self.state.regimes.name();
         let event = match commissioned {
-            Commissioned::Refused { refusal, rows } => report::refused(&refusal, rows, actor),
+            Commissioned::Refused { refusal, rows, then } => report::refused(&refusal, rows, then.map(|rows| rows.drifted().len()), actor),
             Commissioned::Accepted { fit, doubts, rows, range } => {
                 let baseline_id = self.name_baseline(emit);
                 if let Stage::Scoring(scoring) = &mut self.state.stage {

@@ -9,8 +9,8 @@ use super::{
 };
 
 /// Names of the graph's inputs in the order in which [`StageA::score`] gives them.
-const INPUTS: [&str; 10] =
-    ["window", "mean", "inv_std", "regression", "bias", "whitening", "slow_regression", "slow_bias", "slow_whitening", "share"];
+const INPUTS: [&str; 11] =
+    ["window", "mean", "inv_std", "least", "regression", "bias", "whitening", "slow_regression", "slow_bias", "slow_whitening", "share"];
 /// Names of its outputs, in the order in which it takes them.
 const OUTPUTS: [&str; 4] = ["whitened", "score", "slow_whitened", "slow_score"];
 
@@ -25,7 +25,7 @@ pub(super) struct StageA {
 #[derive(Debug)]
 pub(super) struct Prepared {
     points: usize,
-    weights: [Input; 9],
+    weights: [Input; 10],
 }
 
 /// What the graph says about one window.
@@ -67,6 +67,7 @@ impl StageA {
         let weights = [
             Input::new(&[n], &weights.mean)?,
             Input::new(&[n], &weights.inv_std)?,
+            Input::new(&[n], &weights.least)?,
             Input::new(&[lags * n, n], &weights.fast.regression)?,
             Input::new(&[n], &weights.fast.bias)?,
             Input::new(&[n, n], &weights.fast.whitening)?,
@@ -102,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::inference::{
-        baseline::{ChannelWeights, fit, tests::Noise},
+        baseline::{ChannelWeights, NO_LEAST, fit, tests::Noise},
         collected::Collected,
     };
     use crate::inference::{limit::Smoothed, novelty::Novelty};
@@ -125,7 +126,7 @@ mod tests {
         for (row, values) in values.iter().enumerate() {
             collected.push_fresh(values, row > 0);
         }
-        let fit = fit(&collected, 3).unwrap();
+        let fit = fit(&collected, 3, &[2]).unwrap();
 
         let mut stage = stage_a();
         stage.plan_for(points).unwrap();
@@ -153,7 +154,15 @@ mod tests {
         let mut stage = stage_a();
         stage.plan_for(1).unwrap();
         let channel = ChannelWeights { regression: vec![0.0; 3], bias: vec![0.0], whitening: vec![1.0] };
-        let weights = Weights { points: 1, seldom: Vec::new(), mean: vec![0.0], inv_std: vec![1.0], fast: channel.clone(), slow: channel };
+        let weights = Weights {
+            points: 1,
+            seldom: Vec::new(),
+            mean: vec![0.0],
+            inv_std: vec![1.0],
+            least: vec![NO_LEAST],
+            fast: channel.clone(),
+            slow: channel,
+        };
         let prepared = stage.prepare(&weights).unwrap();
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0, 1e200], &prepared), Err(ModelError::NotFinite(_))));
         assert!(matches!(stage.score(&[0.0, 0.0, 0.0], &prepared), Err(ModelError::Shape { actual: 3, expected: 4 })));

@@ -25,7 +25,10 @@ pub(super) fn page(status: &Status, gateway: &str) -> String {
     html.push_str("<h2>Machines</h2><table><tr><th>Machine<th>State<th>Phase<th>Health<th>Time to limit<th>Alarm<th>Data</tr>");
     for (id, asset) in status.assets() {
         let phase = match (asset.phase, asset.commissioning_progress) {
-            (Phase::Commissioning, Some(_)) if asset.commissioning_rows.is_none() => "commissioning refused".to_owned(),
+            (Phase::Commissioning, Some(_)) if asset.commissioning_rows.is_none() => asset
+                .commissioning_refused
+                .as_ref()
+                .map_or_else(|| "commissioning refused".to_owned(), |reason| format!("commissioning refused: {}", e(reason))),
             (Phase::Commissioning, Some(progress)) => match (asset.commissioning_starts, asset.commissioning_starts_needed) {
                 (Some(starts), Some(needed @ 1..)) => format!("commissioning {:.0} %, {starts} of {needed} starts", progress * 100.0),
                 _ => format!("commissioning {:.0} %", progress * 100.0),

@@ -221,6 +221,7 @@ pub(crate) fn asset() -> CompactedRecord<Asset> {
         commissioning_running_needed_s: None,
         commissioning_starts: None,
         commissioning_starts_needed: None,
+        commissioning_refused: None,
         state: OperatingState::Running,
         regime: Some("load-2".into()),
         health: Some(43.5),
@@ -273,7 +274,7 @@ pub(crate) fn baseline() -> CompactedRecord<Baseline> {
         limit_by: None,
         score_median: 0.61,
         points_json: r#"["de-h.v_rms","de-temp"]"#.into(),
-        weights_json: r#"{"mean":[2.1,48.3],"inv_std":[3.125,0.244],"regression":[0.11,0.0,0.01,0.17,0.19,0.01,0.0,0.28,0.41,0.02,0.03,0.52],"bias":[0.002,-0.001],"whitening":[0.84,-0.05,-0.05,0.67],"slow_regression":[0.1,0.0,0.02,0.15,0.17,0.01,0.01,0.25,0.4,0.02,0.03,0.5],"slow_bias":[0.002,-0.001],"slow_whitening":[0.61,-0.04,-0.04,0.49],"pca_components":[0.71,0.71],"pca_inv_variance":[0.53],"pca_limits":[6.1,0.4]}"#.into(),
+        weights_json: r#"{"mean":[2.1,48.3],"inv_std":[3.125,0.244],"least":[-1.0,-1e30],"regression":[0.11,0.0,0.01,0.17,0.19,0.01,0.0,0.28,0.41,0.02,0.03,0.52],"bias":[0.002,-0.001],"whitening":[0.84,-0.05,-0.05,0.67],"slow_regression":[0.1,0.0,0.02,0.15,0.17,0.01,0.01,0.25,0.4,0.02,0.03,0.5],"slow_bias":[0.002,-0.001],"slow_whitening":[0.61,-0.04,-0.04,0.49],"pca_components":[0.71,0.71],"pca_inv_variance":[0.53],"pca_limits":[6.1,0.4]}"#.into(),
         range_json: r#"{"de-h.v_rms":[0.9,4.2],"de-temp":[31.0,62.5]}"#.into(),
         means_by: None,
     };

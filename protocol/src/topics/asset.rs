@@ -45,6 +45,9 @@ pub struct Asset {
     pub commissioning_starts: Option<u32>,
     /// Starts that it takes; 0 where nothing tells the operating state.
     pub commissioning_starts_needed: Option<u32>,
+    /// Why commissioning was refused; while it goes on, why the attempt before was: a point that moved one way all the time.
+    #[serde(default)]
+    pub commissioning_refused: Option<Name>,
     /// Operating state.
     pub state: OperatingState,
     /// Regime of the newest row, as in predictions.

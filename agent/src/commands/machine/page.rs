@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     inference::AlarmFlood,
-    local::message::Machine,
+    local::message::{BaselineSummary, Machine},
     words::{age, count, table},
 };
 
@@ -118,7 +118,7 @@ pub(super) fn commissioning(machines: &[Machine]) -> String {
             of_baseline(baseline.map(|baseline| baseline.verdict.replace('_', " "))),
             of_baseline(baseline.and_then(|baseline| baseline.accepted_by.as_deref().map(str::to_owned))),
             of_baseline(baseline.map(|baseline| baseline.baseline_id.to_string())),
-            baseline.and_then(|baseline| baseline.remarks.as_deref().map(str::to_owned)).unwrap_or_default(),
+            remarks(state, baseline).unwrap_or_default(),
         ]
     };
     if machines.is_empty() {
@@ -126,6 +126,13 @@ pub(super) fn commissioning(machines: &[Machine]) -> String {
     }
     let titles = ["machine", "phase", ">running", ">starts", ">rows", ">limit", "verdict", "accepted by", "baseline", "remarks"];
     table(&titles, &machines.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What was refused, else what stands with the baseline.
+fn remarks(state: &Asset, baseline: Option<&BaselineSummary>) -> Option<String> {
+    let refused = state.commissioning_refused.as_ref();
+    let going_on = if state.commissioning_rows.is_some() { "begun anew: " } else { "" };
+    refused.map(|reason| format!("{going_on}{reason}")).or_else(|| baseline?.remarks.as_deref().map(str::to_owned))
 }
 
 /// Starts so far, where commissioning waits for some.
@@ -222,7 +229,6 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::message::BaselineSummary;
 
     /// The machine and the alarm of the published examples.
     fn machine() -> (Machine, Alarm) {
@@ -349,6 +355,7 @@ pump-p101: instrument `de-h` is out of service, its values do not count
             ..example
         };
         let without_states = Asset { commissioning_starts: Some(0), commissioning_starts_needed: Some(0), ..learning.clone() };
+        let learning = Asset { commissioning_refused: Some("`t` rose all the time".into()), ..learning };
         let baseline = BaselineSummary {
             baseline_id: "2-300".into(),
             verdict: "accepted".into(),
@@ -366,6 +373,7 @@ pump-p101: instrument `de-h` is out of service, its values do not count
             commissioning_rows: None,
             commissioning_running_s: None,
             commissioning_starts: None,
+            commissioning_refused: None,
             ..learning.clone()
         };
         let of = |asset: &str, state, baselines| Machine { asset: asset.into(), state, alarms: Vec::new(), baselines };
@@ -375,7 +383,7 @@ pump-p101: instrument `de-h` is out of service, its values do not count
         let text = commissioning(&[of("a", learning, vec![]), of("b", without_states, vec![]), of("c", scored, vec![baseline])]);
         let expected = [
             "machine  phase                         running  starts    rows  limit  verdict   accepted by  baseline  remarks",
-            "a        commissioning, 46 %  10.0 h of 24.0 h  1 of 2  36 000      –  –         –            –",
+            "a        commissioning, 46 %  10.0 h of 24.0 h  1 of 2  36 000      –  –         –            –         begun anew: `t` rose all the time",
             "b        commissioning, 46 %  10.0 h of 24.0 h       –  36 000      –  –         –            –",
             "c        scoring                             –       3  86 400   1.20  accepted  policy       2-300",
         ];

@@ -56,32 +56,57 @@ fn a_machine_that_stands_still_is_refused() {
     assert_eq!(engine.baselines().count(), 0);
 }
 
-/// By policy; a person who knows why may accept it, and the remark stays.
-#[test]
-fn a_machine_that_drifts_while_it_is_learned_is_refused() {
-    let entries: Vec<Entry> = machine(ROWS + 1, usize::MAX)
-        .into_iter()
-        .enumerate()
-        .map(|(index, mut entry)| {
-            if let Body::Reading(reading) = &mut entry.body
-                && &*reading.point == "a"
-            {
-                reading.value = reading.value.map(|a| a + 40.0 + 30.0 * (index / 2) as f64 / ROWS as f64);
-            }
-            entry
-        })
-        .collect();
-    let text = |out: &[(LaneName, Entry)]| {
-        let text = |(_, entry): &(LaneName, Entry)| if let Body::Event(event) = &entry.body { event.text.clone() } else { None };
-        out.iter().find_map(text).expect("an event has a text")
+/// A machine whose point `a` rises by 30 with each [`ROWS`] rows, until `rest` rows are over.
+fn warming(rows: usize, rest: usize) -> Vec<Entry> {
+    let warm = |(index, mut entry): (usize, Entry)| {
+        if let Body::Reading(reading) = &mut entry.body
+            && &*reading.point == "a"
+        {
+            reading.value = reading.value.map(|a| a + 40.0 + 30.0 * (index / 2).min(rest) as f64 / ROWS as f64);
+        }
+        entry
     };
+    machine(rows, usize::MAX).into_iter().enumerate().map(warm).collect()
+}
+
+fn texts(out: &[(LaneName, Entry)]) -> Vec<Name> {
+    out.iter().filter_map(|(_, entry)| if let Body::Event(event) = &entry.body { event.text.clone() } else { None }).collect()
+}
+
+/// By policy; its rows are forgotten, so what came to rest is learned from the next ones, and the remark stays.
+#[test]
+fn a_machine_that_drifts_is_learned_once_it_is_at_rest() {
     let mut engine = engine_with(|_| {});
-    let refused = text(&feed(&mut engine, 1, &entries));
+    let out = feed(&mut engine, 1, &warming(2 * ROWS + 1, ROWS + ROWS / 10));
+    let [refused, accepted] = &texts(&out)[..] else { panic!("{:?}", texts(&out)) };
     assert!(refused.contains("refused: `a` rose all the time, from 4") && refused.contains("let it settle"), "{refused}");
+    assert!(refused.ends_with("begins anew by itself, attempt 2"), "{refused}");
+    assert!(accepted.contains("in an attempt before `a` rose all the time, from 4"), "{accepted}");
+    let at = |row: usize| predictions(&out)[row].clone();
+    assert_eq!(
+        (at(ROWS).reason, at(2 * ROWS - 1).reason, at(2 * ROWS).reason),
+        (Some(ScoreReason::Commissioning), Some(ScoreReason::Commissioning), None)
+    );
+    let (_, baseline) = engine.baselines().next().unwrap();
+    assert_eq!((baseline.rows + baseline.rows_held_back, &*baseline.input_from), (297, "inc/301"), "nothing of the first attempt is in it");
+}
+
+#[test]
+fn a_machine_that_never_rests_is_left_to_a_person() {
+    let mut engine = engine_with(|_| {});
+    let events = texts(&feed(&mut engine, 1, &warming(8 * ROWS, usize::MAX)));
+    assert_eq!(events.len(), 7, "{events:?}");
+    assert!(events[5].ends_with("attempt 7") && events[6].ends_with("it begins anew with `hark event maintenance`"), "{events:?}");
     assert_eq!((engine.baselines().count(), engine.view("pump").unwrap().reason), (0, Some(ScoreReason::CommissioningRefused)));
+    let told = engine.asset_records(Timestamp(0)).remove(0).1.commissioning_refused;
+    assert!(told.as_ref().is_some_and(|reason| reason.starts_with("`a` rose all the time")), "{told:?}");
+}
+
+#[test]
+fn a_person_who_knows_why_accepts_a_machine_that_drifts() {
     let mut engine = engine_with(|asset| asset.commissioning.rows = ROWS + 2);
-    feed(&mut engine, 1, &entries);
-    let accepted = text(&feed(&mut engine, 1_000, &[event(2_000.0, EventKind::Command, Some("commissioning_accepted"))]));
+    feed(&mut engine, 1, &warming(ROWS + 1, usize::MAX));
+    let accepted = texts(&feed(&mut engine, 1_000, &[event(2_000.0, EventKind::Command, Some("commissioning_accepted"))])).remove(0);
     let remarks = engine.baselines().next().unwrap().1.remarks.clone().unwrap();
     assert!(remarks.starts_with("on 151 of 152 rows; `a` rose all the time, from 4") && accepted.ends_with(&*remarks), "{remarks}: {accepted}");
 }
