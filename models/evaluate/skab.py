@@ -17,6 +17,8 @@ NOT_MEASURED = ("datetime", "anomaly", "changepoint")
 FLOOD = 10
 #: Whose training rows hold anomalies.
 ODD = "other/2"
+#: Columns of `measures`.
+MEASURES = ("F1", "FAR %", "MAR %", "FAR % before the fault", "files with one", "median delay s", "changepoints, NAB standard")
 ACCELEROMETERS = ("Accelerometer1RMS", "Accelerometer2RMS")
 #: Where each fault must show, by the folder or file that holds it.
 CAUSES = {"valve1": ("Volume Flow RateRMS", "Pressure"), "valve2": ("Volume Flow RateRMS", "Pressure")}
@@ -29,7 +31,7 @@ def run(hark, data, report):
     for file in files:
         file["answers"] = hark.replay(file["text"], file["columns"], commission_rows=COMMISSIONING_ROWS)[COMMISSIONING_ROWS:]
     report.heading(f"SKAB, {len(files)} files, commissioned on {COMMISSIONING_ROWS} rows each, scored on `above`")
-    report.table(["files", "F1", "FAR %", "MAR %", "FAR % before the fault", "files with one", "median delay s", "changepoints, NAB standard"])
+    report.table(["files", *MEASURES])
     figures = measures(files, [answers_above(file) for file in files])
     report.row(["all", *figures])
     asked(figures, report)
@@ -40,13 +42,13 @@ def run(hark, data, report):
     robustness(hark, files, report)
 
 
-def asked(figures, report):
+def asked(figures, report, what="SKAB"):
     f1, far, _, _, false_files, delay, points = figures
-    report.asked("SKAB, F1", f1, 0.80, 0.84)
-    report.asked("SKAB, FAR %", far, 28, 15, most=True)
-    report.asked("SKAB, files with a false alarm before the fault", false_files, 5, most=True)
-    report.asked("SKAB, median delay s", delay, 20, most=True)
-    report.asked("SKAB, changepoints, NAB standard", points, 26)
+    report.asked(f"{what}, F1", f1, 0.80, 0.84)
+    report.asked(f"{what}, FAR %", far, 28, 15, most=True)
+    report.asked(f"{what}, files with a false alarm before the fault", false_files, 5, most=True)
+    report.asked(f"{what}, median delay s", delay, 20, most=True)
+    report.asked(f"{what}, changepoints, NAB standard", points, 26)
 
 
 def files_of(data):
