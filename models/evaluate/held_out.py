@@ -6,6 +6,7 @@ program's own under the shipped setting is asserted for every row. Needs numpy.
 import csv
 import dataclasses
 import itertools
+from datetime import datetime
 
 import numpy as np
 
@@ -79,8 +80,7 @@ def of_skab(hark, data):
         rows = list(csv.DictReader(file["text"].splitlines(), delimiter=";"))
         values = np.array([[float(row[name]) for name in file["columns"]] for row in rows])
         learned = skab.COMMISSIONING_ROWS
-        # Only gaps matter of the times before.
-        times = [skab.datetime.fromisoformat(row["datetime"]).timestamp() for row in rows]
+        times = [datetime.fromisoformat(row["datetime"]).timestamp() for row in rows]
         answers = hark.replay(file["text"], file["columns"], commission_rows=learned)[learned:]
         machines.append(machine(file["name"].split("/")[0], file, file["truth"], values, times, learned, answers, 1.0))
     return machines
