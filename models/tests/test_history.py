@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import os
 import pathlib
 import sqlite3
 import sys
@@ -14,6 +15,9 @@ import tempfile
 import types
 import unittest
 from unittest import mock
+
+# These files share a process, in which the first import of numpy counts: sums over several threads come out in another order, and slowly beside others.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import confluent_kafka
 import numpy as np
