@@ -399,8 +399,10 @@ impl AssetState {
 
     /// The worst severity zone in which a point was that has said nothing since, for longer than `stale_us`, of a machine that may run.
     pub(super) fn lost_zone(&self, asset: &config::Asset) -> Option<Zone> {
+        // Before the first reading behind a step of the clock all are lost.
+        let now = self.newest().unwrap_or(Timestamp(i64::MAX));
         // Of one that does not run no value is taken.
-        self.severity.worst_lost(self.newest()?, |point| stale_of(asset, point)).filter(|_| self.is_running())
+        self.severity.worst_lost(now, |point| stale_of(asset, point)).filter(|_| self.is_running())
     }
 
     /// It runs as it should, or nothing tells its state: a machine whose speed sensor is dead is not known to be off.

@@ -172,6 +172,7 @@ impl AssetRun {
             self.state.gateway_time = false;
             self.state.last_reading = Some(ts);
         }
+            self.state.severity.clock_stepped();
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
         self.feed_model(index, judged, ts, position, shared, emit);
         self.watch_limits(index, judged, position, shared, emit);
@@ -256,7 +257,7 @@ impl AssetRun {
 
     fn restart_for_clock(&mut self) {
         self.state.restart_windows();
-        self.state.severity.restart();
+        self.state.severity.clock_stepped();
         self.state.cadence.restart();
         self.state.alarms.restart_delays();
         self.state.last_reading = None;

@@ -2,11 +2,14 @@
 //!
 //! The standard judges a machine that runs as it should (ISO 20816-1:2016, 6.2), so values count while it is running, or where nothing tells its state now. A
 //! value that is older than its point's stale limit says nothing: a dead sensor is no machine in zone A. One that died in zone C or D leaves a machine of
-//! which nobody knows that it is any better, until it speaks again or the machine was maintained.
+//! which nobody knows that it is any better, until it speaks again or the machine was maintained, also where clocks step meanwhile.
 use std::collections::BTreeMap;
 
 use hark_protocol::topics::{Name, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
+
+/// Before all times: how old a value is that came before a clock stepped cannot be told.
+const LONG_AGO: Timestamp = Timestamp(i64::MIN);
 
 /// The zones of an asset's points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,9 +43,14 @@ impl Severity {
         self.zones.retain(|point, _| is_judged(point));
     }
 
-    /// What came before is not continued.
+    /// The machine is another one now.
     pub(super) fn restart(&mut self) {
         self.zones.clear();
+    }
+
+    /// Times from here on do not continue those before: each point has said nothing for long, until its next value.
+    pub(super) fn clock_stepped(&mut self) {
+        self.zones.values_mut().for_each(|(_, ts)| *ts = LONG_AGO);
     }
 }
 
@@ -85,7 +93,15 @@ mod tests {
         assert_eq!([122, 150, 151].map(|now| severity.worst(Timestamp(now), own)), [Some(Zone::B), Some(Zone::B), None]);
         severity.retain(|point| **point == *"nde");
         assert_eq!((severity.worst(Timestamp(123), |_| 10), severity.worst_lost(Timestamp(123), |_| 10)), (None, Some(Zone::C)));
+        severity.take(&"nde".into(), Zone::A, Timestamp(123));
+        severity.take(&"de".into(), Zone::D, Timestamp(123));
+        severity.clock_stepped();
+        // Whatever the clock says then, before or after.
+        let of = |severity: &Severity, now: i64| (severity.worst(Timestamp(now), |_| 10), severity.worst_lost(Timestamp(now), |_| 10));
+        assert_eq!([23, 120, 1_000].map(|now| of(&severity, now)), [(None, Some(Zone::D)); 3]);
+        severity.take(&"de".into(), Zone::B, Timestamp(23));
+        assert_eq!(of(&severity, 24), (Some(Zone::B), Some(Zone::A)));
         severity.restart();
-        assert_eq!(severity.worst(Timestamp(120), |_| 10), None);
+        assert_eq!(of(&severity, 24), (None, None));
     }
 }

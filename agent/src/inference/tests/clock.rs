@@ -58,3 +58,34 @@ fn a_sensor_with_its_own_clock_does_not_mind_the_gateways() {
     assert!(predictions(&out).iter().all(|p| p.score.is_some()));
     assert_eq!(engine.counters().clock_corrections, 0);
 }
+
+/// A velocity that fell silent in zone D is no better after the clock stepped, whoever noticed that: nobody heard of it.
+#[test]
+fn a_velocity_that_died_in_a_bad_zone_is_not_forgotten_when_clocks_step() {
+    for (offset_s, is_told) in [(-3_600, true), (3_600, true), (-3_600, false)] {
+        let mut engine = engine_with(|asset| {
+            asset.points[1].unit = "mm/s".into();
+            asset.points[1].severity = Some("2-rigid".into());
+        });
+        let word = |engine: &Engine| engine.asset_records(Timestamp(0)).pop().unwrap().1.health_reason.unwrap().to_string();
+        let mut entries: Vec<Entry> = machine(ROWS + 300, usize::MAX).into_iter().map(gateway_time).collect();
+        let after = entries.split_off(2 * (ROWS + 40));
+        entries.insert(2 * (ROWS + 20), gateway_time(reading(1_000.0 + (ROWS + 20) as f64, "note", Some(9.0))));
+        feed(&mut engine, 1, &entries);
+        assert_eq!(word(&engine), "severity_stale");
+        if is_told {
+            feed(&mut engine, 1_000, &[clock_record(Some(offset_s as f64 * 1e3))]);
+            assert_eq!(word(&engine), "severity_stale", "before any reading: {offset_s}");
+        }
+        let moved =
+            |entry: &Entry| Entry { stamp: Stamp { ts: Timestamp(entry.stamp.ts.0 + offset_s * SECOND), ..entry.stamp.clone() }, ..entry.clone() };
+        for (seq, entry) in (1_001..).zip(&after) {
+            feed(&mut engine, seq, &[moved(entry)]);
+            assert_eq!(word(&engine), "severity_stale", "{offset_s}, told {is_told}, {seq}");
+        }
+        assert!(engine.counters().clock_corrections + engine.counters().clock_set_back > 0, "it was noticed");
+        let last = moved(after.last().unwrap()).stamp.ts.0 as f64 / SECOND as f64;
+        feed(&mut engine, 9_000, &[gateway_time(reading(last, "note", Some(1.0)))]);
+        assert_ne!(word(&engine), "severity_stale", "it speaks again: {offset_s}");
+    }
+}
