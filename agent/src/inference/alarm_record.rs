@@ -22,6 +22,10 @@ const RESPOND_HIGH_US: i64 = 10 * 60 * 1_000_000;
 const RESPOND_MEDIUM_US: i64 = 8 * 3_600 * 1_000_000;
 const RESPOND_ROUND_US: i64 = 7 * 24 * 3_600 * 1_000_000;
 
+/// ISO 14224 failure modes: too little is known to name one, and what the rules for vibration name.
+const UNKNOWN: &str = "UNK";
+const VIBRATION: &str = "VIB";
+
 /// Who brought a change about and wrote what; empty where the machine did.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
@@ -49,14 +53,14 @@ pub(super) fn alarm(shown: &Shown, state: &AssetState, asset: &config::Asset, mo
     let shares = of_score.map_or(&[][..], |score| &score.shares);
     let [first, second, third] = [0, 1, 2].map(|place| shares.get(place).map(|(point, share)| (point.clone(), *share)).unzip());
     let words = match &shown.condition {
-        Condition::Anomaly => words_of_score(shares, of_score.and_then(|score| score.limit), likely(state, asset)),
+        Condition::Anomaly => words_of_score(shares, of_score.and_then(|score| score.limit), named_faults(state, asset).as_deref()),
         Condition::Limit(point, level) => {
             let words = words_of_limit(point, *level, evidence, asset);
             // A velocity in a bad zone is a symptom.
-            let cause = words.cause.clone().or_else(|| words.zone.and_then(|_| likely(state, asset)));
+            let cause = words.cause.clone().or_else(|| words.zone.and_then(|_| Some(likely(&named_faults(state, asset)?).0)));
             Words { cause: cause.or_else(|| Some("not determined: none is configured for this limit".into())), ..words }
         }
-        Condition::Forecast => words_of_forecast(evidence, likely(state, asset), asset),
+        Condition::Forecast => words_of_forecast(evidence, named_faults(state, asset).map(|named| likely(&named).0), asset),
     };
     let priority = shown.condition.priority();
     // The model has no part in what a limit says, and a forecast may be of another.
@@ -142,15 +146,24 @@ fn told(named: &Named<'_>) -> Value {
     told
 }
 
-/// What the rules for vibration name at this time; `None` where none was asked.
-fn likely(state: &AssetState, asset: &config::Asset) -> Option<Name> {
+/// What the rules for vibration name at this time, the strongest first, each with its failure mode; `None` where none was asked.
+fn named_faults(state: &AssetState, asset: &config::Asset) -> Option<Vec<(Name, Name)>> {
     let named = state.diagnoses.named(asset, state.newest()?)?;
-    let what = |named: &Named<'_>| {
-        let point = asset.points.iter().find(|point| point.id == *named.point);
-        point.and_then(|point| point.limits.as_ref()?.what.clone()).unwrap_or_else(|| named.point.clone()).to_string()
+    let words = |named: &Named<'_>| {
+        let limits = asset.points.iter().find(|point| point.id == *named.point).and_then(|point| point.limits.as_deref());
+        let said = |of: fn(&Limits) -> Option<Name>| limits.and_then(of);
+        let what = said(|limits| limits.what.clone()).unwrap_or_else(|| named.point.clone());
+        (what, said(|limits| limits.failure_mode.clone()).unwrap_or_else(|| VIBRATION.into()))
     };
-    let named: Vec<String> = named.iter().map(what).collect();
-    Some(if named.is_empty() { "not determined: the rules for vibration name no fault".into() } else { named.join("; ").into() })
+    Some(named.iter().map(words).collect())
+}
+
+/// The likely cause, and the failure mode of the likeliest.
+fn likely(named: &[(Name, Name)]) -> (Name, Name) {
+    match named {
+        [] => ("not determined: the rules for vibration name no fault".into(), UNKNOWN.into()),
+        [(_, mode), ..] => (named.iter().map(|(what, _)| &**what).collect::<Vec<&str>>().join("; ").into(), mode.clone()),
+    }
 }
 
 /// How much speaks for it, 0 to 1: a degree of support, no calibrated probability but that of a forecast. Of a score the share of its judges (the score, T² and Q) that are over
@@ -185,7 +198,7 @@ fn respond_by(shown: &Shown, priority: Priority) -> Option<Timestamp> {
     waits.then(|| Timestamp(shown.since.0.saturating_add(within_us)))
 }
 
-fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name>) -> Words {
+fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, named_faults: Option<&[(Name, Name)]>) -> Words {
     let look = match shares {
         [] => "Compare its readings with usual ones.".to_owned(),
         [(first, _), rest @ ..] => {
@@ -194,13 +207,14 @@ fn words_of_score(shares: &[(Name, f64)], limit: Option<f64>, cause: Option<Name
             format!("Look first at {}{rest}, and at what they measure.", named(first))
         }
     };
+    let (cause, mode) = named_faults.map_or_else(|| ("not determined: no rule for a fault of this machine was asked".into(), UNKNOWN.into()), likely);
     Words {
         what: "anomaly score over its limit".to_owned(),
         point: None,
         limit,
         unit: Some("1".into()),
-        failure_mode: None,
-        cause: cause.or_else(|| Some("not determined: no rule for a fault of this machine was asked".into())),
+        failure_mode: Some(mode),
+        cause: Some(cause),
         check: Some(format!("The machine behaves otherwise than when it was commissioned. {look}").into()),
         otherwise: Some("Not known: a score tells that something is unusual, not what it is.".into()),
         zone: None,

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Failure modes of rotating machines and their instruments, ISO 14224 (excerpt as in the manual of alarms).
-pub(super) const FAILURE_MODES: [&str; 15] =
-    ["VIB", "NOI", "OHE", "BRD", "AIR", "PDE", "ERO", "ELU", "INL", "LOO", "HIO", "PLU", "STD", "FTS", "FTF"];
+pub(super) const FAILURE_MODES: [&str; 17] =
+    ["VIB", "NOI", "OHE", "BRD", "AIR", "PDE", "ERO", "ELU", "INL", "LOO", "HIO", "PLU", "STD", "FTS", "FTF", "OTH", "UNK"];
 /// Of a point's range, unless configured: less than that is noise of the instrument.
 const DEADBAND_SHARE: f64 = 0.01;
 /// Of the lower limit: velocities move by so much from one block to the next.

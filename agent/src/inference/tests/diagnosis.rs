@@ -5,6 +5,19 @@ use super::*;
 
 /// With a waveform whose rules know bearing and class, asked every minute.
 fn engine(score: bool, tachometer: bool) -> Engine {
+    engine_with_faults(score, tachometer, |_| {})
+}
+
+/// With a word of its own for what a damaged outer ring is observed as.
+fn engine_with_mode_of_outer(mode: &str) -> Engine {
+    engine_with_faults(true, false, |asset| {
+        let outer = asset.points.iter_mut().find(|point| &*point.id == "de-h.fault.outer").unwrap();
+        let limits = (**outer.limits.as_ref().unwrap()).clone();
+        outer.limits = Some(config::Limits { failure_mode: Some(mode.into()), ..limits }.into());
+    })
+}
+
+fn engine_with_faults(score: bool, tachometer: bool, edit: impl FnOnce(&mut config::Asset)) -> Engine {
     let text = "id = \"pump\"\n[alarm]\non_delay = \"30s\"\n[[point]]\nid = \"de-h.v_rms\"\nunit = \"mm/s\"\nseverity = \"2-rigid\"\n\
                 [[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nspeed_rpm = 1797\nbearing = { elements = 9, element_mm = 7.94, pitch_mm = 39.04 }\n";
     let of_file = config::check_asset_text("pump", text).unwrap();
@@ -15,6 +28,7 @@ fn engine(score: bool, tachometer: bool) -> Engine {
         asset.waveforms[0].speed_point = tachometer.then(|| "speed".into());
         asset.points.iter_mut().filter(|_| !score).for_each(|point| point.scored = false);
         asset.alarm.on_delay = Duration::from_secs(30);
+        edit(asset);
     })
 }
 
@@ -78,14 +92,24 @@ fn what_was_named_long_ago_is_no_cause() {
 
 #[test]
 fn the_advice_of_a_score_tells_what_the_rules_name() {
-    let mut engine = engine(true, false);
     let machine = machine(ROWS + 100, ROWS + 20);
     let (normal, fault) = machine.split_at(2 * (ROWS + 15));
-    feed(&mut engine, 1, normal);
-    feed(&mut engine, 1_000, &[reading(1_000.0 + ROWS as f64 + 15.0, "de-h.fault.unbalance", Some(2.0))]);
-    let out = feed(&mut engine, 2_000, fault);
-    let advice = alarms(&out)[0];
-    assert_eq!((advice.priority, advice.cause.as_deref()), (Priority::Advice, Some("unbalance at `de-h`")));
+    for (strengths, cause, mode) in [
+        (&[][..], "not determined: no rule for a fault of this machine was asked", "UNK"),
+        (&[("unbalance", 0.4)], "not determined: the rules for vibration name no fault", "UNK"),
+        (&[("unbalance", 2.0)], "unbalance at `de-h`", "VIB"),
+        (&[("outer", 3.0), ("unbalance", 2.0)], "fault of a bearing's outer ring at `de-h`; unbalance at `de-h`", "BRD"),
+        (&[("outer", 1.5), ("unbalance", 2.0)], "unbalance at `de-h`; fault of a bearing's outer ring at `de-h`", "VIB"),
+    ] {
+        let mut engine = engine_with_mode_of_outer("BRD");
+        feed(&mut engine, 1, normal);
+        let second = 1_000.0 + ROWS as f64 + 15.0;
+        let said: Vec<Entry> = strengths.iter().map(|(fault, strength)| reading(second, &format!("de-h.fault.{fault}"), Some(*strength))).collect();
+        feed(&mut engine, 1_000, &said);
+        let out = feed(&mut engine, 2_000, fault);
+        let advice = alarms(&out).into_iter().find(|alarm| alarm.point.is_none()).unwrap();
+        assert_eq!((advice.priority, advice.cause.as_deref(), advice.failure_mode.as_deref()), (Priority::Advice, Some(cause), Some(mode)));
+    }
 }
 
 /// By which speed its lines were looked for is part of why a fault is believed.
