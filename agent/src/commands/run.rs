@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, EXIT_CONFIG, terminated};
@@ -28,6 +28,7 @@ pub fn main(args: &RunArgs) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    config::doubts(&config).iter().for_each(|doubt| warn!("{doubt}"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("edge").enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => {

@@ -13,7 +13,7 @@ pub use asset::{
     Limits, Load, Operating, Point, ROWS_UNTIL_ACCEPTED, Stuck, Threshold, Waveform,
 };
 pub(crate) use check::parse_duration;
-pub use check::{ConfigError, check_asset_text, load, load_to_run};
+pub use check::{ConfigError, check_asset_text, doubts, load, load_to_run};
 use hark_protocol::topics::{Name, Origin};
 
 /// All of it.

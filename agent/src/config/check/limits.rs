@@ -2,7 +2,7 @@
 use super::faults::Faults;
 use crate::{
     config::{
-        Level, Limits,
+        Asset, Level, Limits, Point,
         file::{LimitsTable, PointTable},
     },
     signal::{
@@ -105,12 +105,47 @@ pub(super) fn of_fault(fault: Fault, at: &str) -> Limits {
 }
 
 /// The highest limit of the lower side and the lowest one of the upper side: between them a value is back.
-fn way_back(limits: &Limits) -> Option<(Level, f64, Level, f64)> {
+fn innermost(limits: &Limits) -> [Option<(Level, f64)>; 2] {
     let of = |level| limits.of(level).map(|limit| (level, limit));
-    let (lower, low) = of(Level::Low).or_else(|| of(Level::LowLow))?;
-    let (upper, high) = of(Level::High).or_else(|| of(Level::HighHigh))?;
-    // Limits out of order are a fault of their own.
-    (low < high).then_some((lower, low, upper, high))
+    [of(Level::Low).or_else(|| of(Level::LowLow)), of(Level::High).or_else(|| of(Level::HighHigh))]
+}
+
+/// What is wrong with a `deadband` by which an alarm could never be over; `ends` are those that no value passes, as far as they are known.
+fn too_wide(limits: &Limits, ends: [Option<f64>; 2]) -> Option<String> {
+    let deadband = limits.deadband;
+    let (expected, from, to) = match (innermost(limits), ends) {
+        // Limits out of order, or beyond the range, are faults of their own.
+        ([Some((lower, low)), Some((upper, high))], _) => {
+            let way = high - low;
+            (low < high && deadband >= way).then(|| (format!("less than {way}"), lower.words(), format!("to {}", upper.words())))?
+        }
+        ([Some((lower, low)), None], [_, Some(end)]) => at_most(deadband, end - low, lower, end)?,
+        ([None, Some((upper, high))], [Some(end), _]) => at_most(deadband, high - end, upper, end)?,
+        _ => return None,
+    };
+    Some(format!("is {deadband}, unless set 1 % of the range; expected {expected}, the way from {from} {to}: an alarm could never be over"))
+}
+
+fn at_most(deadband: f64, way: f64, level: Level, end: f64) -> Option<(String, &'static str, String)> {
+    (way > 0.0 && deadband > way).then(|| (format!("at most {way}"), level.words(), format!("to {end}, beyond which no value comes")))
+}
+
+/// Deadbands of `asset` that leave a value little or no room to be back in, where nothing says how far it may go.
+pub(super) fn doubts(asset: &Asset) -> Vec<String> {
+    let doubt = |point: &Point| {
+        let limits = point.limits.as_deref()?;
+        let has_end = point.range.is_some() || point.severity.is_some();
+        let (level, limit, back) = match innermost(limits) {
+            [Some((level, limit)), None] => (level, limit, limit + limits.deadband),
+            [None, Some((level, limit))] => (level, limit, limit - limits.deadband),
+            _ => return None,
+        };
+        (!has_end && limits.deadband > limit.abs()).then(|| {
+            let (asset, id, level, deadband) = (&asset.id, &point.id, level.words(), limits.deadband);
+            format!("{asset}: the deadband of `{id}`, {deadband}, is more than its {level} limit of {limit}: an alarm of it is over only at {back}; give the point a `range`, or a smaller one if it never gets there")
+        })
+    };
+    asset.points.iter().filter_map(doubt).collect()
 }
 
 /// What a file says of limits. Where it names none, those of the point's class stand, and what it says besides goes before what they say.
@@ -118,6 +153,8 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, of_class: Opti
     let mut refuse = |key: &str, what: String| faults.add(&format!("point.limits{key}"), format!("of `{}` {what}", point.id));
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
     let share_of_range = point.range.map_or(0.0, |(low, high)| DEADBAND_SHARE * (high - low));
+    // An RMS is never below 0.
+    let ends = [point.range.map(|(low, _)| low).or(of_class.as_ref().map(|_| 0.0)), point.range.map(|(_, high)| high)];
     let names_none = [raw.low_low, raw.low, raw.high, raw.high_high].iter().all(Option::is_none);
     let own = Limits { low_low: raw.low_low, low: raw.low, high: raw.high, high_high: raw.high_high, deadband: share_of_range, ..Limits::default() };
     let base = of_class.filter(|_| names_none).unwrap_or(own);
@@ -155,15 +192,8 @@ pub(super) fn check_limits(point: &PointTable, raw: &LimitsTable, of_class: Opti
     }
     if !(limits.deadband.is_finite() && limits.deadband >= 0.0) {
         refuse(".deadband", format!("is {}; expected 0 or more, in `{}`", limits.deadband, point.unit));
-    } else if let Some((lower, low, upper, high)) = way_back(&limits).filter(|(_, low, _, high)| limits.deadband >= high - low) {
-        let (deadband, way) = (limits.deadband, high - low);
-        let (lower, upper) = (lower.words(), upper.words());
-        refuse(
-            ".deadband",
-            format!(
-                "is {deadband}, unless set 1 % of the range; expected less than {way}, the way from {lower} to {upper}: an alarm could never be over"
-            ),
-        );
+    } else if let Some(what) = too_wide(&limits, ends) {
+        refuse(".deadband", what);
     }
     if let Some(mode) = limits.failure_mode.as_deref().filter(|mode| !FAILURE_MODES.contains(mode)) {
         refuse(".failure_mode", format!("`{mode}` is none of {}", FAILURE_MODES.join(", ")));

@@ -64,6 +64,11 @@ pub fn load_to_run(dir: &Path) -> Result<Config, ConfigError> {
     faults.into_result(config)
 }
 
+/// What is no fault of `config` and may still not be meant, one line each.
+pub fn doubts(config: &Config) -> Vec<String> {
+    config.assets.values().flat_map(limits::doubts).collect()
+}
+
 /// Checks the text of one asset's file; `file` is its name in faults.
 ///
 /// # Errors

@@ -372,6 +372,16 @@ fn limits_are_in_order_within_the_range_and_say_something() {
             "{ low_low = 10.0, high_high = 40.0 }",
             &["point.limits.deadband: of `speed` is 30, unless set 1 % of the range; expected less than 30, the way from low-low to high-high"],
         ),
+        ("{ high = 1600.0, deadband = 1600.0 }", &[]),
+        (
+            "{ high = 1600.0, high_high = 2000.0, deadband = 1601.0 }",
+            &[
+                "deadband: of `speed` is 1601, unless set 1 % of the range; expected at most 1600, the way from high to 0, beyond which no value comes",
+            ],
+        ),
+        ("{ low_low = 20.0, low = 2500.0, deadband = 501.0 }", &["expected at most 500, the way from low to 3000, beyond which no value comes: an"]),
+        ("{ high = 20.0 }", &["deadband: of `speed` is 30, unless set 1 % of the range; expected at most 20, the way from high to 0, beyond"]),
+        ("{ low_low = 2990.0, deadband = 10.0 }", &[]),
         ("{ hgh = 1.0 }", &["unknown field `hgh`"]),
         (
             "{ low = 1.0, only_running = true }",
@@ -450,6 +460,29 @@ fn deadbands_leave_every_state_and_regime_its_room() {
     let same = asset("running = 600.0\nload = { point = \"flow\", bounds = [10.0] }");
     assert!(asset("running = 600.0\nsettle = \"9s\"\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
     assert!(!asset("running = 500.0\nload = { point = \"flow\", bounds = [10.0] }").has_regimes_of(&same));
+}
+
+/// Where nothing says how far a value goes, its alarm may never be over, and may.
+#[test]
+fn a_deadband_wider_than_its_limit_is_doubted_where_no_range_says_more() {
+    let doubts = |keys: &str| {
+        let asset = check_asset_text("a", &format!("id = \"a\"\n[[point]]\nid = \"p\"\nunit = \"mm/s\"\n{keys}"));
+        asset.map(|asset| super::limits::doubts(&asset).join("; ")).map_err(|error| error.faults.join("; "))
+    };
+    for keys in [
+        "limits = { high = 5.0, deadband = 5.0 }",
+        "limits = { low = -5.0, high = 5.0, deadband = 8.0 }",
+        "range = [-9.0, 9.0]\nlimits = { high = 5.0, deadband = 6.0 }",
+        "severity = \"2-rigid\"\nlimits = { high = 5.0, deadband = 5.0 }",
+    ] {
+        assert_eq!(doubts(keys), Ok(String::new()), "{keys}");
+    }
+    for (keys, back) in [("limits = { high = 5.0, deadband = 6.0 }", "-1"), ("limits = { low = 5.0, deadband = 6.0 }", "11")] {
+        assert!(doubts(keys).unwrap().contains(&format!("over only at {back};")), "{keys}: {:?}", doubts(keys));
+    }
+    assert!(
+        doubts("severity = \"2-rigid\"\nlimits = { high = 5.0, deadband = 6.0 }").unwrap_err().contains("expected at most 5, the way from high to 0")
+    );
 }
 
 #[test]
