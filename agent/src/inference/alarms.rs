@@ -204,6 +204,11 @@ impl Alarms {
         self.end_where(&self.meant(None), over, true, latch)
     }
 
+    /// When the next silence ends by itself.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.shelved.values().chain(&self.silenced).filter_map(|silence| silence.until()).min()
+    }
+
     /// The condition is watched no longer.
     pub(super) fn end(&mut self, condition: &Condition) -> Option<Shown> {
         let before = self.shown_state(condition);

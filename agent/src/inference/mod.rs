@@ -406,6 +406,11 @@ impl Engine {
         self.assets.values().filter(|run| run.state.gateway_time).filter_map(|run| run.state.heard).max()
     }
 
+    /// Of each asset, when the next thing ends that somebody said the end of: a shelving, or work on it or on an instrument.
+    pub fn next_ends(&self) -> impl Iterator<Item = (&Name, Option<Timestamp>)> {
+        self.assets.iter().map(|(id, run)| (id, [run.state.alarms.next_end(), run.state.service.next_end()].into_iter().flatten().min()))
+    }
+
     /// Baselines with their asset's id, the one in use last, for the compacted topic. They outlive a restart: nothing says that an earlier start
     /// found the link up.
     pub fn baselines(&self) -> impl Iterator<Item = (&Name, &Arc<Baseline>)> {

@@ -36,6 +36,11 @@ impl Service {
         self.out.keys()
     }
 
+    /// When the next of them returns by itself.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.out.values().flatten().copied().min()
+    }
+
     /// Those whose time is over at `now`.
     fn over(&self, now: Timestamp) -> Vec<Name> {
         self.out.iter().filter(|(_, until)| until.is_some_and(|until| until <= now)).map(|(id, _)| id.clone()).collect()

@@ -265,6 +265,11 @@ impl Inference {
     }
 
     fn publish(&mut self) {
+        for (asset, end) in self.engine.next_ends() {
+            if let Some(rhythm) = self.links.rhythms.of(asset) {
+                silence::lock(rhythm).want(end);
+            }
+        }
         let status = &self.links.status;
         status.set_baselines(self.engine.baselines().map(|(asset, baseline)| (asset.clone(), baseline.clone())).collect());
         status.set_assets(self.engine.asset_records(self.links.clock.now().ts));
@@ -300,6 +305,8 @@ mod crash_tests;
 mod tests {
     use std::{path::Path, thread};
 
+    use hark_protocol::topics::Timestamp;
+
     use super::*;
     use crate::{
         buffer::{
@@ -315,6 +322,10 @@ mod tests {
 
     /// One start of an agent whose inference may read on for `grace` after it was asked to stop, which it was before it began. Gives how far it came.
     fn start(config: &Config, grace: Duration, readings: &[Entry]) -> Position {
+        start_with(config, grace, readings, &Arc::new(Rhythms::new(&config.assets)))
+    }
+
+    fn start_with(config: &Config, grace: Duration, readings: &[Entry], rhythms: &Arc<Rhythms>) -> Position {
         let (log, writer) = Log::open(&config.buffer.dir, LogSettings::new(1 << 30)).unwrap();
         let (appender, requests) = commit::channel(16);
         let commit_log = log.clone();
@@ -327,7 +338,7 @@ mod tests {
             snapshots,
             status: Arc::new(Status::new(config, log.clone(), Vec::new(), &clock)),
             configured: Arc::new(Configured::open(config, "bundle".into(), clock.clone()).unwrap()),
-            rhythms: Arc::new(Rhythms::new(&config.assets)),
+            rhythms: rhythms.clone(),
             hold: Arc::default(),
             log,
             appender,
@@ -339,6 +350,40 @@ mod tests {
         Inference { grace, ..Inference::new(config, bundles, links).unwrap() }.run(&stop).unwrap();
         committing.join().unwrap().unwrap();
         checkpoint::position_in(&config.buffer.dir).unwrap()
+    }
+
+    /// A machine that says nothing has no reading by which a shelving would end.
+    #[test]
+    fn who_writes_ticks_knows_when_a_shelving_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
+        config.buffer.dir = dir.path().to_owned();
+        let rhythms = Arc::new(Rhythms::new(&config.assets));
+        let reading = samples::reading(1);
+        let asset = config.assets.keys().next().unwrap().clone();
+        let stamp = Stamp { asset: Some(asset.clone()), ..reading.stamp };
+        let command = |word: &str, until: Option<Timestamp>| {
+            let detail = until.map(|until| format!("{{\"until\":\"{until}\"}}").into());
+            let event = Event { command: Some(word.into()), detail_json: detail, ..Event::new(EventKind::Command) };
+            Entry { stamp: stamp.clone(), cause: None, body: Body::Event(event.into()) }
+        };
+        let until = |hours: i64| Timestamp(stamp.ts.0 + hours * 3_600_000_000);
+        let wanted = |entries: &[Entry]| {
+            start_with(&config, GRACE, entries, &rhythms);
+            silence::lock(rhythms.of(&asset).unwrap()).wanted()
+        };
+        let configured = Event {
+            what: Some("configuration".into()),
+            hash_after: Some(config.assets[&asset].hash.clone()),
+            detail_json: Some(crate::inference::configured::configuration(&config.assets[&asset])),
+            ..Event::new(EventKind::Change)
+        };
+        let configured = Entry { stamp: stamp.clone(), cause: None, body: Body::Event(configured.into()) };
+        assert_eq!(wanted(&[configured, command("shelve", Some(until(8)))]), Some(until(8)));
+        assert_eq!(wanted(&[]), Some(until(8)), "after a restart too");
+        assert_eq!(wanted(&[command("shelve", Some(until(2)))]), Some(until(2)));
+        assert_eq!(wanted(&[command("unshelve", None)]), None);
+        assert_eq!(wanted(&[command("out_of_service", Some(until(3)))]), Some(until(3)));
     }
 
     /// With a backlog of days, reading on to the end would outlast every supervisor's patience.

@@ -3,7 +3,8 @@
 //! A tick's time is the event time of the asset's last reading plus the time since boot that has passed since it was taken: a sensor with a skewed
 //! clock, or a recording of last year, is not overtaken by the gateway's clock. An asset in its rhythm gives no ticks. One that fell silent gives the
 //! first after a quarter of its stale limit (that of its points, where all of them hold longer), or after one and a half grid steps where that is more, then one every quarter; after two stale limits
-//! everybody who reads them knows, and the distance doubles with each tick, up to a minute.
+//! everybody who reads them knows, and the distance doubles with each tick, up to a minute. Where somebody silenced alarms, or took something out of service,
+//! until some time, a silent asset has a tick then besides: what is over by the log's time is so at once.
 //!
 //! Across a restart silence goes on from where its ticks had come to, once inference has read the log to its end; the time in between does not
 //! count. An asset of which the log knows nothing either gives no tick before its first reading.
@@ -69,12 +70,16 @@ struct Heard {
 pub struct Rhythm {
     limits: Limits,
     heard: Option<Heard>,
+    /// A tick is wanted at this event time, if the asset is silent then.
+    wanted: Option<Timestamp>,
+    /// The last one that was wanted and given.
+    given: Option<Timestamp>,
 }
 
 impl Rhythm {
     /// An asset that was not heard yet.
     pub fn new(asset: &Asset) -> Self {
-        Self { limits: Limits::of(asset), heard: None }
+        Self { limits: Limits::of(asset), heard: None, wanted: None, given: None }
     }
 
     /// A scored point had a reading of event time `ts`.
@@ -96,11 +101,30 @@ impl Rhythm {
         self.limits = Limits::of(asset);
     }
 
+    /// Something ends at event time `ts`, the next that does; `None` where nothing does. Who has not read the tick yet wants the same again.
+    pub fn want(&mut self, ts: Option<Timestamp>) {
+        self.wanted = ts.filter(|_| ts != self.given);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn wanted(&self) -> Option<Timestamp> {
+        self.wanted
+    }
+
     /// The event time of the tick that is due at `now_ms`.
     pub fn tick(&mut self, now_ms: u64) -> Option<Timestamp> {
-        let heard = self.heard.as_mut().filter(|heard| now_ms >= heard.due_ms)?;
+        let heard = self.heard.as_mut()?;
         let passed_us = i64::try_from(now_ms.saturating_sub(heard.at_ms).saturating_mul(1_000)).unwrap_or(i64::MAX);
         let ts = Timestamp(heard.base.0.saturating_add(passed_us));
+        // While readings come they do it.
+        let is_silent = now_ms.saturating_sub(heard.at_ms) >= self.limits.first_ms || heard.base > heard.last;
+        let is_wanted = is_silent && self.wanted.is_some_and(|wanted| wanted <= ts);
+        if now_ms < heard.due_ms && !is_wanted {
+            return None;
+        }
+        if is_wanted {
+            self.given = self.wanted.take();
+        }
         heard.due_ms = now_ms.saturating_add(self.limits.distance_ms(silent_ms(heard.last, ts)));
         Some(ts)
     }
@@ -234,6 +258,30 @@ mod tests {
         rhythm.heard(Timestamp(60_000_000), 4_200);
         rhythm.resume(Timestamp(0), Timestamp(14_000_000), 4_300);
         assert_eq!(ticks(&mut rhythm, 4_300, 6_300), [62_000]);
+    }
+
+    #[test]
+    fn what_ends_at_a_time_has_its_tick_then_and_once() {
+        let mut rhythm = rhythm(1_000, 8_000);
+        let want = |rhythm: &mut Rhythm, ms: i64| rhythm.want(Some(Timestamp(ms * 1_000)));
+        let told = |rhythm: &mut Rhythm, ms: i64, from_ms: u64, until_ms: u64| {
+            let tick = |now| {
+                want(rhythm, ms);
+                rhythm.tick(now)
+            };
+            (from_ms..=until_ms).step_by(10).filter_map(tick).map(|ts| ts.0 / 1_000).collect::<Vec<i64>>()
+        };
+        assert_eq!(told(&mut rhythm, 20_500, 0, 100_000), [0; 0], "never heard");
+        rhythm.heard(Timestamp(0), 100_000);
+        ticks(&mut rhythm, 100_000, 299_000);
+        assert_eq!(told(&mut rhythm, 200_500, 299_010, 400_000), [200_500, 260_500], "and on from there");
+        assert_eq!(told(&mut rhythm, 1, 400_010, 420_000), [300_010], "what is over already, at once");
+        // While readings come they tell the time.
+        rhythm.heard(Timestamp(500_000_000), 600_000);
+        assert_eq!(told(&mut rhythm, 500_500, 600_000, 601_990), [0; 0]);
+        assert_eq!(told(&mut rhythm, 500_500, 602_000, 603_000), [502_000]);
+        rhythm.want(None);
+        assert_eq!(ticks(&mut rhythm, 603_010, 604_500), [504_000]);
     }
 
     #[test]

@@ -481,10 +481,14 @@ fn an_instrument_and_a_shelved_alarm_return_without_a_scored_point() {
     let until = |second: i64| serde_json::json!({ "point": "note", "until": Timestamp(second * SECOND).to_string() }).to_string();
     feed(&mut engine, 1, &[command(100, "c1", "out_of_service", &until(110))]);
     assert_eq!(events(&feed(&mut engine, 2, &[command(101, "c2", "out_of_service", &until(120))])), [("audit", "out_of_service", "success")]);
+    let ends = |engine: &Engine| engine.next_ends().next().unwrap().1.map(|end| end.0 / SECOND);
+    assert_eq!(ends(&engine), Some(120));
     assert_eq!(events(&feed(&mut engine, 3, &values(119, &[60.0]))), []);
     assert_eq!(events(&feed(&mut engine, 4, &values(120, &[81.0]))), [("other", "normal", "")]);
     assert_eq!(states(&feed(&mut engine, 5, &values(121, &[81.0; 6]))), [(Normal, ActiveUnacknowledged)]);
+    assert_eq!(ends(&engine), None);
     feed(&mut engine, 20, &[command(127, "c3", "shelve", &until(140))]);
+    assert_eq!(ends(&engine), Some(140));
     assert_eq!(states(&feed(&mut engine, 21, &values(139, &[81.0, 81.0]))), [(Shelved, ActiveUnacknowledged)]);
 }
 
