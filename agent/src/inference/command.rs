@@ -11,7 +11,7 @@ use super::{
     ready::Ready,
     run::{AssetRun, started},
 };
-use crate::{record::Body, source::snapshot};
+use crate::{record::Body, source::snapshot, status::Outcome};
 
 /// What was shelved for longer would be forgotten; who wants that takes the asset out of service. Seven days.
 const SHELVE_MOST_US: i64 = 7 * 86_400 * 1_000_000;
@@ -62,8 +62,8 @@ impl Detail {
 }
 
 impl AssetRun {
-    /// Does what a person asks for; otherwise says why not.
-    pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
+    /// Does what a person asks for, and says of it what they may not expect; otherwise says why not.
+    pub(super) fn command(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) -> Outcome {
         let (id, detail) = (event.alarm_id.as_ref(), Detail::of(event));
         let told = Told { actor: event.actor.clone(), comment: event.text.clone() };
         let (alarms, latch) = (&mut self.state.alarms, self.config.alarm.latch);
@@ -73,20 +73,22 @@ impl AssetRun {
             Some("unshelve") => alarms.end_silence(id, AlarmState::Shelved, latch)?,
             Some("out_of_service") if detail.point.is_some() => {
                 let until = later(detail.until()?, emit.stamp.ts)?;
-                return self.take_out(detail.point.unwrap_or_default(), until, &told, shared, emit);
+                return done(self.take_out(detail.point.unwrap_or_default(), until, &told, shared, emit));
             }
-            Some("return_to_service") if detail.point.is_some() => return self.put_back(&detail.point.unwrap_or_default(), &told, shared, emit),
+            Some("return_to_service") if detail.point.is_some() => {
+                return done(self.put_back(&detail.point.unwrap_or_default(), &told, shared, emit));
+            }
             // Who works on a machine works on all of it.
             Some("out_of_service") => alarms.silence(None, Silence::OutOfService { until: later(detail.until()?, emit.stamp.ts)? })?,
             Some("return_to_service") => alarms.end_silence(None, AlarmState::OutOfService, latch)?,
-            Some("label") => return self.label(id, &detail),
+            Some("label") => return done(self.label(id, &detail)),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, shared, emit),
-            Some(snapshot::COMMAND) => return self.grant_snapshot(event),
-            _ => return Err("this version does not know the command"),
+            Some(snapshot::COMMAND) => return done(self.grant_snapshot(event)),
+            _ => return Err("this version does not know the command".into()),
         };
         changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
-        Ok(())
+        Ok(None)
     }
 
     /// The source sends the block; what inference knows is whether there is such a point.
@@ -120,6 +122,10 @@ impl AssetRun {
     }
 }
 
+fn done(done: Result<(), &'static str>) -> Outcome {
+    done.map(|()| None).map_err(Into::into)
+}
+
 fn some_of(changed: Vec<Shown>, none: &'static str) -> Result<Vec<Shown>, &'static str> {
     if changed.is_empty() { Err(none) } else { Ok(changed) }
 }
@@ -137,9 +143,9 @@ fn later(until: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, 
 }
 
 /// The answer to `command`: done, or why not.
-pub(super) fn answer(command: &Event, outcome: Result<(), &'static str>) -> Event {
+pub(super) fn answer(command: &Event, outcome: &Outcome) -> Event {
     Event {
-        text: outcome.err().map(Into::into),
+        text: outcome.clone().unwrap_or_else(Some),
         what: command.command.clone(),
         actor: command.actor.clone(),
         result: Some(if outcome.is_ok() { "success" } else { "refused" }.into()),

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{
     Emit, Shared,
     alarm_record::Told,
+    asset::{AssetState, Stage},
     baseline::Refusal,
     clean::{Judged, Pace},
     commissioning::Commissioned,
@@ -14,7 +15,7 @@ use super::{
     report,
     run::AssetRun,
 };
-use crate::{config, record::Body};
+use crate::{config, record::Body, status::Outcome};
 
 impl AssetRun {
     /// A reading of a point that is not scored: it may be one that tells the operating state, and is cleaned for that. Gives what it is worth.
@@ -92,33 +93,46 @@ impl AssetRun {
         }
     }
 
-    /// Commissioning ends with the rows that there are, in every regime that has enough of them; the others go on collecting.
-    pub(super) fn accept_commissioning(&mut self, actor: Option<&Name>, shared: &mut Shared, emit: &mut Emit<'_>) -> Result<(), &'static str> {
-        let mut outcome = Err("the asset is not being commissioned, or has no usable row");
-        let mut is_short = false;
+    /// Commissioning ends with the rows that there are, in every regime that has enough of them; the others go on collecting. Says of each, in a line, what
+    /// became of it; refused where nothing was accepted, or the rows of a regime make no baseline.
+    pub(super) fn accept_commissioning(&mut self, actor: Option<&Name>, shared: &mut Shared, emit: &mut Emit<'_>) -> Outcome {
+        let mut said: Vec<Name> = Vec::new();
+        let (mut accepted, mut refused) = (false, false);
         for regime in self.state.met() {
             if let Some(regime) = regime {
                 self.state.enter(regime);
             }
-            let Some(commissioned) = self.state.fit_early(shared.stage_a.lags()) else { continue };
-            // The rows that there are would be lost with a refusal.
-            if let Commissioned::Refused { refusal: refusal @ (Refusal::TooFewRows { .. } | Refusal::FewRows { .. }), .. } = &commissioned {
-                is_short = true;
-                let event = report::of_regime(too_few_rows(refusal, actor), regime.map(Regime::name));
-                emit.push(LaneName::Events, Body::Event(event.into()));
-                continue;
-            }
-            self.state.end_commissioning(&commissioned);
-            if matches!(commissioned, Commissioned::Accepted { .. }) {
-                outcome = Ok(());
-            } else if outcome.is_err() {
-                outcome = Err("the rows do not make a baseline");
-            }
-            self.commissioned(commissioned, actor.cloned(), shared, emit);
+            let event = match self.state.fit_early(shared.stage_a.lags()) {
+                None => report::of_regime(not_collecting(&self.state), regime.map(Regime::name)),
+                // The rows that there are would be lost with a refusal.
+                Some(Commissioned::Refused { refusal: refusal @ (Refusal::TooFewRows { .. } | Refusal::FewRows { .. }), .. }) => {
+                    let event = report::of_regime(too_few_rows(&refusal, actor), regime.map(Regime::name));
+                    emit.push(LaneName::Events, Body::Event(event.clone().into()));
+                    event
+                }
+                Some(commissioned) => {
+                    self.state.end_commissioning(&commissioned);
+                    let is_accepted = matches!(commissioned, Commissioned::Accepted { .. });
+                    (accepted, refused) = (accepted || is_accepted, refused || !is_accepted);
+                    self.commissioned(commissioned, actor.cloned(), shared, emit)
+                }
+            };
+            said.extend(event.text);
         }
         self.prepare(&shared.stage_a);
-        if is_short { outcome.or(Err("there are too few rows for a baseline, which takes 130 at least; commissioning goes on")) } else { outcome }
+        let said = said.join("\n").into();
+        if accepted && !refused { Ok(Some(said)) } else { Err(said) }
     }
+}
+
+/// What is said of a regime in which nothing is to be accepted; no event of the log.
+fn not_collecting(state: &AssetState) -> Event {
+    let text = match &state.stage {
+        Stage::Scoring(scoring) => format!("it is learned already, its baseline is {}", scoring.baseline_id),
+        Stage::Refused => "its commissioning was refused; it begins anew with `hark event maintenance`".to_owned(),
+        Stage::Commissioning(_) => "it has no usable row; commissioning goes on".to_owned(),
+    };
+    Event { text: Some(text.into()), ..Event::new(EventKind::Commissioning) }
 }
 
 /// The event of a commissioning that nobody can end yet.

@@ -352,13 +352,13 @@ impl Engine {
         self.shared.counters.commands += 1;
         let outcome = match self.run_of(entry, emit.cause) {
             Some((run, shared)) => run.command(event, shared, emit),
-            None => Err("the asset is not configured on this gateway"),
+            None => Err("the asset is not configured on this gateway".into()),
         };
         self.outcomes.extend(event.command_id.clone().map(|id| (id, outcome)));
-        emit.push(LaneName::Events, Body::Event(command::answer(event, outcome).into()));
     }
 
     fn clock_corrected(&mut self, event: &Event) {
+        emit.push(LaneName::Events, Body::Event(command::answer(event, &outcome).into()));
         // By how much is not always known; then the worst is assumed.
         if event.offset_ms.is_some_and(|offset| offset.abs() < CLOCK_STEP_MS) {
             return;

@@ -451,7 +451,8 @@ impl AssetRun {
         alarm_record::alarm(shown, &self.state, &self.config, &shared.model, inputs, told)
     }
 
-    pub(super) fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) {
+    /// Tells how commissioning ended; gives the event that does.
+    pub(super) fn commissioned(&mut self, commissioned: Commissioned, actor: Option<Name>, shared: &mut Shared, emit: &mut Emit<'_>) -> Event {
         let regime = self.state.regimes.name();
         let event = match commissioned {
             Commissioned::Refused { refusal, rows, then } => report::refused(&refusal, rows, then.map(|rows| rows.drifted().len()), actor),
@@ -473,7 +474,9 @@ impl AssetRun {
                 event
             }
         };
-        emit.push(LaneName::Events, Body::Event(report::of_regime(event, regime).into()));
+        let event = report::of_regime(event, regime);
+        emit.push(LaneName::Events, Body::Event(event.clone().into()));
+        event
     }
 }
 

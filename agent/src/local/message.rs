@@ -185,7 +185,7 @@ pub struct Stored {
     /// What inference did with a command: `success`, `refused`; left out where it has not come to it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// Why it was refused.
+    /// Why it was refused, or what there is to say of what was done; a line for each part where it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Configuration before a change.

@@ -193,8 +193,8 @@ impl Local {
         let stored = self.store(asset.clone(), event, &attempted, "ask again with the same command_id: a command is applied once").await?;
         info!(%asset, command_id, position = ?stored.position, "command taken");
         let outcome = self.outcome(&command_id).await;
-        let result = outcome.map(|outcome| if outcome.is_ok() { "success" } else { "refused" }.to_owned());
-        let text = outcome.and_then(Result::err).map(str::to_owned);
+        let result = outcome.as_ref().map(|outcome| if outcome.is_ok() { "success" } else { "refused" }.to_owned());
+        let text = outcome.and_then(|outcome| outcome.unwrap_or_else(Some)).map(|text| text.to_string());
         Ok(Answer::Stored(Stored { command_id: Some(command_id), result, text, ..stored }))
     }
 

@@ -192,7 +192,7 @@ fn a_command_is_in_the_log_when_it_is_answered() {
     assert_eq!((answer.result, answer.text), (None, None), "nobody has read it yet");
 
     // What inference made of it is told with the answer.
-    agent.status.add_outcomes([("c-2".into(), Err("there is no such alarm"))]);
+    agent.status.add_outcomes([("c-2".into(), Err("there is no such alarm".into()))]);
     let again = CommandRequest { command_id: Some("c-2".into()), ..CommandRequest::new("pump-1", FeedbackAction::Acknowledge) };
     let answer = stored(agent.client().ask(&Request::Command(again)).unwrap());
     assert_eq!((answer.result.as_deref(), answer.text.as_deref()), (Some("refused"), Some("there is no such alarm")));

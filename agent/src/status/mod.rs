@@ -36,8 +36,8 @@ pub struct InferenceNumbers {
     pub counters: Vec<(&'static str, u64)>,
 }
 
-/// What became of a command: done, or why not.
-pub type Outcome = Result<(), &'static str>;
+/// What became of a command: done, with what there is to say of it, or why not.
+pub type Outcome = Result<Option<Name>, Name>;
 
 /// Outcomes that are remembered: who asked waits for some seconds.
 const OUTCOMES_MAX: usize = 256;
@@ -179,11 +179,11 @@ impl Status {
 
     /// What inference does with the command with this id, once it has come to it.
     pub async fn outcome(&self, command_id: &str) -> Outcome {
-        let of = |known: &VecDeque<(Name, Outcome)>| known.iter().rev().find(|(id, _)| **id == *command_id).map(|(_, outcome)| *outcome);
+        let of = |known: &VecDeque<(Name, Outcome)>| known.iter().rev().find(|(id, _)| **id == *command_id).map(|(_, outcome)| outcome.clone());
         let mut told = self.outcomes.subscribe();
         let known = told.wait_for(|known| of(known).is_some()).await;
         // It cannot be closed while this is borrowed.
-        known.ok().and_then(|known| of(&known)).unwrap_or(Err("the agent is stopping"))
+        known.ok().and_then(|known| of(&known)).unwrap_or_else(|| Err("the agent is stopping".into()))
     }
 
     /// The baselines that predictions name, by asset.

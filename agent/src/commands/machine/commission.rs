@@ -23,6 +23,9 @@ enum CommissionCommand {
     #[command(after_help = EXIT_CODES)]
     Show(ShowArgs),
     /// End commissioning with the rows that were collected: only when the machine ran well all the time.
+    ///
+    /// Says of each regime on how many rows and starts it was accepted, with what remarks, or why not: one with too few rows goes on collecting. Refused
+    /// (exit code 1) where nothing was accepted, or where the rows of a regime make no baseline.
     #[command(after_help = EXIT_CODES)]
     Accept(AcceptArgs),
 }

@@ -63,7 +63,7 @@ enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Inference said no.
-    #[error("refused: {0}; the refusal stands in the log as an event")]
+    #[error("refused:{}the refusal stands in the log as an event", set_off(.0))]
     Refused(String),
     /// Nobody can read what is printed.
     #[error("failed to print")]
@@ -119,13 +119,24 @@ impl AgentArgs {
 fn say(stored: &Stored, asset: &str, done: &str) -> Result<(), Failure> {
     let place = stored.position.map(|position| position.to_string()).unwrap_or_default();
     match (stored.result.as_deref(), &stored.text) {
-        (Some("success"), _) => Ok(writeln!(io::stdout().lock(), "{asset}: {done} (record {place} of the inputs)")?),
+        (Some("success"), text) => Ok(write!(io::stdout().lock(), "{}", done_words(asset, done, &place, text.as_deref()))?),
         (Some(_), text) => Err(Failure::Refused(text.clone().unwrap_or_default())),
         (None, _) => Ok(writeln!(
             io::stdout().lock(),
             "{asset}: stored as record {place} of the inputs; inference has older ones to read and will come to it"
         )?),
     }
+}
+
+/// What was done, and below what there is to say of it.
+fn done_words(asset: &str, done: &str, place: &str, text: Option<&str>) -> String {
+    let said: String = text.into_iter().flat_map(str::lines).map(|line| format!("  {line}\n")).collect();
+    format!("{asset}: {done} (record {place} of the inputs)\n{said}")
+}
+
+/// What was said, between what introduces it and what follows: several lines stand below.
+fn set_off(text: &str) -> String {
+    if text.contains('\n') { format!("\n  {}\n", text.replace('\n', "\n  ")) } else { format!(" {text}; ") }
 }
 
 #[cfg(test)]
@@ -143,6 +154,11 @@ mod tests {
         assert!(say(&stored(None, None), "pump-1", "acknowledged").is_ok());
         let refused = say(&stored(Some("refused"), Some("there is no such alarm")), "pump-1", "acknowledged").unwrap_err();
         assert_eq!(refused.to_string(), "refused: there is no such alarm; the refusal stands in the log as an event");
+        assert_eq!(done_words("pump-1", "accepted", "1/7", None), "pump-1: accepted (record 1/7 of the inputs)\n");
+        let of_both = done_words("pump-1", "accepted", "1/7", Some("regime `a`: on 200 rows\nregime `b`: few"));
+        assert_eq!(of_both, "pump-1: accepted (record 1/7 of the inputs)\n  regime `a`: on 200 rows\n  regime `b`: few\n");
+        let of_each = say(&stored(Some("refused"), Some("regime `a`: few\nregime `b`: fewer")), "pump-1", "accepted").unwrap_err();
+        assert_eq!(of_each.to_string(), "refused:\n  regime `a`: few\n  regime `b`: fewer\nthe refusal stands in the log as an event");
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn shelving_ends_in_the_time_of_the_log() {
     assert!(alarms(&feed(&mut engine, 31, &[event(119.0, EventKind::Tick, None)])).is_empty());
     assert_eq!(states(&feed(&mut engine, 32, &[event(120.0, EventKind::Tick, None)])), [(Shelved, ActiveUnacknowledged)]);
     let outcomes = engine.take_outcomes();
-    assert_eq!((outcomes.len(), outcomes[3].1, outcomes[0].1.is_err()), (4, Ok(()), true));
+    assert_eq!((outcomes.len(), outcomes[3].1.clone(), outcomes[0].1.is_err()), (4, Ok(None), true));
 }
 
 #[test]

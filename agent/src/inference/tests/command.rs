@@ -6,7 +6,13 @@ fn a_person_acknowledges_accepts_and_begins_anew() {
     let mut engine = engine_with(|_| {});
     // Accepted early: a tenth fewer rows than configured.
     feed(&mut engine, 1, &machine(135, usize::MAX));
-    let out = feed(&mut engine, 500, &[event(1135.0, EventKind::Command, Some("commissioning_accepted"))]);
+    let mut accept = event(1135.0, EventKind::Command, Some("commissioning_accepted"));
+    if let Body::Event(event) = &mut accept.body {
+        event.command_id = Some("c1".into());
+    }
+    let out = feed(&mut engine, 500, &[accept]);
+    let Some((_, Ok(Some(said)))) = engine.take_outcomes().pop() else { panic!("it was accepted") };
+    assert!(said.starts_with("commissioned on 135 rows") && said.ends_with("; on 135 of 150 rows"), "{said}");
     assert_eq!(events(&out), [("commissioning", "accepted", "success"), ("audit", "commissioning_accepted", "success")]);
     let baseline = engine.baselines().next().unwrap().1.clone();
     assert_eq!((baseline.accepted_by.as_deref(), baseline.remarks.as_deref()), (Some("mw"), Some("on 135 of 150 rows")));
@@ -32,6 +38,8 @@ fn accepting_too_early_is_refused_and_commissioning_goes_on() {
     assert!(events(&out)[0].1 == "too_few_rows" && events(&out)[1].2 == "refused", "{:?}", events(&out));
     let Body::Event(event) = &out[0].1.body else { panic!("it is an event") };
     assert_eq!(event.text.as_deref(), Some("129 rows are collected, at least 130 are needed; commissioning goes on"));
+    let Body::Event(answer) = &out[1].1.body else { panic!("it is an event") };
+    assert_eq!(answer.text, event.text, "who asked hears the same");
     assert_eq!(engine.view("pump").unwrap().reason, Some(ScoreReason::Commissioning));
     feed(&mut engine, 600, &entries[2 * 129..]);
     assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);

@@ -430,6 +430,7 @@ fn accepting_ends_the_commissioning_of_every_regime_with_enough_rows() {
     let text = |at: usize| if let Body::Event(event) = &out[at].1.body { event.text.as_deref().unwrap() } else { "" };
     assert!(text(0).starts_with("regime `load-1`: ") && text(0).contains("of 150 rows"), "{}", text(0));
     assert!(text(2).starts_with("regime `load-3`: ") && text(2).contains("at least 130 are needed"), "{}", text(2));
+    assert_eq!(text(3), [text(0), text(1), text(2)].join("\n"), "the answer tells of each");
     assert_eq!(state_events(&out), []);
     plant.seq = 60_001;
     let out = plant.feed(&mut engine, &[run(20, 40.0), run(40, 10.0)]);
@@ -441,6 +442,11 @@ fn accepting_ends_the_commissioning_of_every_regime_with_enough_rows() {
     plant.feed(&mut engine, &[run(170, 40.0)]);
     let regimes: Vec<_> = engine.baselines().map(|(_, baseline)| baseline.regime.as_deref().unwrap()).collect();
     assert_eq!(regimes, ["load-1", "load-2", "load-3"]);
+    let out = feed(&mut engine, 90_000, &accept(plant.second));
+    assert_eq!(events(&out), [("audit", "commissioning_accepted", "refused")], "there is nothing more to accept");
+    let Body::Event(answer) = &out[0].1.body else { panic!("it is an event") };
+    let said: Vec<&str> = answer.text.as_deref().unwrap().lines().collect();
+    assert_eq!((said.len(), said[0]), (3, "regime `load-1`: it is learned already, its baseline is 2-60000-load-1"));
 }
 
 #[test]
