@@ -125,7 +125,8 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), RunE
         Some(kafka) => Some(Forward::new(&config, kafka, log.clone(), appender.clone(), hold.clone(), status.clone(), clock.clone())?),
         None => None,
     };
-    let feedback = |kafka| Feedback::open(&config, kafka, appender.clone(), status.feedback().clone(), clock.clone());
+    let allowance = snapshots.allowance();
+    let feedback = |kafka| Feedback::open(&config, kafka, appender.clone(), status.feedback().clone(), allowance.clone(), clock.clone());
     let feedback = config.kafka.clone().map(feedback).transpose()?;
 
     let mut stages = Stages { threads: Vec::new(), failed: stop.clone() };
@@ -167,7 +168,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), RunE
     if let Some(feedback) = feedback {
         tasks.spawn(feedback.run(stop.clone()));
     }
-    let voices = local::Voices { log: log.clone(), appender, status: status.clone(), configured, clock };
+    let voices = local::Voices { log: log.clone(), appender, status: status.clone(), configured, allowance, clock };
     match Local::open(&config, voices) {
         Ok(local) => serve_local(&mut tasks, local, &stop),
         // Machines are listened to all the same.

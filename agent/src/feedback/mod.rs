@@ -42,6 +42,7 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     record::{Body, Entry, Stamp},
+    source::snapshot::Allowance,
 };
 
 /// The hidden subcommand that reads. Programs that contain the agent pass it on to [`crate::main`].
@@ -68,6 +69,7 @@ pub struct Feedback {
     stored_at: Option<Duration>,
     appender: Appender,
     counters: Arc<Counters>,
+    allowance: Allowance,
     clock: Clock,
     /// What the reader could not do, so that it is told once.
     problem: Option<String>,
@@ -78,11 +80,18 @@ impl Feedback {
     ///
     /// # Errors
     /// [`BufferError`] if the disk cannot be read.
-    pub fn open(config: &Config, kafka: config::Kafka, appender: Appender, counters: Arc<Counters>, clock: Clock) -> Result<Self, BufferError> {
+    pub fn open(
+        config: &Config,
+        kafka: config::Kafka,
+        appender: Appender,
+        counters: Arc<Counters>,
+        allowance: Allowance,
+        clock: Clock,
+    ) -> Result<Self, BufferError> {
         let topic = topics::FEEDBACK.full_name(&kafka.topic_prefix);
         let place = PlaceFile::open(&config.buffer.dir, &topic)?;
         let (gateway, assets) = (config.gateway.clone(), config.assets.keys().cloned().collect());
-        Ok(Self { gateway, assets, kafka, topic, place, stored_at: None, appender, counters, clock, problem: None })
+        Ok(Self { gateway, assets, kafka, topic, place, stored_at: None, appender, counters, allowance, clock, problem: None })
     }
 
     /// Reads until `stop`. What was read and is not durable then is read again after the next start.
@@ -191,7 +200,7 @@ impl Feedback {
     async fn record(&mut self, partition: i32, offset: i64, value: Option<&str>, bytes: u64) -> Result<(), ReadError> {
         let here = Here { gateway: &self.gateway.id, assets: &self.assets };
         let refusal = match decide(value, bytes, here, self.clock.now().ts) {
-            Ok((asset, event)) => match self.append(LaneName::Inputs, Some(asset), *event.clone()).await {
+            Ok((asset, event)) => match self.append(LaneName::Inputs, Some(asset.clone()), self.allowance.judged(&asset, *event.clone())).await {
                 Ok(()) => {
                     self.counters.count("taken");
                     info!(partition, offset, command = event.command.as_deref(), command_id = event.command_id.as_deref(), "command taken");

@@ -11,6 +11,10 @@ use crate::{
         commit::{self, CommitPolicy},
     },
     hold::Hold,
+    source::{
+        registry::Registry,
+        snapshot::{Snapshots, refusal_of},
+    },
 };
 
 /// A log with its commit loop, and the agent's end of a reader.
@@ -44,7 +48,9 @@ impl Gateway {
 
     fn feedback(&self) -> Feedback {
         let kafka = self.config.kafka.clone().unwrap();
-        Feedback::open(&self.config, kafka, self.appender.clone(), self.counters.clone(), Clock::new()).unwrap()
+        let (registry, clock) = (Arc::new(Registry::new(&self.config.assets, self.config.gateway.origin)), Clock::new());
+        let (_, snapshots) = Snapshots::new(registry, self.appender.clone(), clock.clone(), &self.config.snapshots, Arc::default());
+        Feedback::open(&self.config, kafka, self.appender.clone(), self.counters.clone(), snapshots.allowance(), clock).unwrap()
     }
 
     fn events(&self, lane: LaneName) -> Vec<(Option<Name>, Event)> {
@@ -68,9 +74,14 @@ fn began(next: i64) -> Line {
 }
 
 fn record(offset: i64, id: &str, asset: &str) -> Line {
+    record_with(offset, id, asset, &[])
+}
+
+fn record_with(offset: i64, id: &str, asset: &str, further: &[(&str, &str)]) -> Line {
     let mut value: Value = serde_json::from_str(include_str!("../../../config/kafka/schemas/hark.feedback.v1.example.json")).unwrap();
-    for (key, text) in [("gw", "gw-hall3-01"), ("asset", asset), ("command_id", id), ("expires_at", "2126-01-01T00:00:00Z")] {
-        value[key] = text.into();
+    let all = [("gw", "gw-hall3-01"), ("asset", asset), ("command_id", id), ("expires_at", "2126-01-01T00:00:00Z")];
+    for (key, text) in all.iter().chain(further) {
+        value[*key] = (*text).into();
     }
     let value = value.to_string();
     line(json!({"record": {"partition": 0, "offset": offset, "bytes": value.len(), "value": value}}))
@@ -100,6 +111,24 @@ async fn a_command_is_a_record_and_then_the_place_moves() {
     assert!(answer.text.as_deref().unwrap().contains("nowhere"));
     assert_eq!(gateway.counters.outcomes(), [("taken", 1), ("unknown_asset", 1)]);
     assert_eq!(gateway.feedback().place.place().to_string(), "0@7");
+    drop(feedback);
+    gateway.stop();
+}
+
+/// Inference answers by the record alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_beyond_the_budget_is_refused_in_the_record_of_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(dir.path());
+    (gateway.config.gateway.id, gateway.config.snapshots.bytes_per_day) = ("gw-hall3-01".into(), 0);
+    let mut feedback = gateway.feedback();
+    let further = [("action", "snapshot_request"), ("point", "de-h")];
+    for line in [began(0), record_with(0, "c-1", "fan-7", &further), record(1, "c-2", "fan-7")] {
+        feedback.take(line).await.unwrap();
+    }
+    let inputs = gateway.events(LaneName::Inputs);
+    let refused: Vec<bool> = inputs.iter().map(|(_, command)| refusal_of(command).is_some()).collect();
+    assert_eq!(refused, [true, false]);
     drop(feedback);
     gateway.stop();
 }

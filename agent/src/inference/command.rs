@@ -84,19 +84,23 @@ impl AssetRun {
             Some("label") => return done(self.label(id, &detail)),
             Some("commissioning_accepted") => return self.accept_commissioning(event.actor.as_ref(), shared, emit),
             Some("maintenance_done") => self.begin_anew(event, shared, emit),
-            Some(snapshot::COMMAND) => return done(self.grant_snapshot(event)),
+            Some(snapshot::COMMAND) => return self.grant_snapshot(event),
             _ => return Err("this version does not know the command".into()),
         };
         changed.iter().for_each(|shown| self.emit_alarm(shown, &told, shared, emit));
         Ok(None)
     }
 
-    /// The source sends the block; what inference knows is whether there is such a point.
-    fn grant_snapshot(&self, event: &Event) -> Result<(), &'static str> {
+    /// The source sends the block, and has said with the command whether it may; what inference knows is whether there is such a point.
+    fn grant_snapshot(&self, event: &Event) -> Outcome {
         let point = event.detail_json.as_deref().and_then(snapshot::point_of).ok_or("a snapshot needs a `point`")?;
         // Which of its points come from a node is a matter of sources.
         let known = self.config.waveforms.iter().any(|waveform| waveform.id == point) || self.config.takes_channel(&point);
-        if known { Ok(()) } else { Err("the asset has no such waveform") }
+        match snapshot::refusal_of(event) {
+            _ if !known => Err("the asset has no such waveform".into()),
+            Some(refusal) => Err(refusal),
+            None => Ok(None),
+        }
     }
 
     /// The command itself is the record that training reads.

@@ -33,6 +33,7 @@ use crate::{
     forward::Sender,
     inference::configured::{self, Configured},
     record::{Body, Entry, Stamp},
+    source::snapshot::Allowance,
     status::{Outcome, Status},
 };
 
@@ -67,6 +68,8 @@ pub struct Voices {
     pub status: Arc<Status>,
     /// What is recorded of configurations.
     pub configured: Arc<Configured>,
+    /// What may still be sent of raw blocks.
+    pub allowance: Allowance,
     /// The time of what is appended.
     pub clock: Clock,
 }
@@ -190,6 +193,7 @@ impl Local {
         let command_id = request.command_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let actor = request.actor.clone().unwrap_or_else(|| format!("uid:{uid}"));
         let event = CommandRequest { actor: Some(actor), command_id: Some(command_id.clone()), ..request }.into_event("local");
+        let event = self.voices.allowance.judged(&asset, event);
         let stored = self.store(asset.clone(), event, &attempted, "ask again with the same command_id: a command is applied once").await?;
         info!(%asset, command_id, position = ?stored.position, "command taken");
         let outcome = self.outcome(&command_id).await;

@@ -31,6 +31,7 @@ use crate::{
     hold::Hold,
     inference::configured::Configured,
     record::{Body, Entry},
+    source::{registry::Registry, snapshot::Snapshots},
     status::Status,
 };
 
@@ -52,8 +53,13 @@ impl Agent {
     }
 
     fn start_in(dir: TempDir) -> Self {
+        Self::start_with(dir, |_| {})
+    }
+
+    fn start_with(dir: TempDir, edit: impl FnOnce(&mut Config)) -> Self {
         let mut config = config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
         config.buffer.dir = dir.path().to_owned();
+        edit(&mut config);
         let clock = Clock::new();
         let (log, writer) = Log::open(dir.path(), LogSettings::new(config.buffer.quota_bytes)).unwrap();
         let (appender, requests) = commit::channel(16);
@@ -65,7 +71,10 @@ impl Agent {
             commit::run(writer, commit_log, requests, settings).unwrap();
         });
         let configured = Arc::new(Configured::open(&config, "bundle".into(), clock.clone()).unwrap());
-        let voices = Voices { log: log.clone(), appender: appender.clone(), status: status.clone(), configured, clock };
+        let registry = Arc::new(Registry::new(&config.assets, config.gateway.origin));
+        let (_, snapshots) = Snapshots::new(registry, appender.clone(), clock.clone(), &config.snapshots, Arc::default());
+        let allowance = snapshots.allowance();
+        let voices = Voices { log: log.clone(), appender: appender.clone(), status: status.clone(), configured, allowance, clock };
         let serving = serve(&config, voices);
         Self { dir, config, log, appender, status, hold, stop: serving.0, threads: vec![serving.1, committing] }
     }
@@ -204,6 +213,18 @@ fn a_command_is_in_the_log_when_it_is_answered() {
     let event = self::event(&inputs[2].1);
     assert_eq!((event.actor.as_deref(), event.command_id.as_deref()), (Some("ann"), answer.command_id.as_deref()));
     assert!(answer.command_id.is_some_and(|id| id.len() == 36));
+    agent.stop();
+}
+
+/// The log keeps the refusal with the command: what was left of the day's bytes no replay could find out.
+#[test]
+fn a_snapshot_beyond_the_budget_is_refused_in_the_record_of_the_command() {
+    let agent = Agent::start_with(tempfile::tempdir().unwrap(), |config| config.snapshots.bytes_per_day = 0);
+    let asked = CommandRequest { point: Some("de-h".into()), ..CommandRequest::new("fan-7", FeedbackAction::SnapshotRequest) };
+    stored(agent.client().ask(&Request::Command(asked)).unwrap());
+    let inputs = agent.inputs();
+    let refusal = crate::source::snapshot::refusal_of(event(&inputs[0].1));
+    assert!(refusal.as_deref().is_some_and(|refusal| refusal.contains("`per_day` of `[snapshots]`")), "{refusal:?}");
     agent.stop();
 }
 

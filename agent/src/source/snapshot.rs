@@ -1,31 +1,34 @@
 //! Raw blocks for people and training: those around an alarm, or the newest one where somebody asks, in chunks through the inputs lane.
 //!
 //! Inference asks, once for each alarm and command: what it says again after a crash it has said before. What was only in memory by then is gone, and
-//! counted as not kept. Blocks are large, so there is a budget: what is beyond it is counted and not sent.
+//! counted as not kept. Blocks are large, so there is a budget: what is beyond it is counted, told by an event `raw_block_given_up`, and not sent.
+//!
+//! What is left of the budget no replay knows. So who takes a command asks for it ([`Allowance`]), and a refusal travels within the command: inference
+//! answers by the record alone.
 //!
 //! Blocks of MQTT lie in the rings of the [`Registry`]. Those of a serial node lie in the node: its line is asked, and hands over what came, which goes the
 //! same way from there.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hark_protocol::topics::{AlarmState, LaneName, Name, Snapshot};
+use hark_protocol::topics::{AlarmState, Event, EventKind, LaneName, Name, Snapshot, Timestamp, TsSource};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{node_block::SAMPLES_MAX, registry::Registry, ring::Kept};
 use crate::{
-    buffer::commit::{AppendError, Appender},
+    buffer::commit::{Append, AppendError, Appender},
     clock::Clock,
     config::{Node, Snapshots as Settings},
-    record::{Body, Entry},
+    record::{Body, Entry, Stamp},
 };
 
 /// Samples of a chunk: 16 KiB, and a third more as text.
@@ -87,6 +90,15 @@ pub fn point_of(detail_json: &str) -> Option<Name> {
     serde_json::from_str::<serde_json::Value>(detail_json).ok()?.get("point")?.as_str().map(Into::into)
 }
 
+/// Why the block that `command` asks for is not sent, as who took the command knew.
+pub fn refusal_of(command: &Event) -> Option<Name> {
+    let detail: serde_json::Value = serde_json::from_str(command.detail_json.as_deref()?).ok()?;
+    detail.get(REFUSED)?.as_str().map(Into::into)
+}
+
+/// Where it stands in the detail of a command.
+const REFUSED: &str = "refused";
+
 /// What became of blocks that were wanted, since the start.
 #[derive(Debug, Default)]
 pub struct SnapshotCounters {
@@ -121,6 +133,37 @@ impl Requests {
         if self.sender.try_send(wanted).is_err() {
             self.counters.busy.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// What may still be sent, for who takes commands.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    budget: Arc<Mutex<Budget>>,
+    registry: Arc<Registry>,
+    clock: Clock,
+}
+
+impl Allowance {
+    /// The `command` about `asset` as it goes to the log: one that asks for a block for which nothing is left says so, and from when on it is worth asking.
+    pub fn judged(&self, asset: &Name, command: Event) -> Event {
+        let detail = command.detail_json.as_deref().and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
+        let asked = detail.filter(|_| command.command.as_deref() == Some(COMMAND)).and_then(|detail| {
+            let point: Name = detail.get("point")?.as_str()?.into();
+            Some((detail, point))
+        });
+        let Some((mut detail, point)) = asked else { return command };
+        let now = self.clock.now();
+        let refusal = {
+            let mut budget = lock(&self.budget);
+            // How large a block of a node is shows once one was sent.
+            let kept = self.registry.blocks(asset, Some(&point)).first().map(|(_, block)| bytes_of(block));
+            let bytes = kept.or_else(|| budget.sizes.get(&(asset.clone(), point)).copied()).unwrap_or(1);
+            budget.spent(bytes, self.clock.monotonic()).map(|spent| spent.words(budget.per_day, now.ts))
+        };
+        let Some(refusal) = refusal else { return command };
+        detail[REFUSED] = refusal.into();
+        Event { detail_json: Some(detail.to_string().into()), ..command }
     }
 }
 
@@ -163,7 +206,7 @@ pub struct Snapshots {
     registry: Arc<Registry>,
     appender: Appender,
     clock: Clock,
-    budget: Budget,
+    budget: Arc<Mutex<Budget>>,
     counters: Arc<SnapshotCounters>,
 }
 
@@ -176,10 +219,15 @@ impl Snapshots {
     /// Both ends, with the budget and the memory of `settings`.
     pub fn new(registry: Arc<Registry>, appender: Appender, clock: Clock, settings: &Settings, counters: Arc<SnapshotCounters>) -> (Requests, Self) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let budget = Budget::new(settings.bytes_per_day, clock.monotonic());
+        let budget = Arc::new(Mutex::new(Budget::new(settings.bytes_per_day, clock.monotonic())));
         let (fetched, memory_bytes) = (mpsc::channel(FETCHED_MAX), settings.memory_bytes);
         let requests = Requests { sender, counters: counters.clone() };
         (requests, Self { receiver, lines: Vec::new(), fetched, memory_bytes, registry, appender, clock, budget, counters })
+    }
+
+    /// For who takes commands.
+    pub fn allowance(&self) -> Allowance {
+        Allowance { budget: self.budget.clone(), registry: self.registry.clone(), clock: self.clock.clone() }
     }
 
     /// The end of a line with these `nodes`, which is asked from here on; not at all where no memory is given to raw blocks.
@@ -214,17 +262,14 @@ impl Snapshots {
     async fn send(&mut self, next: Next) -> Option<()> {
         let wanted = match next {
             Next::Wanted(wanted) => wanted,
-            Next::Fetched(Fetched { point, cause_id, block }) => return self.send_block(&point, &cause_id, &block).await,
+            Next::Fetched(Fetched { point, cause_id, block }) => return self.send_blocks(&cause_id, &[(point, Arc::new(block))]).await,
         };
         let blocks = self.registry.blocks(&wanted.asset, wanted.point.as_ref());
         let asked = self.ask_lines(&wanted);
         if blocks.is_empty() && !asked {
             self.counters.not_kept.fetch_add(1, Ordering::Relaxed);
         }
-        for (point, block) in blocks {
-            self.send_block(&point, &wanted.cause_id, &block).await?;
-        }
-        Some(())
+        self.send_blocks(&wanted.cause_id, &blocks).await
     }
 
     /// Whether there are nodes to be asked.
@@ -240,12 +285,41 @@ impl Snapshots {
         asked
     }
 
+    /// Blocks of one asset, as far as the day's bytes go; an event tells of the rest. `None` once the log takes nothing more.
+    async fn send_blocks(&mut self, cause_id: &Name, blocks: &[(Name, Arc<Kept>)]) -> Option<()> {
+        let mut left_out = Vec::new();
+        for (point, block) in blocks {
+            let granted = lock(&self.budget).take(point, block, self.clock.monotonic());
+            match granted {
+                Ok(()) => self.send_block(point, cause_id, block).await?,
+                Err(spent) => left_out.push((point, block, spent)),
+            }
+        }
+        let Some((_, block, spent)) = left_out.last() else { return Some(()) };
+        self.counters.over_budget.fetch_add(left_out.len() as u64, Ordering::Relaxed);
+        let points: BTreeSet<&str> = left_out.iter().map(|(point, ..)| &***point).collect();
+        let event = self.over_budget(&points, left_out.len(), cause_id, spent);
+        let now = self.clock.now();
+        let stamp = Stamp { ts: now.ts, ts_source: TsSource::Gateway, clock: now.state, ..block.stamp.clone() };
+        let entries = vec![Entry { stamp, cause: None, body: Body::Event(event.into()) }];
+        self.appender.append(Append { lane: LaneName::Events, entries, marks: Vec::new(), urgent: false, done: None }).await.ok()
+    }
+
+    fn over_budget(&self, points: &BTreeSet<&str>, count: usize, cause_id: &Name, spent: &Spent) -> Event {
+        let words = spent.words(lock(&self.budget).per_day, self.clock.now().ts);
+        let names = points.iter().copied().collect::<Vec<&str>>().join("`, `");
+        let blocks = if count == 1 { "a raw block" } else { "raw blocks" };
+        Event {
+            what: Some("raw_block_given_up".into()),
+            count: Some(count as u64),
+            text: Some(format!("{blocks} of `{names}` for {cause_id} cannot be sent: {words}").into()),
+            detail_json: Some(serde_json::json!({ "points": points, "reason": "over_budget", "cause_id": **cause_id }).to_string().into()),
+            ..Event::new(EventKind::Source)
+        }
+    }
+
     /// `None` once the log takes nothing more.
     async fn send_block(&mut self, point: &Name, cause_id: &Name, block: &Kept) -> Option<()> {
-        if !self.budget.take(2 * block.counts.len() as u64, self.clock.monotonic()) {
-            self.counters.over_budget.fetch_add(1, Ordering::Relaxed);
-            return Some(());
-        }
         let entries = chunks(block, point, cause_id);
         let asset = block.stamp.asset.as_deref().unwrap_or_default();
         info!(asset, %point, cause = %cause_id, chunks = entries.len(), "a raw block is stored");
@@ -290,31 +364,83 @@ struct Budget {
     per_day: u64,
     left: f64,
     at: Duration,
+    /// Of the newest block of a point that was to be sent, by asset and point.
+    sizes: BTreeMap<(Name, Name), u64>,
+}
+
+/// Why there is none left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Spent {
+    /// Until so much has come back.
+    For(Duration),
+    /// More than there ever is.
+    ForEver(u64),
+}
+
+impl Spent {
+    /// For a person, at the time `now`.
+    fn words(self, per_day: u64, now: Timestamp) -> String {
+        match self {
+            Self::For(wait) => {
+                let again_us = now.0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX));
+                // The next whole second: by then it has come back.
+                let again = Timestamp(again_us.div_euclid(1_000_000).saturating_add(1).saturating_mul(1_000_000));
+                format!("the {per_day} bytes of a day for raw blocks (`per_day` of `[snapshots]`) are used up; possible again from {again} on")
+            }
+            Self::ForEver(bytes) => format!("it has {bytes} bytes, more than the {per_day} of a day (`per_day` of `[snapshots]`)"),
+        }
+    }
 }
 
 impl Budget {
     fn new(per_day: u64, now: Duration) -> Self {
-        Self { per_day, left: per_day as f64, at: now }
+        Self { per_day, left: per_day as f64, at: now, sizes: BTreeMap::new() }
     }
 
-    fn take(&mut self, bytes: u64, now: Duration) -> bool {
-        let back = self.per_day as f64 * now.saturating_sub(self.at).as_secs_f64() / DAY.as_secs_f64();
+    /// Why `bytes` cannot be taken now; `None` where they can.
+    fn spent(&mut self, bytes: u64, now: Duration) -> Option<Spent> {
+        let per_second = self.per_day as f64 / DAY.as_secs_f64();
+        let back = per_second * now.saturating_sub(self.at).as_secs_f64();
         (self.left, self.at) = ((self.left + back).min(self.per_day as f64), now);
-        let granted = bytes as f64 <= self.left;
-        self.left -= if granted { bytes as f64 } else { 0.0 };
-        granted
+        if bytes > self.per_day {
+            return Some(Spent::ForEver(bytes));
+        }
+        let missing = bytes as f64 - self.left;
+        (missing > 0.0).then(|| Spent::For(Duration::from_secs_f64(missing / per_second)))
     }
+
+    fn take(&mut self, point: &Name, block: &Kept, now: Duration) -> Result<(), Spent> {
+        let bytes = bytes_of(block);
+        self.sizes.insert((block.stamp.asset.clone().unwrap_or_default(), point.clone()), bytes);
+        match self.spent(bytes, now) {
+            Some(spent) => Err(spent),
+            None => {
+                self.left -= bytes as f64;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a block takes of the budget.
+fn bytes_of(block: &Kept) -> u64 {
+    2 * block.counts.len() as u64
+}
+
+fn lock(budget: &Mutex<Budget>) -> MutexGuard<'_, Budget> {
+    budget.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use hark_protocol::topics::{Clock, Event, EventKind, Origin, Timestamp, TsSource};
+    use hark_protocol::topics::{Clock as ClockState, Origin};
 
     use super::*;
+    use crate::buffer::commit::{self, CommitPolicy};
 
     fn stamp() -> crate::record::Stamp {
         let ts = Timestamp(7_000_000);
-        crate::record::Stamp { asset: Some("pump".into()), ts, ts_source: TsSource::Sensor, clock: Clock::Synced, origin: Origin::Simulated }
+        crate::record::Stamp { asset: Some("pump".into()), ts, ts_source: TsSource::Sensor, clock: ClockState::Synced, origin: Origin::Simulated }
     }
 
     #[test]
@@ -333,14 +459,86 @@ mod tests {
         assert_eq!(found, counts);
     }
 
+    fn block(bytes: usize) -> Kept {
+        Kept { stamp: stamp(), fs_hz: 12_000.0, unit: "[g]".into(), scale: 0.001, counts: vec![1; bytes / 2], speed_hz: None }
+    }
+
     #[test]
     fn a_budget_is_used_up_and_comes_back() {
         let at = |hours: u64| Duration::from_secs(3_600 * (100 + hours));
         let mut budget = Budget::new(2_400, at(0));
-        assert!(budget.take(2_000, at(0)) && !budget.take(500, at(0)) && budget.take(400, at(0)));
-        assert!(!budget.take(201, at(2)) && budget.take(200, at(2)));
-        assert!(!budget.take(2_401, at(1_000)) && budget.take(2_400, at(1_000)));
-        assert!(!Budget::new(0, at(0)).take(1, at(50)));
+        let mut take = |bytes: usize, hours: u64| budget.take(&"de-h".into(), &block(bytes), at(hours));
+        let hours = |hours: u64| Spent::For(Duration::from_secs(3_600 * hours));
+        assert_eq!([take(2_000, 0), take(500, 0), take(400, 0)], [Ok(()), Err(hours(1)), Ok(())]);
+        assert_eq!([take(202, 2), take(200, 2)], [Err(Spent::For(Duration::from_secs(72))), Ok(())]);
+        assert_eq!([take(2_402, 1_000), take(2_400, 1_000)], [Err(Spent::ForEver(2_402)), Ok(())]);
+        assert_eq!(Budget::new(0, at(0)).spent(1, at(50)), Some(Spent::ForEver(1)));
+    }
+
+    #[test]
+    fn a_refusal_says_from_when_on_it_is_possible_again() {
+        let said = |spent: Spent| spent.words(5, Timestamp(7_000_000));
+        let later = said(Spent::For(Duration::from_millis(1_500)));
+        assert!(later.ends_with("are used up; possible again from 1970-01-01T00:00:09.000000Z on"), "{later}");
+        assert!(said(Spent::ForEver(9)).contains("it has 9 bytes, more than the 5 of a day"));
+    }
+
+    /// Sends a block of a node, of 2 000 bytes, within a budget of `per_day`; gives the events and snapshots of the log, and what a command for the next one
+    /// becomes.
+    async fn sent(per_day: u64) -> (Vec<Event>, usize, Event) {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, writer) = crate::buffer::Log::open(dir.path(), crate::buffer::LogSettings::new(1 << 30)).unwrap();
+        let (appender, requests) = commit::channel(16);
+        let commit_log = log.clone();
+        let committing = std::thread::spawn(move || commit::run(writer, commit_log, requests, commit::Settings::unbounded(CommitPolicy::default())));
+        let registry = Arc::new(Registry::new(&BTreeMap::new(), Origin::Simulated));
+        let settings = Settings { memory_bytes: 1 << 20, bytes_per_day: per_day };
+        let (requests, mut snapshots) = Snapshots::new(registry, appender.clone(), Clock::new(), &settings, Arc::default());
+        let (allowance, line) = (snapshots.allowance(), snapshots.line(&BTreeMap::new()));
+        line.hand_over(Fetched { point: "de-h".into(), cause_id: "2/17".into(), block: block(2_000) });
+        let next = snapshots.next().await.unwrap();
+        snapshots.send(next).await.unwrap();
+        let command = Event { command: Some(COMMAND.into()), detail_json: Some("{\"point\":\"de-h\"}".into()), ..Event::new(EventKind::Command) };
+        let judged = allowance.judged(&"pump".into(), command);
+        drop((requests, snapshots, line, appender));
+        committing.join().unwrap().unwrap();
+        let of = |lane| log.reader(lane).unwrap().read(log.start(lane), 100, 1 << 20).unwrap();
+        let event = |entry: Entry| if let Body::Event(event) = entry.body { Some(*event) } else { None };
+        (of(LaneName::Events).into_iter().filter_map(|(_, entry)| event(entry)).collect(), of(LaneName::Inputs).len(), judged)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_the_budget_does_not_allow_is_told_and_refused_from_then_on() {
+        let (events, chunks, judged) = sent(10_000).await;
+        assert_eq!((events, chunks, refusal_of(&judged)), (Vec::new(), 1, None));
+        let (events, chunks, judged) = sent(3_000).await;
+        assert_eq!((events, chunks), (Vec::new(), 1));
+        let refusal = refusal_of(&judged).unwrap();
+        assert!(refusal.starts_with("the 3000 bytes of a day") && refusal.contains("possible again from 2"), "{refusal}");
+        assert_eq!(judged.detail_json.as_deref().and_then(point_of).as_deref(), Some("de-h"));
+        let (events, chunks, judged) = sent(1_000).await;
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((event.what.as_deref(), event.count, chunks), (Some("raw_block_given_up"), Some(1), 0));
+        let text = "a raw block of `de-h` for 2/17 cannot be sent: it has 2000 bytes, more than the 1000 of a day (`per_day` of `[snapshots]`)";
+        assert_eq!((event.text.as_deref(), refusal_of(&judged).is_some()), (Some(text), true));
+        assert!(event.detail_json.as_deref().unwrap().contains("over_budget"));
+    }
+
+    #[test]
+    fn a_command_for_anything_else_goes_as_it_came() {
+        let (appender, _requests) = commit::channel(1);
+        let registry = Arc::new(Registry::new(&BTreeMap::new(), Origin::Simulated));
+        let settings = Settings { memory_bytes: 0, bytes_per_day: 0 };
+        let (_, snapshots) = Snapshots::new(registry, appender, Clock::new(), &settings, Arc::default());
+        let event = |command: &str, detail: Option<&str>| Event {
+            command: Some(command.into()),
+            detail_json: detail.map(Into::into),
+            ..Event::new(EventKind::Command)
+        };
+        for (command, detail) in [("label", Some("{\"point\":\"de-h\"}")), (COMMAND, None), (COMMAND, Some("{\"point\":null}"))] {
+            let given = event(command, detail);
+            assert_eq!(snapshots.allowance().judged(&"pump".into(), given.clone()), given);
+        }
     }
 
     #[test]

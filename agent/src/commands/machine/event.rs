@@ -21,6 +21,9 @@ enum EventCommand {
     Maintenance(MaintenanceArgs),
     /// Somebody wants to look closer: the newest raw block of a waveform goes to the topic of snapshots.
     ///
+    /// Refused where the bytes of a day (`per_day` of `[snapshots]`) are used up, with the time from which on it is worth asking again. What is refused of a
+    /// node later, when its block is there and larger than what is left, an event `raw_block_given_up` tells.
+    ///
     /// A block of MQTT comes from the agent's memory, one of a serial node from the node, within seconds on a fast line and a minute on a slow one. Where
     /// the node gives none (its firmware has none, it is silent or starts anew), an event `raw_block_given_up` says why, and hark_source_cause_total with
     /// the group raw_block counts it; hark_snapshots_total counts the rest.
@@ -62,7 +65,7 @@ pub fn main(args: EventArgs) -> ExitCode {
         }
         EventCommand::Snapshot(SnapshotArgs { asset, point, word, agent }) => {
             let request = CommandRequest { point: Some(point), ..CommandRequest::new(&asset, FeedbackAction::SnapshotRequest) };
-            agent.command(request, word, "snapshot granted; the block comes from memory or from its sensor node, if one is kept")
+            agent.command(request, word, "snapshot granted; the block comes from memory or from its sensor node, if one is kept (an event `raw_block_given_up` says why where not)")
         }
     })
 }

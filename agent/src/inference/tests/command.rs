@@ -45,6 +45,31 @@ fn accepting_too_early_is_refused_and_commissioning_goes_on() {
     assert_eq!(engine.baselines().next().unwrap().1.rows, ROWS as u64);
 }
 
+/// By the word of who took the command, which stands in its record.
+#[test]
+fn a_snapshot_is_granted_or_refused_as_the_command_says() {
+    let text = "id = \"pump\"\n[[waveform]]\nid = \"de-h\"\nunit = \"[g]\"\nfeatures = [\"a_rms\"]\n";
+    let waveforms = config::check_asset_text("pump", text).unwrap().waveforms;
+    let mut engine = engine_with(|asset| asset.waveforms = waveforms);
+    for (seq, (detail, result, said)) in (1..).zip([
+        (r#"{"point":"de-h"}"#, "success", None),
+        (r#"{"point":"de-h","refused":"nothing left; possible again tomorrow"}"#, "refused", Some("nothing left; possible again tomorrow")),
+        (r#"{"point":"nde","refused":"nothing left"}"#, "refused", Some("the asset has no such waveform")),
+        ("{}", "refused", Some("a snapshot needs a `point`")),
+    ]) {
+        let mut command = event(1000.0, EventKind::Command, Some("snapshot_request"));
+        if let Body::Event(event) = &mut command.body {
+            (event.command_id, event.detail_json) = (Some(format!("c{seq}").into()), Some(detail.into()));
+        }
+        let out = feed(&mut engine, seq, &[command]);
+        let Body::Event(answer) = &out[0].1.body else { panic!("it is an event") };
+        assert_eq!((answer.kind, answer.result.as_deref(), answer.text.as_deref()), (EventKind::Audit, Some(result), said));
+        let outcome = engine.take_outcomes().pop().unwrap().1;
+        assert_eq!(outcome, said.map_or(Ok(None), |said| Err(said.into())));
+        assert_eq!(crate::source::snapshot::Wanted::by(&out[0].1).is_some(), result == "success", "what is refused is not asked for");
+    }
+}
+
 #[test]
 fn a_command_is_applied_once_and_answered() {
     let mut engine = engine_with(|_| {});
