@@ -72,6 +72,12 @@ impl Asset {
     }
 }
 
+/// Whether `point` may come from the `channel` of a node: a quantity behind its name, or a bare one where it has none.
+pub fn is_of_channel(point: &str, channel: &str) -> bool {
+    let quantity = if channel.is_empty() { Some(point) } else { point.strip_prefix(channel).and_then(|rest| rest.strip_prefix('.')) };
+    Quantity::ALL.iter().any(|known| Some(known.name()) == quantity)
+}
+
 /// Fewer rows say nothing of how far a score strays.
 pub const COMMISSIONING_ROWS_LEAST: usize = 130;
 /// More rows than there ever are: commissioning ends by the word of a person alone.

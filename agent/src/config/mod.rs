@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 pub use asset::{
     AlarmSettings, Asset, Bearing, COMMISSIONING_ROWS_LEAST, Checks, Clips, Commissioning, Forecast, ForecastModel, InstrumentSettings, Level,
-    Limits, Load, Operating, Point, ROWS_UNTIL_ACCEPTED, Stuck, Threshold, Waveform,
+    Limits, Load, Operating, Point, ROWS_UNTIL_ACCEPTED, Stuck, Threshold, Waveform, is_of_channel,
 };
 pub(crate) use check::parse_duration;
 pub use check::{ConfigError, check_asset_text, doubts, load, load_to_run};

@@ -51,10 +51,18 @@ impl Instrument {
 
     /// Takes what is wrong at `now`. The time since it was asked last counts for what was found then.
     pub(super) fn observe(&mut self, fault: Option<Fault>, now: Timestamp, delays: Delays) -> Option<Change> {
+        // Its source says when it tests itself. What it says then is no fault; but one that falls silent fails.
+        let is_testing = self.status == InstrumentStatus::CheckFunction;
+        let tells = |fault: &Fault| if is_testing { fault.reason == QualityReason::Stale } else { fault.reason != QualityReason::CheckFunction };
+        let fault = fault.filter(tells);
+        if is_testing && fault.is_none() {
+            (self.seen, self.level_us) = (Some((now, None)), 0.0);
+            return None;
+        }
         if let Some((then, found)) = self.seen {
             // After a clock was set back no time has passed.
             let passed_us = now.0.saturating_sub(then.0).max(0) as f64;
-            let status = found.map_or(InstrumentStatus::Normal, status_of);
+            let status = found.map_or(if is_testing { self.status } else { InstrumentStatus::Normal }, status_of);
             let (toward, away) = if self.status == InstrumentStatus::Normal { (delays.on_us, delays.off_us) } else { (delays.off_us, delays.on_us) };
             if status == self.status {
                 self.level_us = (self.level_us - passed_us * toward as f64 / away.max(1) as f64).max(0.0);
@@ -73,6 +81,23 @@ impl Instrument {
         Some(change)
     }
 
+    /// It tests itself from `ts` on, as its source says: that shows at once, and what was found before is not continued.
+    pub(super) fn begin_test(&mut self, ts: Timestamp) {
+        *self = Self { status: InstrumentStatus::CheckFunction, seen: Some((ts, None)), level_us: 0.0 };
+    }
+
+    /// The test is over.
+    pub(super) fn end_test(&mut self) {
+        if self.status == InstrumentStatus::CheckFunction {
+            *self = Self::default();
+        }
+    }
+
+    /// Whether it tests itself, and a measurement of `ts` says that it does no longer: what told the end of the test may be lost.
+    pub(super) fn outlived_test(&self, ts: Timestamp) -> bool {
+        self.status == InstrumentStatus::CheckFunction && self.seen.is_none_or(|(since, _)| ts > since)
+    }
+
     /// What was found last says nothing of the time that follows: readings are missing, or times were corrected.
     pub(super) fn restart(&mut self) {
         (self.seen, self.level_us) = (None, 0.0);
@@ -84,6 +109,7 @@ pub(super) fn status_of(fault: Fault) -> InstrumentStatus {
     match fault.reason {
         QualityReason::Clipping | QualityReason::OutOfRange | QualityReason::Clock => InstrumentStatus::OffSpec,
         QualityReason::Spike => InstrumentStatus::MaintenanceRequired,
+        QualityReason::CheckFunction => InstrumentStatus::CheckFunction,
         _ if fault.quality == Quality::Bad => InstrumentStatus::Failure,
         _ => InstrumentStatus::OffSpec,
     }
@@ -177,6 +203,7 @@ mod tests {
             (QualityReason::OutOfRange, Quality::Bad, InstrumentStatus::OffSpec),
             (QualityReason::Clock, Quality::Uncertain, InstrumentStatus::OffSpec),
             (QualityReason::Spike, Quality::Good, InstrumentStatus::MaintenanceRequired),
+            (QualityReason::CheckFunction, Quality::Bad, InstrumentStatus::CheckFunction),
         ] {
             assert_eq!(status_of(Fault { reason, quality }), status, "{reason:?}");
         }

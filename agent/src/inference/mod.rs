@@ -325,6 +325,11 @@ impl Engine {
                         run.tick(entry.stamp.ts, shared, &mut emit);
                     }
                 }
+                EventKind::Source => {
+                    if let Some((run, shared)) = self.run_of(entry, emit.cause) {
+                        run.self_test(event, shared, &mut emit);
+                    }
+                }
                 EventKind::Command => self.command(event, entry, &mut emit),
                 EventKind::Change => self.change(event, &mut emit),
                 EventKind::Clock => self.clock_corrected(event),
@@ -354,11 +359,11 @@ impl Engine {
             Some((run, shared)) => run.command(event, shared, emit),
             None => Err("the asset is not configured on this gateway".into()),
         };
+        emit.push(LaneName::Events, Body::Event(command::answer(event, &outcome).into()));
         self.outcomes.extend(event.command_id.clone().map(|id| (id, outcome)));
     }
 
     fn clock_corrected(&mut self, event: &Event) {
-        emit.push(LaneName::Events, Body::Event(command::answer(event, &outcome).into()));
         // By how much is not always known; then the worst is assumed.
         if event.offset_ms.is_some_and(|offset| offset.abs() < CLOCK_STEP_MS) {
             return;
@@ -401,14 +406,14 @@ impl Engine {
         known.map(|(id, heard, ticked)| (id.clone(), heard, ticked.map_or(heard, |ticked| ticked.max(heard)))).collect()
     }
 
-    /// The newest reading whose time is from the gateway's clock.
-    pub fn newest_gateway_time(&self) -> Option<Timestamp> {
-        self.assets.values().filter(|run| run.state.gateway_time).filter_map(|run| run.state.heard).max()
-    }
-
     /// Of each asset, when the next thing ends that somebody said the end of: a shelving, or work on it or on an instrument.
     pub fn next_ends(&self) -> impl Iterator<Item = (&Name, Option<Timestamp>)> {
         self.assets.iter().map(|(id, run)| (id, [run.state.alarms.next_end(), run.state.service.next_end()].into_iter().flatten().min()))
+    }
+
+    /// The newest reading whose time is from the gateway's clock.
+    pub fn newest_gateway_time(&self) -> Option<Timestamp> {
+        self.assets.values().filter(|run| run.state.gateway_time).filter_map(|run| run.state.heard).max()
     }
 
     /// Baselines with their asset's id, the one in use last, for the compacted topic. They outlive a restart: nothing says that an earlier start

@@ -376,6 +376,15 @@ pub(super) fn instrument(id: &Name, change: &instrument::Change, point: Option<&
     }
 }
 
+/// The event of an instrument that begins to test itself, or has ended.
+pub(super) fn self_test(id: &Name, change: &instrument::Change) -> Event {
+    let text = match change.to {
+        InstrumentStatus::CheckFunction => format!("instrument `{id}` tests itself: what it says meanwhile is no measurement"),
+        _ => format!("instrument `{id}` has ended its self-test"),
+    };
+    Event { text: Some(text.into()), ..instrument(id, change, None) }
+}
+
 /// What is wrong with the values of an instrument, for people.
 fn fault_words(reason: QualityReason) -> &'static str {
     match reason {
@@ -391,6 +400,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
         QualityReason::SensorFault => "it reports a fault of its own",
         QualityReason::Communication => "the line to it fails",
         QualityReason::NotMapped => "it sends text that is not configured",
+        QualityReason::CheckFunction => "it tests itself",
     }
 }
 

@@ -135,6 +135,9 @@ impl AssetRun {
             return;
         }
         self.state.last_reading = self.state.last_reading.max(Some(ts));
+        if reading.reason != Some(QualityReason::CheckFunction) {
+            self.end_test_by(&reading.point, shared, emit);
+        }
         let given = if self.is_worked_on(&reading.point) { clean::Judged::NOTHING } else { clean::Judged::of(reading) };
         let Some(point) = scored else {
             if self.scored.is_empty() {
@@ -169,10 +172,10 @@ impl AssetRun {
             self.state.window.clear();
             self.state.restart_cleaning();
             self.state.restart_state();
+            self.state.severity.clock_stepped();
             self.state.gateway_time = false;
             self.state.last_reading = Some(ts);
         }
-            self.state.severity.clock_stepped();
         self.state.gateway_time |= emit.stamp.ts_source == TsSource::Gateway;
         self.feed_model(index, judged, ts, position, shared, emit);
         self.watch_limits(index, judged, position, shared, emit);
@@ -184,6 +187,11 @@ impl AssetRun {
             self.observe(ts, shared, emit);
             self.end_silences(ts, shared, emit);
         }
+    }
+
+    /// Id of the point with this index among those whose readings are judged.
+    pub(super) fn cleaned_id(&self, index: usize) -> Option<&Name> {
+        self.cleaned.get(index).map(|(id, _)| id)
     }
 
     /// What a reading of a scored point that came as `given` is worth.

@@ -17,7 +17,7 @@ use super::{
     report,
     run::AssetRun,
 };
-use crate::{config, record::Body};
+use crate::{config, record::Body, source::node_report};
 
 /// The instruments of an asset that are out of service, and until when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,40 @@ impl AssetRun {
         }
     }
 
+    /// Sensors behind channels of a node begin, or end, to test themselves, as a record of their source says.
+    pub(super) fn self_test(&mut self, event: &Event, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let Some((is_testing, channels)) = node_report::self_test_of(event) else { return };
+        let is_of = |point: usize| self.cleaned_id(point).is_some_and(|id| channels.iter().any(|channel| config::is_of_channel(id, channel)));
+        let of_node: Vec<usize> =
+            self.instruments.iter().enumerate().filter(|(_, (_, points))| points.iter().any(|&point| is_of(point))).map(|(index, _)| index).collect();
+        for index in of_node {
+            self.change_test(index, shared, emit, |instrument, ts| if is_testing { instrument.begin_test(ts) } else { instrument.end_test() });
+        }
+    }
+
+    /// A measurement of `point` came: its instrument does not test itself any more, whatever became of the record that says so.
+    pub(super) fn end_test_by(&mut self, point: &str, shared: &mut Shared, emit: &mut Emit<'_>) {
+        let ts = emit.stamp.ts;
+        if !self.state.instruments.iter().any(|instrument| instrument.outlived_test(ts)) {
+            return;
+        }
+        let of_point = |index: &usize| self.instruments[*index].1.iter().any(|&other| self.cleaned_id(other).is_some_and(|id| **id == *point));
+        if let Some(index) = (0..self.instruments.len()).find(of_point).filter(|index| self.state.instruments[*index].outlived_test(ts)) {
+            self.change_test(index, shared, emit, |instrument, _| instrument.end_test());
+        }
+    }
+
+    fn change_test(&mut self, index: usize, shared: &mut Shared, emit: &mut Emit<'_>, change: impl FnOnce(&mut Instrument, Timestamp)) {
+        let id = self.instruments[index].0.clone();
+        let before = self.status_of(&id);
+        change(&mut self.state.instruments[index], emit.stamp.ts);
+        let to = self.status_of(&id);
+        if to != before {
+            shared.counters.instrument_changes += 1;
+            emit.push(LaneName::Events, Body::Event(report::self_test(&id, &Change { from: before, to, reason: None }).into()));
+        }
+    }
+
     /// Silences the limits that do not apply: those of instruments that are out of service, and those of a running machine while it is known not to run.
     pub(super) fn silence_inapplicable(&mut self, told: &Told, shared: &mut Shared, emit: &mut Emit<'_>) {
         for shown in self.state.alarms.set_inapplicable(self.inapplicable(), self.config.alarm.latch) {
@@ -131,7 +165,10 @@ impl AssetRun {
         // What its values showed before is not continued.
         let judged = self.instruments.iter().zip(&mut self.state.instruments).find(|((id, _), _)| id == instrument);
         if let Some(((_, points), state)) = judged {
-            *state = Instrument::default();
+            // A test of its own goes on.
+            if state.status() != InstrumentStatus::CheckFunction {
+                *state = Instrument::default();
+            }
             self.state.cleaners_mut().enumerate().filter(|(point, _)| points.contains(point)).for_each(|(_, cleaner)| cleaner.restart());
         }
         let to = self.status_of(instrument);

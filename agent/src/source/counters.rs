@@ -174,5 +174,6 @@ fn quality_label(reason: QualityReason) -> &'static str {
         QualityReason::SensorFault => "sensor_fault",
         QualityReason::Communication => "communication",
         QualityReason::NotMapped => "not_mapped",
+        QualityReason::CheckFunction => "check_function",
     }
 }

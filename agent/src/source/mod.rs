@@ -14,7 +14,7 @@ mod mqtt_tests;
 pub mod node;
 mod node_block;
 mod node_line;
-mod node_report;
+pub mod node_report;
 pub mod registry;
 mod ring;
 pub mod serial;

@@ -156,8 +156,11 @@ impl Decode {
             // The last known value is not a fresh one; its own time says when it was measured, and without one it is uncertain.
             self.counters.count("message", "retained", 1);
         }
-        let context =
-            Context { asset: captures.asset.or(template.topic.asset.as_deref()), point: captures.point.or(template.topic.point.as_deref()) };
+        let context = Context {
+            asset: captures.asset.or(template.topic.asset.as_deref()),
+            point: captures.point.or(template.topic.point.as_deref()),
+            self_test: false,
+        };
         for sample in json::decode(message.payload(), &template.topic.shape)? {
             match sample {
                 Ok(mut sample) => {

@@ -1,6 +1,6 @@
 //! One sensor node's side of the node protocol as the agent keeps it: which frames are new, what the node lost, what time it is there. Pure.
 use hark_protocol::{
-    node::{Frame, Kind, OffsetAndDelay},
+    node::{Body, Frame, Kind, NodeEvent, OffsetAndDelay, Status},
     topics::{LaneName, Quality, Timestamp},
 };
 
@@ -40,6 +40,17 @@ pub struct NodeSession {
     dropped_explained: [u32; Kind::COUNT],
     dropped_told: u32,
     comparisons: Vec<OffsetAndDelay>,
+    /// The last one of this start of the node.
+    self_test: Option<SelfTest>,
+}
+
+/// A self-test, in the node's time.
+#[derive(Clone, Copy, Debug)]
+struct SelfTest {
+    began_us: u64,
+    ended_us: Option<u64>,
+    /// Channels, a bit each, of which a block came since it ended: it was begun before.
+    passed: [u64; 4],
 }
 
 /// What to do with a frame.
@@ -210,6 +221,43 @@ impl NodeSession {
         untold
     }
 
+    /// Takes what a new frame says of self-tests. Status and event tell the same, and either may be missing or late.
+    pub fn take_self_test(&mut self, frame: &Frame) {
+        let is_testing = match frame.body {
+            Body::Event(NodeEvent::SelfTestStarted) => true,
+            Body::Event(NodeEvent::SelfTestEnded { .. }) => false,
+            Body::Status(Status { self_test, .. }) => self_test,
+            _ => return,
+        };
+        match (&mut self.self_test, is_testing) {
+            (Some(SelfTest { ended_us: None, began_us, .. }), true) => *began_us = (*began_us).min(frame.time_us),
+            (Some(SelfTest { ended_us: Some(ended_us), .. }), true) if frame.time_us <= *ended_us => {}
+            (_, true) => self.self_test = Some(SelfTest { began_us: frame.time_us, ended_us: None, passed: [0; 4] }),
+            (Some(SelfTest { ended_us: ended_us @ None, began_us, .. }), false) if frame.time_us > *began_us => *ended_us = Some(frame.time_us),
+            (_, false) => {}
+        }
+    }
+
+    /// Whether the node tests itself, by its last word.
+    pub fn is_testing(&self) -> bool {
+        self.self_test.is_some_and(|test| test.ended_us.is_none())
+    }
+
+    /// Whether a frame of features tells of a self-test: it came within one, or is the first of its channel behind it, whose block began before the end.
+    pub fn is_of_self_test(&mut self, frame: &Frame) -> bool {
+        let (Some(test), Body::Features(features)) = (&mut self.self_test, &frame.body) else { return false };
+        match test.ended_us {
+            _ if frame.time_us < test.began_us => false,
+            Some(ended_us) if frame.time_us > ended_us => {
+                let (word, bit) = (usize::from(features.channel / 64), 1 << (features.channel % 64));
+                let is_first = test.passed[word] & bit == 0;
+                test.passed[word] |= bit;
+                is_first
+            }
+            _ => true,
+        }
+    }
+
     /// Takes a clock comparison; the origin of gateway time is 1970, of node time its start.
     pub fn compare(&mut self, comparison: OffsetAndDelay) {
         // A negative delay means that a clock jumped meanwhile.
@@ -242,7 +290,7 @@ fn firsts<'a>(frames: impl Iterator<Item = &'a Frame>, seen: &mut [bool; Kind::C
 
 /// The samples of a features frame under the names of the configuration; an unnamed channel gives nothing.
 pub fn samples(frame: &Frame, node: &Node, time: Option<Timestamp>) -> Option<Vec<Sample>> {
-    let hark_protocol::node::Body::Features(features) = &frame.body else { return Some(Vec::new()) };
+    let Body::Features(features) = &frame.body else { return Some(Vec::new()) };
     let prefix = node.channels.get(usize::from(features.channel))?;
     let sample = |value: &hark_protocol::node::Value| Sample {
         asset: Some(node.asset.to_string()),
@@ -257,7 +305,7 @@ pub fn samples(frame: &Frame, node: &Node, time: Option<Timestamp>) -> Option<Ve
 
 #[cfg(test)]
 mod tests {
-    use hark_protocol::node::{Body, Features, NodeEvent};
+    use hark_protocol::node::Features;
 
     use super::*;
 

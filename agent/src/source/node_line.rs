@@ -1,5 +1,9 @@
 //! A serial line with sensor nodes: from bytes to what is stored and what is acknowledged afterwards. Pure.
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use hark_protocol::{
     node::{Ack, Body, Decoder, Frame, Kind, MAX_FRAME, TimeSync, encode, offset_and_delay},
@@ -11,7 +15,7 @@ use super::{
     counters::SourceCounters,
     line_blocks::{LineBlocks, Place},
     node::{self, NodeSession, Verdict, samples},
-    node_report::{Report, dropped, dropped_earlier, numbers_vanished, report},
+    node_report::{Report, check_function, dropped, dropped_earlier, numbers_vanished, report},
     registry::{Context, Intake},
     snapshot::{Fetched, Wanted},
 };
@@ -80,6 +84,8 @@ pub(super) struct NodeLine {
     boot: u32,
     seqs: [u32; Kind::COUNT],
     session_began: bool,
+    /// Nodes that test themselves, as the inputs lane was told.
+    testing: BTreeSet<u32>,
     /// When a node last had a report of this name stored, ms since boot.
     reported_ms: BTreeMap<(u32, &'static str), u64>,
 }
@@ -99,6 +105,7 @@ impl NodeLine {
             boot,
             seqs: [0; Kind::COUNT],
             session_began: false,
+            testing: BTreeSet::new(),
             reported_ms: BTreeMap::new(),
         }
     }
@@ -199,6 +206,10 @@ impl NodeLine {
             counters.count("lost", "node_numbers", u64::from(vanished));
             taken.events.entries.push(numbers_vanished(vanished).entry(node, &counters.name, now, intake.origin()));
         }
+        // Kind by kind, so what tells of a self-test comes behind the readings that it is about.
+        let mut by_time: Vec<&Frame> = held.values().collect();
+        by_time.sort_by_key(|frame| frame.time_us);
+        by_time.into_iter().for_each(|frame| session.take_self_test(frame));
         for frame in std::mem::take(held).into_values() {
             self.judged(&frame, now, intake, counters, taken);
         }
@@ -221,6 +232,19 @@ impl NodeLine {
                     store(taken, dropped(lost));
                     taken.events.marks.insert(frame.node, session.mark(LaneName::Events));
                 }
+                session.take_self_test(frame);
+                if session.is_testing() != self.testing.contains(&frame.node) {
+                    let is_testing = session.is_testing();
+                    if is_testing {
+                        self.testing.insert(frame.node)
+                    } else {
+                        self.testing.remove(&frame.node)
+                    };
+                    let mut entry = check_function(frame.node, node, is_testing).entry(node, &counters.name, now, intake.origin());
+                    entry.stamp = intake.stamp(&node.asset, session.utc(frame.time_us), now);
+                    taken.inputs.entries.push(entry);
+                }
+                let context = Context { self_test: session.is_of_self_test(frame), ..Context::default() };
                 let answer = self.blocks.take(frame, true, session, place, taken);
                 if let (Body::Event(event), false) = (&frame.body, answer) {
                     let report = report(*event);
@@ -233,7 +257,7 @@ impl NodeLine {
                 }
                 match samples(frame, node, session.utc(frame.time_us)) {
                     Some(samples) => {
-                        samples.into_iter().for_each(|s| intake.take(s, Context::default(), now, counters, &mut taken.inputs.entries));
+                        samples.into_iter().for_each(|s| intake.take(s, context, now, counters, &mut taken.inputs.entries));
                     }
                     None => counters.count("dropped", "unknown_channel", 1),
                 }

@@ -76,6 +76,30 @@ pub(super) fn unasked(node: u32) -> Report {
     }
 }
 
+/// For inference, which reads inputs alone: from here on, or no longer, the sensors behind the channels of `node` test themselves.
+pub(super) fn check_function(id: u32, node: &Node, is_testing: bool) -> Report {
+    let (what, text) = match is_testing {
+        true => (CHECK_FUNCTION, format!("node {id} tests its sensors: what they say is no measurement")),
+        false => (CHECK_FUNCTION_OVER, format!("node {id} has ended testing its sensors, or was started anew")),
+    };
+    let detail = serde_json::json!({ "channels": node.channels });
+    Report { kind: EventKind::Source, what, count: None, text, detail_json: Some(detail.to_string()) }
+}
+
+/// Whether a record of the inputs lane says that sensors begin, or end, to test themselves; with the names of their channels.
+pub fn self_test_of(event: &Event) -> Option<(bool, Vec<String>)> {
+    let is_testing = match event.what.as_deref()? {
+        CHECK_FUNCTION => true,
+        CHECK_FUNCTION_OVER => false,
+        _ => return None,
+    };
+    let detail: serde_json::Value = serde_json::from_str(event.detail_json.as_deref()?).ok()?;
+    Some((is_testing, serde_json::from_value(detail.get("channels")?.clone()).ok()?))
+}
+
+const CHECK_FUNCTION: &str = "check_function";
+const CHECK_FUNCTION_OVER: &str = "check_function_over";
+
 pub(super) fn report(event: NodeEvent) -> Report {
     let source = |what, text: String| Report { kind: EventKind::Source, what, count: None, text, detail_json: None };
     match event {

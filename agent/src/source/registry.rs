@@ -111,6 +111,8 @@ pub struct Context<'a> {
     pub asset: Option<&'a str>,
     /// Point id.
     pub point: Option<&'a str>,
+    /// The instrument tests itself: what it says is no measurement.
+    pub self_test: bool,
 }
 
 impl Intake {
@@ -162,7 +164,10 @@ impl Intake {
             }
             entries.push(Entry { stamp: stamp.clone(), cause: None, body: Body::Reading(reading) });
         };
-        let of_source = Worth { quality: sample.quality, reason: QualityReason::Source };
+        let of_source = match context.self_test {
+            true => Worth { quality: Quality::Bad, reason: QualityReason::CheckFunction },
+            false => Worth { quality: sample.quality, reason: QualityReason::Source },
+        };
         match &sample.value {
             Value::Block(block) => {
                 let Some(waveform) = asset.waveforms.get(point) else {

@@ -374,7 +374,7 @@ impl Lines {
             LineFormat::Csv(decoder) => (decoder.decode(line).map(|samples| samples.into_iter().map(Ok).collect()), None),
             LineFormat::Json { asset, shape } => (json::decode(line, shape), asset.as_deref()),
         };
-        let context = Context { asset, point: None };
+        let context = Context { asset, ..Context::default() };
         for sample in decoded.unwrap_or_else(|error| vec![Err(error)]) {
             match sample {
                 Ok(sample) => intake.take(sample, context, now, counters, &mut taken.inputs.entries),

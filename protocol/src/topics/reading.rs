@@ -45,6 +45,8 @@ pub enum QualityReason {
     Communication,
     /// The value is text that the point's map does not name.
     NotMapped,
+    /// The instrument tests itself: what it says is no measurement (NE 107 check function).
+    CheckFunction,
 }
 
 /// A scalar of one point, or a feature of a waveform (`de-h.v_rms`).

@@ -51,7 +51,7 @@ impl Agent {
         let now = Now { ts: ts(at_s), log_ms: (at_s * 1e3) as u64, boot: "boot".into(), state: ClockState::Synced };
         let time = Some(Ok(ts(at_s + ahead_s)));
         let sample = Sample { asset: None, point: Some(point.to_owned()), value, time, quality: Quality::Good, sequence: None };
-        let names = Names { asset: Some(&self.asset), point: None };
+        let names = Names { asset: Some(&self.asset), ..Names::default() };
         self.intake.take(sample, names, &now, &self.counters, &mut self.entries);
         for entry in self.entries.drain(..) {
             self.seq += 1;

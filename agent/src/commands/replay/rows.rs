@@ -69,7 +69,7 @@ impl Rows {
                 quality: Quality::Good,
                 sequence: None,
             };
-            let context = Context { asset: Some(&self.asset.id), point: None };
+            let context = Context { asset: Some(&self.asset.id), ..Context::default() };
             self.intake.take(sample, context, &now, &self.counters, entries);
         }
         let end = row.ts.0.div_euclid(self.grid_us).saturating_add(1).saturating_mul(self.grid_us);
@@ -81,7 +81,7 @@ impl Rows {
         let Message { ts, samples } = message;
         let now = Now { ts, log_ms: u64::try_from(ts.as_millis()).unwrap_or(0), boot: self.boot.clone(), state: ClockState::Synced };
         for sample in samples {
-            let context = Context { asset: Some(&self.asset.id), point: None };
+            let context = Context { asset: Some(&self.asset.id), ..Context::default() };
             self.intake.take(sample, context, &now, &self.counters, entries);
         }
         entries.push(self.event(ts, Event::new(EventKind::Tick)));

@@ -308,3 +308,102 @@ fn a_change_of_points_keeps_the_status_of_those_that_stay() {
     let (_, record) = engine.asset_records(Timestamp(0)).remove(0);
     assert_eq!(&*record.instruments_json, r#"{"a":"normal","b":"failure","note":"normal"}"#);
 }
+
+/// The machine whose `b` comes from a node, as its vibration.
+fn engine_with_node(edit: impl FnOnce(&mut config::Asset)) -> Engine {
+    engine_with(|asset| {
+        asset.points[2].id = "de-h.v_rms".into();
+        edit(asset);
+    })
+}
+
+/// Rows of that machine; `measures` says of a row whether `b` measures, else it tests itself.
+fn rows_with_node(rows: Range<usize>, measures: impl Fn(usize) -> bool) -> Vec<Entry> {
+    let of_node = |(index, mut entry): (usize, Entry)| {
+        if let Body::Reading(reading) = &mut entry.body
+            && &*reading.point == "b"
+        {
+            reading.point = "de-h.v_rms".into();
+            if !measures(index / 2) {
+                (reading.value, reading.quality, reading.reason) = (None, Quality::Bad, Some(QualityReason::CheckFunction));
+            }
+        }
+        (index / 2, entry)
+    };
+    machine(rows.end, usize::MAX).into_iter().enumerate().map(of_node).filter(|(row, _)| rows.contains(row)).map(|(_, entry)| entry).collect()
+}
+
+/// A record of the source, at the beginning of `row`.
+fn tests_itself(row: usize, is_testing: bool) -> Entry {
+    let event = Event {
+        what: Some(if is_testing { "check_function" } else { "check_function_over" }.into()),
+        detail_json: Some(r#"{"channels":["de-h",""]}"#.into()),
+        ..Event::new(EventKind::Source)
+    };
+    Entry { stamp: stamp(1000.0 + row as f64 - 0.5), cause: None, body: Body::Event(event.into()) }
+}
+
+fn statuses(engine: &Engine) -> String {
+    engine.asset_records(Timestamp(0)).remove(0).1.instruments_json.to_string()
+}
+
+/// At once, without the delays of faults, and back at once: by its own word, by a measurement where that was lost, or by its silence, which is a fault.
+#[test]
+fn an_instrument_that_tests_itself_has_the_status_check_function() {
+    const CHECKED: &str = r#"{"a":"normal","de-h":"check_function"}"#;
+    let (begin, end) = (ROWS + 20, ROWS + 30);
+    let of = |row: usize, status: &str, reason: &str| (row, "de-h".to_owned(), status.to_owned(), reason.to_owned());
+    let row_before = begin - 1;
+    for (is_told, expected) in [(true, of(end - 1, "normal", "")), (false, of(end, "normal", ""))] {
+        let mut engine = engine_with_node(|_| {});
+        feed(&mut engine, 1, &rows_with_node(0..begin, |_| true));
+        let began = feed(&mut engine, 1_000, &[tests_itself(begin, true)]);
+        assert_eq!((told(&began), statuses(&engine).as_str()), (vec![of(row_before, "check_function", "")], CHECKED));
+        let out = feed(&mut engine, 2_000, &rows_with_node(begin..end, |_| false));
+        assert_eq!((told(&out), statuses(&engine).as_str()), (vec![], CHECKED));
+        assert!(predictions(&out).iter().skip(4).all(|p| p.score.is_none() && p.health.is_none()), "nothing is known of the machine meanwhile");
+        // A replay from here gives the same.
+        let mut rest: Vec<Entry> = is_told.then(|| tests_itself(end, false)).into_iter().collect();
+        rest.extend(rows_with_node(end..end + 40, |_| true));
+        let mut again = Engine::restore(Bundles::offered_in(&models()), &engine.snapshot()).unwrap();
+        let out = feed(&mut engine, 3_000, &rest);
+        assert_eq!((told(&out), statuses(&engine).as_str()), (vec![expected], r#"{"a":"normal","de-h":"normal"}"#), "{is_told}");
+        assert!(predictions(&out).last().unwrap().score.is_some() && alarms(&out).is_empty());
+        assert!(feed(&mut again, 3_000, &rest) == out);
+    }
+    let mut engine = engine_with_node(|_| {});
+    feed(&mut engine, 1, &rows_with_node(0..begin, |_| true));
+    feed(&mut engine, 1_000, &[tests_itself(begin, true)]);
+    let alone: Vec<Entry> = rows_with_node(begin..begin + 30, |_| true).into_iter().step_by(2).collect();
+    // Stale after 3 s and failed 5 s later.
+    assert_eq!(told(&feed(&mut engine, 2_000, &alone)), [of(begin + 8, "failure", "stale")]);
+    assert_eq!(told(&feed(&mut engine, 3_000, &[tests_itself(begin + 30, false)])), [], "a test that it did not live to end");
+}
+
+/// Rows of a test are none of those that are learned.
+#[test]
+fn nothing_is_learned_of_an_instrument_that_tests_itself() {
+    let mut engine = engine_with_node(|_| {});
+    feed(&mut engine, 1, &rows_with_node(0..100, |row| !(40..60).contains(&row)));
+    let learned = engine.asset_records(Timestamp(0)).remove(0).1.commissioning_rows.unwrap();
+    // The value before it holds for 3 s, as that of any sensor.
+    assert!((78..=84).contains(&learned), "{learned}");
+}
+
+/// Who has taken it out of service knows more: nothing is told until it returns.
+#[test]
+fn a_self_test_of_an_instrument_out_of_service_changes_nothing() {
+    let mut engine = engine_with_node(|_| {});
+    feed(&mut engine, 1, &rows_with_node(0..ROWS + 20, |_| true));
+    let command = |word: &str| {
+        let mut entry = event(1000.0 + (ROWS + 20) as f64, EventKind::Command, Some(word));
+        if let Body::Event(event) = &mut entry.body {
+            event.detail_json = Some(r#"{"point":"de-h"}"#.into());
+        }
+        entry
+    };
+    assert_eq!(told(&feed(&mut engine, 1_000, &[command("out_of_service")])).len(), 1);
+    assert_eq!(told(&feed(&mut engine, 1_001, &[tests_itself(ROWS + 21, true), command("return_to_service")])), [], "it still tests itself");
+    let back = told(&feed(&mut engine, 1_003, &[tests_itself(ROWS + 22, false)]));
+    assert_eq!((back.len(), back[0].2.as_str()), (1, "normal"));
+}

@@ -129,7 +129,7 @@ impl Bench {
     }
 
     fn take(&mut self, sample: super::Sample, point: &str) {
-        let context = Context { asset: Some("pump"), point: Some(point) };
+        let context = Context { asset: Some("pump"), point: Some(point), self_test: false };
         self.intake.take(sample, context, &self.now, &self.counters, &mut self.entries);
     }
 

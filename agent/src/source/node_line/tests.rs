@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use hark_protocol::{
-    node::{Features, NodeEvent, Quantity, Value},
-    topics::{Clock as ClockState, EventKind, Origin, Timestamp, TsSource},
+    node::{Features, NodeEvent, Quantity, Status, Value},
+    topics::{Clock as ClockState, EventKind, Origin, QualityReason, Timestamp, TsSource},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config,
     record::Body as EntryBody,
-    source::{node_block::SAMPLES_MAX, registry::Registry},
+    source::{node_block::SAMPLES_MAX, node_report::self_test_of, registry::Registry},
 };
 
 const NODE: u32 = 7;
@@ -240,4 +240,81 @@ fn a_frame_without_entries_leaves_its_mark() {
     let taken = line.take(&comparison(HOLD_MS), HOLD_MS);
     assert_eq!((taken.inputs.entries.len(), seqs(&taken.inputs)), (0, vec![1]));
     assert_eq!(taken.inputs.marks[&NODE].last_seq[Kind::Features.index()], 1);
+}
+
+fn status(boot: u32, seq: u32, time_us: u64, self_test: bool) -> Frame {
+    let status = Status { uptime_s: 0, overruns: 0, supply_v: 3.3, self_test, waiting: 0, capacity: 8, bad_frames: 0 };
+    Frame { boot, ..frame(seq, time_us, 0, Body::Status(status)) }
+}
+
+/// What inference is told of self-tests, and why readings are bad.
+fn told(taken: &Taken) -> (Vec<bool>, Vec<Option<QualityReason>>) {
+    let event = |entry: &Entry| if let EntryBody::Event(event) = &entry.body { self_test_of(event) } else { None };
+    let channels = ["de-h".to_owned(), String::new()];
+    let tests = taken.inputs.entries.iter().filter_map(event).inspect(|(_, of)| assert_eq!(of[..], channels)).map(|(is_testing, _)| is_testing);
+    let reading = |entry: &Entry| if let EntryBody::Reading(reading) = &entry.body { Some(reading.clone()) } else { None };
+    let readings = taken.inputs.entries.iter().filter_map(reading).inspect(|reading| assert_eq!(reading.value.is_none(), reading.reason.is_some()));
+    (tests.collect(), readings.map(|reading| reading.reason).collect())
+}
+
+/// A line whose frames wait no longer, and whose node's clock is known.
+fn settled() -> Line {
+    let mut line = line();
+    line.take(&frame(1, 1_000_000, 0, features()), 0);
+    line.take(&comparison(10), 10);
+    assert_eq!(told(&line.take(&frame(2, 2_000_000, 0, features()), HOLD_MS)), (vec![], vec![None; 2]));
+    line
+}
+
+/// Inference hears of it by the lane that it reads, whether the status or the event comes first, and once.
+#[test]
+fn what_a_node_says_while_it_tests_itself_is_no_measurement() {
+    let bad = Some(QualityReason::CheckFunction);
+    for status_first in [true, false] {
+        let mut line = settled();
+        let mut said = |time_us: u64, is_testing: bool| {
+            let event = if is_testing { NodeEvent::SelfTestStarted } else { NodeEvent::SelfTestEnded { passed: true } };
+            let seq = if is_testing { 1 } else { 2 };
+            let mut frames = [status(3, seq, time_us, is_testing), frame(seq, time_us, 0, Body::Event(event))];
+            if !status_first {
+                frames.reverse();
+            }
+            let taken = frames.map(|frame| line.take(&frame, 4_000));
+            let stamps: Vec<_> = taken.iter().flat_map(|taken| &taken.inputs.entries).map(|entry| entry.stamp.ts_source).collect();
+            assert_eq!((told(&taken[0]), told(&taken[1])), ((vec![is_testing], vec![]), (vec![], vec![])));
+            assert_eq!(stamps, [TsSource::Sensor], "by the clock that its readings have");
+            if is_testing {
+                // One that was on its way, and two of the test.
+                let readings = [(3, 4_900_000), (4, 5_500_000), (5, 6_500_000)];
+                let taken = readings.map(|(seq, time_us)| told(&line.take(&frame(seq, time_us, 0, features()), 5_000)));
+                assert_eq!(taken.map(|(_, readings)| readings), [vec![None], vec![bad], vec![bad]]);
+            }
+        };
+        said(5_000_000, true);
+        said(7_000_000, false);
+        // The first block was begun in the test; one that is late is of it.
+        let after = [(6, 7_500_000), (7, 8_500_000), (8, 6_900_000), (9, 9_000_000)];
+        let taken = after.map(|(seq, time_us)| told(&line.take(&frame(seq, time_us, 0, features()), 8_000)));
+        assert_eq!(taken.map(|(_, readings)| readings), [vec![bad], vec![None], vec![bad], vec![None]]);
+        assert_eq!(told(&line.take(&status(3, 3, 9_500_000, false), 9_000)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_node_that_is_started_anew_tests_itself_no_longer() {
+    let mut line = settled();
+    assert_eq!(told(&line.take(&status(3, 1, 5_000_000, true), 4_000)).0, [true]);
+    let anew = |seq, time_us| Frame { boot: 4, ..frame(seq, time_us, 0, features()) };
+    assert_eq!(told(&line.take(&anew(1, 1_000), 20_000)), (vec![], vec![]), "it waits");
+    assert_eq!(told(&line.take(&anew(2, 2_000), 20_000 + HOLD_MS)), (vec![false], vec![None; 2]));
+}
+
+/// An agent that is started in the middle of it has its word from the next status.
+#[test]
+fn a_self_test_is_known_after_a_restart_of_the_agent() {
+    let mut line = line();
+    line.take(&status(3, 40, 5_000_000, true), 0);
+    line.take(&comparison(10), 10);
+    let taken = line.take(&frame(300, 5_500_000, 0, features()), HOLD_MS);
+    assert_eq!(told(&taken), (vec![true], vec![Some(QualityReason::CheckFunction)]));
 }

@@ -33,7 +33,7 @@ impl Bench {
         let value = Value::Block(Block { fs_hz: 12_000.0, unit: None, scale: 1.0, samples });
         let sample = Sample { asset: None, point: None, value, time: None, quality, sequence: None };
         let now = Now { ts: Timestamp(1_750_000_000_000_000), log_ms, boot: "boot".into(), state: ClockState::Synced };
-        let (context, mut entries) = (Context { asset: Some("pump"), point: Some("vib") }, Vec::new());
+        let (context, mut entries) = (Context { asset: Some("pump"), point: Some("vib"), self_test: false }, Vec::new());
         Intake::new(self.registry.clone()).take(sample, context, &now, &self.counters, &mut entries);
         let of = |entry: Entry| if let Body::Reading(reading) = entry.body { reading } else { panic!("it is a reading") };
         entries.into_iter().map(of).map(|reading| (reading.point, reading.value.is_some(), reading.quality, reading.reason)).collect()
