@@ -23,6 +23,8 @@ pub struct ForecastManifest {
     pub levels: Vec<f64>,
     /// Lives that are longer are told as this one: at least.
     pub cap: f64,
+    /// The mean is that of lives cut at this; at the cap where left out.
+    pub mean_cut: Option<f64>,
     /// Whom the training data are owed to.
     pub credit: String,
     /// What was reached on machines left out of training, by name.
@@ -46,6 +48,9 @@ impl ForecastManifest {
         }
         if self.row_s.is_some_and(|row_s| !(row_s.is_finite() && row_s > 0.0 && row_s < 1e9)) {
             return Some("row_s of [forecast] is not a number of seconds above 0".to_owned());
+        }
+        if self.mean_cut.is_some_and(|cut| !(cut > 0.0 && cut <= self.cap)) {
+            return Some("mean_cut of [forecast] is not a number above 0 and up to the cap".to_owned());
         }
         (!(self.cap.is_finite() && self.cap > 0.0)).then(|| "the cap of [forecast] is not a number above 0".to_owned())
     }
@@ -79,6 +84,10 @@ mod tests {
             assert!(fault("[0.1, 0.5, 0.9]", levels).unwrap().contains("levels"), "{levels}");
         }
         assert!(fault("125.0", "-1.0").unwrap().contains("cap"));
+        assert_eq!(fault("125.0", "125.0\nmean_cut = 125.0"), None);
+        for cut in ["0.0", "126.0", "nan"] {
+            assert!(fault("125.0", &format!("125.0\nmean_cut = {cut}")).unwrap().contains("mean_cut"), "{cut}");
+        }
     }
 
     /// The shipped bundle `variant` with `edit` made to its manifest.
@@ -101,7 +110,7 @@ mod tests {
         for (variant, needs) in [("with-age", &[Need::Age][..]), ("without-age", &[])] {
             let bundle = shipped(variant, ("", "")).unwrap();
             let forecast = bundle.manifest().forecast.as_ref().unwrap();
-            assert_eq!((&*forecast.needs, forecast.cap), (needs, 125.0));
+            assert_eq!((&*forecast.needs, forecast.cap, forecast.mean_cut), (needs, 550.0, Some(125.0)));
             let features = bundle.features().unwrap().names();
             assert_eq!((features.first().map(String::as_str), features.contains(&"age".to_owned())), (Some("T24.ewma_0.3"), !needs.is_empty()));
         }

@@ -129,7 +129,7 @@ impl AssetRun {
 fn not_collecting(state: &AssetState) -> Event {
     let text = match &state.stage {
         Stage::Scoring(scoring) => format!("it is learned already, its baseline is {}", scoring.baseline_id),
-        Stage::Refused => "its commissioning was refused; it begins anew with `hark event maintenance`".to_owned(),
+        Stage::Refused(reason) => format!("its commissioning was refused: {reason}; it begins anew with `hark event maintenance`"),
         Stage::Commissioning(_) => "it has no usable row; commissioning goes on".to_owned(),
     };
     Event { text: Some(text.into()), ..Event::new(EventKind::Commissioning) }

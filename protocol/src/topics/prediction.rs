@@ -153,7 +153,7 @@ pub struct Prediction {
     pub input_from: Option<Name>,
     /// Last one.
     pub input_to: Option<Name>,
-    /// Where `forecast` is `remaining_life`: its mean, seconds.
+    /// Where `forecast` is `remaining_life`: its mean, of lives cut where the model says (`mean_cut`, else its cap), seconds.
     #[serde(default)]
     pub remaining_life_s: Option<f64>,
     /// Rows of the machine's life so far, by which it was told.

@@ -42,6 +42,7 @@ pub fn of(folder: &Path) -> Result<String, BundleError> {
 fn of_forecast(forecast: &ForecastManifest, specification: Option<&Specification>, row: &mut impl FnMut(&str, &str)) {
     let unit = &forecast.unit;
     row("says", &format!("remaining life in {unit}s until `{}`, at most {}, which means at least", forecast.end_event, forecast.cap));
+    forecast.mean_cut.into_iter().for_each(|cut| row("its mean", &format!("of lives cut at {cut}: what is beyond it hardly shows in a machine")));
     row("fails by", forecast.failure_mode.as_deref().unwrap_or("not told"));
     let levels: Vec<String> = forecast.levels.iter().map(f64::to_string).collect();
     row("quantiles at", &levels.join(", "));
