@@ -147,7 +147,7 @@ impl Alarms {
         })
     }
 
-    /// Silences the alarm with this id, or the whole asset.
+    /// Silences the alarm with this id, or the whole asset: out of service all that may come, shelved what stands now, for nobody has seen what is to come.
     ///
     /// # Errors
     /// A word for a person if there is no such alarm, or the asset is out of service already, which shelving would end.
@@ -159,9 +159,17 @@ impl Alarms {
         if matches!((self.silenced, silence), (Some(Silence::OutOfService { .. }), Silence::Shelved { .. })) {
             return Err("the asset is out of service, and silent as long as that lasts");
         }
-        Ok(self.change(&meant.clone(), |alarms| match alarm_id {
-            None => alarms.silenced = Some(silence),
-            Some(_) => alarms.shelved.extend(meant.into_iter().map(|condition| (condition, silence))),
+        let is_whole = alarm_id.is_none() && !matches!(silence, Silence::Shelved { .. });
+        let standing: Vec<Condition> = meant.iter().filter(|condition| self.is_standing(condition)).cloned().collect();
+        if !is_whole && standing.is_empty() {
+            return Err("no alarm of it stands; what is still to come is silenced by taking it out of service");
+        }
+        Ok(self.change(&meant, |alarms| {
+            if is_whole {
+                alarms.silenced = Some(silence);
+            } else {
+                alarms.shelved.extend(standing.into_iter().map(|condition| (condition, silence)));
+            }
         }))
     }
 
@@ -347,6 +355,10 @@ impl Alarms {
             chatter: timer.chatter(),
             evidence: timer.evidence.clone(),
         })
+    }
+
+    fn is_standing(&self, condition: &Condition) -> bool {
+        self.timers.get(condition).is_some_and(|timer| timer.state() != AlarmState::Normal)
     }
 
     /// What does not hold is normal, whatever is silenced.

@@ -132,9 +132,24 @@ fn the_silence_of_all_does_not_end_by_that_of_one() {
     let mut alarms = Alarms::default();
     judge(&mut alarms, &high(), true, 1);
     let id = alarms.shown()[0].alarm_id.clone();
-    alarms.silence(None, Silence::Shelved { until: at(100) }).unwrap();
-    assert_eq!(alarms.end_silence(Some(&id), Shelved, false), Err("nothing of it is silenced so"));
-    assert_eq!((alarms.state(), states(&alarms.end_silence(None, Shelved, false).unwrap())), (Shelved, vec![(Shelved, ActiveUnacknowledged)]));
+    alarms.silence(None, Silence::OutOfService { until: Some(at(100)) }).unwrap();
+    assert_eq!(alarms.end_silence(Some(&id), OutOfService, false), Err("nothing of it is silenced so"));
+    let back = |alarms: &mut Alarms| states(&alarms.end_silence(None, OutOfService, false).unwrap());
+    assert_eq!((alarms.state(), back(&mut alarms)), (OutOfService, vec![(OutOfService, ActiveUnacknowledged)]));
+}
+
+/// ISA-18.2 shelves alarms: nobody has seen what is still to come.
+#[test]
+fn a_shelved_asset_is_heard_again_with_its_next_alarm() {
+    let mut alarms = Alarms::default();
+    let until = Silence::Shelved { until: at(100) };
+    assert!(alarms.silence(None, until).is_err(), "nothing stands");
+    judge(&mut alarms, &high(), true, 1);
+    assert_eq!(states(&alarms.silence(None, until).unwrap()), [(ActiveUnacknowledged, Shelved)]);
+    assert_eq!(judge(&mut alarms, &Condition::Anomaly, true, 2), Some((Normal, ActiveUnacknowledged)));
+    judge(&mut alarms, &high(), false, 3);
+    assert_eq!(judge(&mut alarms, &high(), true, 4), None, "the same one again");
+    assert_eq!(states(&alarms.end_silence(None, Shelved, false).unwrap()), [(Shelved, ActiveUnacknowledged)]);
 }
 
 #[test]
