@@ -415,6 +415,40 @@ fn a_machine_in_an_alarm_teaches_nothing() {
     assert_eq!(predictions(&out).last().unwrap().reason, Some(ScoreReason::UnseenRegime));
 }
 
+/// Part of the machine is learned, and what was asked for was not done.
+#[test]
+fn accepting_a_machine_with_a_regime_that_makes_no_baseline_is_a_refusal() {
+    let mut engine = engine_with(|asset| {
+        asset.points.extend(["speed", "load"].map(|id| config::Point { id: id.into(), scored: false, ..asset.points[0].clone() }));
+        // Else what stands still is no value.
+        asset.points.iter_mut().for_each(|point| point.checks.stuck = Some(config::Stuck { after: Duration::from_secs(86_400), within: 0.0 }));
+        asset.operating = Some(with_load());
+    });
+    let mut plant = Plant::new();
+    plant.feed(&mut engine, &[OFF, RUN_UP, run(150, 10.0)]);
+    let still = |mut entry: Entry| {
+        if let Body::Reading(reading) = &mut entry.body
+            && ["a", "b"].contains(&&*reading.point)
+        {
+            reading.value = Some(100.0);
+        }
+        entry
+    };
+    let second: Vec<Entry> = plant.entries(&[run(150, 25.0)]).into_iter().map(still).collect();
+    feed(&mut engine, 50_000, &second);
+    let mut accept = event(f64::from(plant.second), EventKind::Command, Some("commissioning_accepted"));
+    if let Body::Event(event) = &mut accept.body {
+        event.command_id = Some("c1".into());
+    }
+    feed(&mut engine, 60_000, &[accept]);
+    let outcome = engine.take_outcomes().pop().unwrap().1;
+    let said = outcome.expect_err("it is a refusal");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("regime `load-1`: commissioned on "), "{said}");
+    assert_eq!(lines[1..], ["regime `load-2`: commissioning refused: no scored point changed its value"]);
+    assert_eq!(engine.baselines().count(), 1);
+}
+
 #[test]
 fn accepting_ends_the_commissioning_of_every_regime_with_enough_rows() {
     let mut engine = engine(Some(with_load()));
