@@ -3,6 +3,7 @@
 //! `template = "pump"` in an asset's file stands for all of `templates/pump.toml`. What the file says itself goes before: a value replaces the template's, a
 //! table is joined with it key by key, `[[point]]` and `[[waveform]]` by their `id`. `without = ["seal.temperature"]` leaves points and waveforms out, and with
 //! them what the template tells by such a point: its operating state, or its load. Thresholds are those of a point: `[operating]` of another one stands alone.
+//! The template's numbers are in its unit: of a point that the file gives another one they are left out too.
 use std::{fs, path::Path};
 
 use toml::{Table, Value};
@@ -14,6 +15,8 @@ const WITHOUT: &str = "without";
 /// Arrays whose elements have an `id`.
 const BY_ID: [&str; 2] = ["point", "waveform"];
 const OPERATING: &str = "operating";
+/// Keys of a point whose numbers are in its unit.
+const IN_UNIT: [&str; 5] = ["range", "max_rate", "stuck_within", "limits", "severity"];
 /// What is of one machine alone.
 const OF_ONE: [&str; 3] = ["id", "name", "path"];
 
@@ -31,7 +34,8 @@ pub(super) fn resolve(mut asset: Table, dir: Option<&Path>, faults: &mut Faults)
         faults.add(WITHOUT, format!("`{unknown}` is no point or waveform of the template"));
     }
     let is_own = |id: &&String| elements(&asset, "point").any(|point| id_of(point) == Some(id.as_str()));
-    let gone: Vec<&String> = without.iter().filter(|id| !is_own(id)).collect();
+    let in_another_unit = leave_out_numbers(&mut template, &asset);
+    let gone: Vec<&String> = without.iter().filter(|id| !is_own(id)).chain(&in_another_unit).collect();
     let own = |table: &Table| table.get(OPERATING).and_then(|operating| operating.get("point")).cloned();
     drop_if(&mut template, OPERATING, |point| gone.iter().any(|id| *id == point) || own(&asset).is_some_and(|own| own.as_str() != Some(point)));
     if let Some(operating) = template.get_mut(OPERATING).and_then(Value::as_table_mut) {
@@ -118,6 +122,20 @@ fn leave_out(template: &mut Table, id: &str) -> bool {
     found
 }
 
+/// Leaves out the numbers of points that `asset` has in another unit; gives their ids.
+fn leave_out_numbers(template: &mut Table, asset: &Table) -> Vec<String> {
+    let own_unit = |id: &str| elements(asset, "point").find(|point| id_of(point) == Some(id))?.get("unit").cloned();
+    let mut changed = Vec::new();
+    for point in template.get_mut("point").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_table_mut) {
+        let id = point.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if own_unit(&id).is_some_and(|unit| point.get("unit") != Some(&unit)) {
+            point.retain(|key, _| !IN_UNIT.contains(&key));
+            changed.push(id);
+        }
+    }
+    changed
+}
+
 /// Adds `further` to `table`, of which it goes before.
 fn join(table: &mut Table, further: Table) {
     for (key, value) in further {
@@ -168,6 +186,19 @@ mod tests {
         faults.file = "a.toml".to_owned();
         let table = resolve(asset.parse().unwrap(), Some(dir.path()), &mut faults);
         (table, faults.into_result(Some(())).err().map(|error| error.faults).unwrap_or_default())
+    }
+
+    /// 80 are degrees Celsius.
+    #[test]
+    fn numbers_of_another_unit_are_left_out() {
+        let points = |asset: &str| resolved(asset).0["point"].as_array().unwrap().clone();
+        let flow = |asset: &str| points(asset).into_iter().find(|point| id_of(point) == Some("flow")).unwrap();
+        let pump = |unit: &str| flow(&format!("template = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"{unit}\"\n"));
+        assert!(pump("l/min").get("limits").is_some() && pump("m3/h").get("limits").is_none());
+        let own = flow("template = \"pump\"\n[[point]]\nid = \"flow\"\nunit = \"m3/h\"\nlimits = { low = 0.3 }\n");
+        assert_eq!(own["limits"]["low"].as_float(), Some(0.3));
+        let mill = |unit: &str| resolved(&format!("template = \"mill\"\n[[point]]\nid = \"current\"\nunit = \"{unit}\"\n")).0.contains_key(OPERATING);
+        assert!(mill("A") && !mill("mA"));
     }
 
     #[test]
