@@ -27,7 +27,7 @@ specification.loader.exec_module(retrain)
 trainer = retrain.trainer_of("turbofan-rul-with-age")
 
 import judge  # noqa: E402
-import network  # noqa: E402
+from forecast import network  # noqa: E402
 
 BUILT = [pathlib.Path(os.environ["HARK"])] if "HARK" in os.environ else [MODELS.parent / f"target/{kind}/hark" for kind in ("release", "debug")]
 PROGRAM = next((path for path in BUILT if path.is_file()), None)

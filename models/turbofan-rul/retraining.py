@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import bundle
 import engines
 import numpy as np
 import train
+from forecast import bundle
 from history import Fault, History, Life
 
 import features
@@ -28,7 +28,7 @@ def bundle_files(name: str, history: History, program: str, seed: int) -> dict[s
     matrices, _ = features.of_lives(program, lives + late, history.points, specification)
     rows = known(lives + late, matrices, len(lives))
     training = f"{len(lives)} lives that ended in failure, SHA-256 {history.digest()}"
-    origin = bundle.Origin(f"{bundle.VERSION}+{history.digest()[:12]}", training, "the operator of the machines")
+    origin = bundle.Origin(f"{train.VERSION}+{history.digest()[:12]}", training, "the operator of the machines")
     return train.train(name, BUNDLES[name], rows, specification, seed, origin)
 
 

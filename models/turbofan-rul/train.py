@@ -16,20 +16,36 @@ import time
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-import numpy as np
-
-import bundle
-import engines
-import intervals
-import network
-import validation
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from golden import as_text  # noqa: E402
 
+import engines  # noqa: E402
+import numpy as np  # noqa: E402
+import validation  # noqa: E402
+from forecast import bundle, intervals  # noqa: E402
+from forecast.folds import by_life, on_unseen  # noqa: E402
+from forecast.network import Network  # noqa: E402
+from forecast.scale import Scale  # noqa: E402
+
+VERSION = "2.0.0"
+CREDIT = (
+    'NASA Ames Prognostics Center of Excellence, C-MAPSS: A. Saxena, K. Goebel, D. Simon, N. Eklund, "Damage Propagation Modeling for Aircraft Engine '
+    'Run-to-Failure Simulation", PHM08, 2008'
+)
 CAP = 125.0
+#: Stretches are two cycles long near the end of life, five from the 30th on.
+SCALE = Scale(
+    edges=np.concatenate([np.arange(0.0, 30.0, 2.0), np.arange(30.0, CAP + 1, 5.0)]),
+    knots=(0.0, 6.0, 12.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0, 118.0, CAP),
+    spread_least=2.0,
+    spread_rise=0.12,
+    spread_most=10.0,
+)
 FOLDS = 5
 VARIANTS = {"with-age": True, "without-age": False}
+FIGURES = (
+    "On engines left out of training, five folds, labels capped; `like_test`: with at most 150 cycles to go; `late`: watched only from some cycle on;",
+    "`below_cap`: where less than the cap was to go. Coverage, width and `like_test` from the 20th cycle on; `brier_skill` of the chance of failure within.",
+)
 #: Of `--compare`.
 TREES = {"n_estimators": 400, "num_leaves": 15, "learning_rate": 0.04, "min_child_samples": 40, "colsample_bytree": 0.3, "subsample": 0.7, "subsample_freq": 1}
 SEEDS = (1, 2, 3)
@@ -37,59 +53,37 @@ SEEDS = (1, 2, 3)
 STEP = 4
 
 
-def folds(rows: engines.Rows, seed: int) -> np.ndarray:
-    """A fold for each row; an engine is in one, and each fold has its share of every set."""
-    random = np.random.default_rng(seed)
-    fold = np.zeros(len(rows.engine), dtype=int)
-    for subset in np.unique(rows.subset):
-        for place, engine in enumerate(random.permutation(np.unique(rows.engine[rows.subset == subset]))):
-            fold[rows.engine == engine] = place % FOLDS
-    return fold
-
-
-def on_unseen(fitted, features: np.ndarray, target: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Each row by the model that was `fitted` without its fold."""
-    parts, place = [], np.empty(len(fold), dtype=int)
-    for left_out in range(FOLDS):
-        seen = fold != left_out
-        place[~seen] = np.arange((~seen).sum()) + sum(map(len, parts))
-        parts.append(fitted(features[seen], target[seen]).predict(features[~seen]))
-    return np.concatenate(parts)[place]
-
-
 def train(name: str, age: bool, rows: engines.Rows, specification: str, seed: int, origin: bundle.Origin) -> dict[str, bytes]:
     """The files of one bundle."""
-    features, fold = rows.of_variant(age), folds(rows, seed)
-    edges = network.edges(CAP)
-    chances = on_unseen(network.Network(CAP, seed).fit, features, rows.remaining, fold)
-    predicted, place = intervals.mean(chances, edges), intervals.places(chances, edges, rows.remaining, seed)
+    features, fold = rows.of_variant(age), by_life(rows.engine, rows.subset, FOLDS, seed)
+    chances = on_unseen(Network(SCALE, seed).fit, features, rows.remaining, fold)
+    predicted, place = intervals.mean(chances, SCALE), intervals.places(chances, SCALE, rows.remaining, seed)
 
     def table(among: np.ndarray) -> np.ndarray:
         # Engines are meant to be watched from their first cycle on; what is known of one that is not is wider than its interval says.
         whole = among & ~rows.late
-        return intervals.table(predicted[whole], place[whole], rows.engine[whole])
+        return intervals.table(predicted[whole], place[whole], rows.engine[whole], SCALE)
 
     quantiles = np.empty((len(fold), len(intervals.LEVELS)))
     for left_out in range(FOLDS):
         judged = fold == left_out
-        quantiles[judged] = intervals.quantiles(chances[judged], edges, table(~judged))
+        quantiles[judged] = intervals.quantiles(chances[judged], SCALE, table(~judged))
     metrics = validation.figures(rows, predicted, quantiles, CAP)
 
-    shipped, levels = network.Network(CAP, seed).fit(features, rows.remaining), table(fold >= 0)
-    model = bundle.graph(name, features.shape[1], shipped, levels)
+    identity = bundle.Identity(
+        name=name,
+        about=f"remaining cycles of a turbofan engine from {len(engines.POINTS)} points, {'with' if age else 'without'} its age: small networks, levels kept on unseen engines",
+        age=age,
+        failure_mode="degradation of the high-pressure compressor or of the fan",
+        unit="cycle",
+        row="one flight cycle",
+        row_s=None,
+        figures=FIGURES,
+    )
     # No row of the data: the mean over engines with 40 cycles to go.
     golden = features[(rows.remaining == 40) & ~rows.late].mean(axis=0)[None, :]
-    chances = shipped.predict(golden)
-    files = {
-        "model.onnx": model.SerializeToString(deterministic=True),
-        "features.toml": specification.replace("age = true", f"age = {str(age).lower()}", 1).encode(),
-        "golden-input.txt": as_text({"features": golden}),
-        "golden-output.txt": as_text({"remaining_life": intervals.mean(chances, edges)[:, None], "quantiles": intervals.quantiles(chances, edges, levels)}),
-    }
-    operators = sorted({node.op_type for node in model.graph.node})
-    about = f"remaining cycles of a turbofan engine from {len(engines.POINTS)} points, {'with' if age else 'without'} its age: small networks, levels kept on unseen engines"
-    files["manifest.toml"] = bundle.manifest(name, about, age, features.shape[1], files, operators, CAP, metrics, origin)
-    return files
+    specification = specification.replace("age = true", f"age = {str(age).lower()}", 1)
+    return bundle.files(identity, origin, specification, Network(SCALE, seed).fit(features, rows.remaining), table(fold >= 0), golden, metrics)
 
 
 class Trees:
@@ -108,7 +102,7 @@ class Trees:
 
 def compare(rows: engines.Rows, age: bool, say) -> None:
     """RMSE of the two candidates on unseen engines by set, cycles as in the test halves, fitted on the same folds; of networks for each of SEEDS."""
-    features, fold, edges = rows.of_variant(age), folds(rows, SEEDS[0]), network.edges(CAP)
+    features, fold = rows.of_variant(age), by_life(rows.engine, rows.subset, FOLDS, SEEDS[0])
 
     def errors(predicted: np.ndarray) -> np.ndarray:
         return np.array([validation.errors(rows, predicted, CAP, (rows.subset == subset) & ~rows.late)[1] for subset in engines.TRAINING_SETS])
@@ -116,7 +110,7 @@ def compare(rows: engines.Rows, age: bool, say) -> None:
     say(f"trees: {errors(on_unseen(Trees().fit, features, rows.remaining, fold)).round(2)}")
     found = []
     for seed in SEEDS:
-        found.append(errors(intervals.mean(on_unseen(network.Network(CAP, seed).fit, features, rows.remaining, fold), edges)))
+        found.append(errors(intervals.mean(on_unseen(Network(SCALE, seed).fit, features, rows.remaining, fold), SCALE)))
         say(f"networks, seed {seed}: {found[-1].round(2)}")
     say(f"networks: mean {np.mean(found, axis=0).round(2)}, deviation {np.std(found, axis=0, ddof=1).round(2)}")
 
@@ -140,7 +134,7 @@ def main() -> None:
     rows = engines.features(arguments.program, {name: engines.with_late_copies(of_set, arguments.seed) for name, of_set in sets.items()}, specification)
     say(f"{rows.features.shape[1]} features of {len(rows.features)} rows, {len(np.unique(rows.engine))} engines")
     training = f"C-MAPSS training halves of {', '.join(engines.TRAINING_SETS)}: {len(np.unique(rows.engine))} simulated engines run to failure"
-    origin = bundle.Origin(bundle.VERSION, training, bundle.CREDIT)
+    origin = bundle.Origin(VERSION, training, CREDIT)
     for variant, age in VARIANTS.items():
         if arguments.variant not in (None, variant):
             continue

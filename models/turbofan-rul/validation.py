@@ -3,7 +3,7 @@
 import numpy as np
 
 import engines
-import intervals
+from forecast import intervals
 
 #: Of an engine so many cycles go by before it is judged, and a test half has hardly more to go than that.
 FIRST, MOST = 20, 150

@@ -1,4 +1,4 @@
-"""Writes a bundle: graph, specification of the features, golden vectors, and the manifest with their hashes."""
+"""The files of a bundle: graph, specification of the features, golden vectors, and the manifest with their hashes."""
 
 import dataclasses
 import hashlib
@@ -8,16 +8,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper
 
-import intervals
-import network
+from forecast import intervals
+from forecast.network import Network
+from golden import as_text
 
-VERSION = "2.0.0"
 OPSET = 17
 IR_VERSION = 8
-CREDIT = (
-    'NASA Ames Prognostics Center of Excellence, C-MAPSS: A. Saxena, K. Goebel, D. Simon, N. Eklund, "Damage Propagation Modeling for Aircraft Engine '
-    'Run-to-Failure Simulation", PHM08, 2008'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +25,41 @@ class Origin:
     credit: str
 
 
-def graph(name: str, features: int, networks: network.Network, table: np.ndarray) -> onnx.ModelProto:
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What the manifest says of what a bundle is, without double quotes."""
+
+    name: str
+    about: str
+    #: Whether an asset must tell its age.
+    age: bool
+    failure_mode: str
+    #: What a row of life is called, what it is in words, and how far rows are apart, s, where not any distance will do.
+    unit: str
+    row: str
+    row_s: float | None
+    #: Lines of a comment: on which lives the figures are, and what their names mean.
+    figures: tuple[str, ...]
+
+
+def files(identity: Identity, origin: Origin, specification: str, fitted: Network, table: np.ndarray, golden: np.ndarray, metrics: dict[str, float]) -> dict[str, bytes]:
+    """Contents by name. `table` has the levels put right, `golden` (1 x features) is what the golden output is made of, `metrics` the figures."""
+    model, chances, scale = graph(identity.name, golden.shape[1], fitted, table), fitted.predict(golden), fitted.scale
+    answers = {"remaining_life": intervals.mean(chances, scale)[:, None], "quantiles": intervals.quantiles(chances, scale, table)}
+    found = {
+        "model.onnx": model.SerializeToString(deterministic=True),
+        "features.toml": specification.encode(),
+        "golden-input.txt": as_text({"features": golden}),
+        "golden-output.txt": as_text(answers),
+    }
+    operators = sorted({node.op_type for node in model.graph.node})
+    return found | {"manifest.toml": manifest(identity, origin, golden.shape[1], found, operators, scale.cap, metrics)}
+
+
+def graph(name: str, features: int, fitted: Network, table: np.ndarray) -> onnx.ModelProto:
     """The whole model, written node by node so that nothing depends on an exporter."""
-    network_nodes, network_constants = networks.graph_part("features", "chances")
-    interval_nodes, interval_constants = intervals.graph_part(table, networks.edges, "chances", "remaining_life", "quantiles")
+    network_nodes, network_constants = fitted.graph_part("features", "chances")
+    interval_nodes, interval_constants = intervals.graph_part(table, fitted.scale, "chances", "remaining_life", "quantiles")
 
     def info(of: str, columns: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(of, TensorProto.DOUBLE, [1, columns])
@@ -44,17 +71,19 @@ def graph(name: str, features: int, networks: network.Network, table: np.ndarray
     return model
 
 
-def manifest(name: str, about: str, age: bool, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float], origin: Origin) -> bytes:
+def manifest(identity: Identity, origin: Origin, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float]) -> bytes:
     """What the agent reads first: identity, what it needs and promises, hashes."""
     hashes = "".join(f'"{file}" = "{hashlib.sha256(content).hexdigest()}"\n' for file, content in files.items())
     reached = "".join(f"{key} = {value}\n" for key, value in metrics.items())
+    row_s = "" if identity.row_s is None else f"# Rows are so many seconds apart.\nrow_s = {identity.row_s}\n"
+    figures = "".join(f"# {line}\n" for line in identity.figures)
     return f"""\
 # Written by train.py; edit that file instead.
 schema = 1
-name = "{name}"
+name = "{identity.name}"
 version = "{origin.version}"
 role = "forecast"
-about = "{about}"
+about = "{identity.about}"
 element = "float64"
 opset = {OPSET}
 operators = [{", ".join(f'"{operator}"' for operator in operators)}]
@@ -68,23 +97,21 @@ output = "golden-output.txt"
 tolerance = 1e-9
 
 [forecast]
-# Which features, in their order; a row is one flight cycle.
+# Which features, in their order; a row is {identity.row}.
 features = "features.toml"
 # What an asset must tell; without it the bundle is refused for that asset.
-needs = [{'"age"' if age else ""}]
+needs = [{'"age"' if identity.age else ""}]
 end_event = "functional_failure"
-failure_mode = "degradation of the high-pressure compressor or of the fan"
+failure_mode = "{identity.failure_mode}"
 # A row of life and of what comes out.
-unit = "cycle"
-# Of `quantiles`, in their order.
+unit = "{identity.unit}"
+{row_s}# Of `quantiles`, in their order.
 levels = {list(intervals.LEVELS)}
 # Lives longer than this are told as this: "at least".
 cap = {cap}
 credit = '{origin.credit}'
 
-# On engines left out of training, five folds, labels capped; `like_test`: with at most 150 cycles to go; `late`: watched only from some cycle on;
-# `below_cap`: where less than the cap was to go. Coverage, width and `like_test` from the 20th cycle on; `brier_skill` of the chance of failure within.
-[forecast.metrics]
+{figures}[forecast.metrics]
 {reached}
 # SHA-256 of every other file of the bundle.
 [files]

@@ -1,35 +1,35 @@
-"""From the chance of each stretch of remaining life to quantiles that are kept on engines a model had not seen.
+"""From the chance of each stretch of remaining life to quantiles that are kept on machines a model had not seen.
 
 Where a true life falls in the distribution that was told of it is its place, 0 to 1. If distributions were right, places would be spread evenly; in truth a
-network is too sure of itself here and too unsure there. So the levels that are asked for are replaced by the quantiles of the places of unseen engines, by
+network is too sure of itself here and too unsure there. So the levels that are asked for are replaced by the quantiles of the places of unseen lives, by
 the remaining life that was predicted. They rise with the level and rows in between are interpolated, so quantiles never cross.
 """
 
 import numpy as np
 from onnx import helper, numpy_helper
 
+from forecast.scale import Scale
+
 #: Levels of the quantiles. 0.05 to 0.95 are the 90 % interval, 0.1 to 0.9 that of 80 %; the rest is for chances of failure within a horizon.
 LEVELS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
-#: Predicted remaining lives that have a row of the table.
-KNOTS = (0.0, 6.0, 12.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0, 118.0, 125.0)
 #: No stretch is less likely than this: where nothing is expected a quantile would be anywhere.
 CHANCE_LEAST = 1e-7
 
 
-def mean(chances: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The estimate: cycles are whole, so what ends in a stretch does so half a cycle after its middle."""
-    return chances @ middles(edges)
+def mean(chances: np.ndarray, scale: Scale) -> np.ndarray:
+    """The estimate: rows are whole, so what ends in a stretch does so half a row after its middle."""
+    return chances @ middles(scale.edges)
 
 
 def middles(edges: np.ndarray) -> np.ndarray:
     return np.append((edges[:-1] + edges[1:] + 1) / 2, edges[-1])
 
 
-def places(chances: np.ndarray, edges: np.ndarray, remaining: np.ndarray, seed: int) -> np.ndarray:
-    """Where each life falls. A cycle has a range of places, and so have all lives beyond the cap together: one is drawn from it."""
-    beyond = remaining >= edges[-1]
-    lower = np.where(beyond, 1 - chances[:, -1], below(chances, edges, remaining - 1))
-    upper = np.where(beyond, 1.0, below(chances, edges, remaining))
+def places(chances: np.ndarray, scale: Scale, remaining: np.ndarray, seed: int) -> np.ndarray:
+    """Where each life falls. A row has a range of places, and so have all lives beyond the cap together: one is drawn from it."""
+    beyond = remaining >= scale.cap
+    lower = np.where(beyond, 1 - chances[:, -1], below(chances, scale.edges, remaining - 1))
+    upper = np.where(beyond, 1.0, below(chances, scale.edges, remaining))
     return lower + np.random.default_rng(seed).random(len(lower)) * (upper - lower)
 
 
@@ -40,18 +40,18 @@ def below(chances: np.ndarray, edges: np.ndarray, life: np.ndarray) -> np.ndarra
     return (np.cumsum(chances, axis=1) - chances)[row, stretch] + share * chances[row, stretch]
 
 
-def table(predicted: np.ndarray, place: np.ndarray, engine: np.ndarray) -> np.ndarray:
-    """Quantiles of the places, a row for each of KNOTS. Every engine weighs the same in a row, however long it stayed there."""
-    rows = []
-    for index, knot in enumerate(KNOTS):
-        near = np.unique([KNOTS[max(index - 1, 0)], knot, KNOTS[min(index + 1, len(KNOTS) - 1)]])
+def table(predicted: np.ndarray, place: np.ndarray, life: np.ndarray, scale: Scale) -> np.ndarray:
+    """Quantiles of the places, a row for each of the knots. Every life weighs the same in a row, however long it stayed there."""
+    rows, knots = [], scale.knots
+    for index, knot in enumerate(knots):
+        near = np.unique([knots[max(index - 1, 0)], knot, knots[min(index + 1, len(knots) - 1)]])
         weight = np.interp(predicted, near, near == knot, left=0.0, right=0.0)
         inside = weight > 0
         if not inside.any():
-            # No unseen engine came there: the levels are taken as they are.
+            # No unseen life came there: the levels are taken as they are.
             rows.append(np.array(LEVELS))
             continue
-        _, member = np.unique(engine[inside], return_inverse=True)
+        _, member = np.unique(life[inside], return_inverse=True)
         weight = weight[inside] / np.maximum(np.bincount(member, weight[inside]), 1.0)[member]
         rows.append(weighted_quantiles(place[inside], weight))
     return np.array(rows)
@@ -65,27 +65,27 @@ def weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.interp(LEVELS, place, values)
 
 
-def quantiles(chances: np.ndarray, edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def quantiles(chances: np.ndarray, scale: Scale, rows: np.ndarray) -> np.ndarray:
     """What `graph_part` computes, for many rows at once."""
-    predicted = mean(chances, edges)
-    levels = np.stack([np.interp(predicted, KNOTS, rows[:, level]) for level in range(rows.shape[1])], axis=1)
+    predicted = mean(chances, scale)
+    levels = np.stack([np.interp(predicted, scale.knots, rows[:, level]) for level in range(rows.shape[1])], axis=1)
     chances = np.maximum(chances, CHANCE_LEAST)
     before, total = np.zeros(len(chances)), np.zeros_like(levels)
-    for chance, wide in zip(chances.T, np.diff(edges), strict=False):
+    for chance, wide in zip(chances.T, np.diff(scale.edges), strict=False):
         total += ((levels - before[:, None]) / chance[:, None]).clip(0.0, 1.0) * wide
         before += chance
     return total
 
 
-def graph_part(rows: np.ndarray, edges: np.ndarray, chances: str, point: str, target: str) -> tuple[list, list]:
+def graph_part(rows: np.ndarray, scale: Scale, chances: str, point: str, target: str) -> tuple[list, list]:
     """From `chances` (1 x stretches) to `point` (1 x 1) and the quantiles `target` (1 x levels)."""
-    lower, upper = np.array([KNOTS[:-1]]), np.array([KNOTS[1:]])
-    count = len(edges)
+    lower, upper = np.array([scale.knots[:-1]]), np.array([scale.knots[1:]])
+    count = len(scale.edges)
     constants = {
         "zero": np.array(0.0),
         "one": np.array(1.0),
         "chance_least": np.array(CHANCE_LEAST),
-        "middles": middles(edges)[:, None],
+        "middles": middles(scale.edges)[:, None],
         "lower_predicted": lower,
         "upper_predicted": upper,
         "first_levels": rows[:1],
@@ -94,7 +94,7 @@ def graph_part(rows: np.ndarray, edges: np.ndarray, chances: str, point: str, ta
         "row": np.array([1, len(LEVELS)], np.int64),
         "stretches_before": np.triu(np.ones((count, count)), 1),
         # What is beyond the cap adds nothing: a quantile there stops at it.
-        "wide": np.append(np.diff(edges), 0.0)[:, None],
+        "wide": np.append(np.diff(scale.edges), 0.0)[:, None],
     }
     steps = [
         helper.make_node("MatMul", [chances, "middles"], [point]),

@@ -7,14 +7,14 @@ seed gives the same numbers.
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
+
+from forecast.scale import Scale
 
 KNOTS = 16
 HIDDEN = (64, 32)
 #: Networks side by side, told apart by what they begin with and by their noise.
 MEMBERS = 3
-#: Targets are spread by so many cycles: neighbouring stretches are nearly right, near the end fewer of them.
-SPREAD_LEAST, SPREAD_RISE, SPREAD_MOST = 2.0, 0.12, 10.0
 NOISE = 0.1
 DECAY = 0.02
 RATE = 2e-3
@@ -24,16 +24,11 @@ ROWS = 40_000
 BATCH = 256
 
 
-def edges(cap: float) -> np.ndarray:
-    """Ends of the stretches: two cycles long near the end of life, five from the 30th on."""
-    return np.concatenate([np.arange(0.0, 30.0, 2.0), np.arange(30.0, cap + 1, 5.0)])
-
-
 class Network:
     """Fitted by `fit`; `predict` gives for each row the chance of each stretch."""
 
-    def __init__(self, cap: float, seed: int):
-        self.seed, self.edges = seed, edges(cap)
+    def __init__(self, scale: Scale, seed: int):
+        self.scale, self.seed = scale, seed
 
     def fit(self, features: np.ndarray, remaining: np.ndarray) -> "Network":
         random = np.random.default_rng(self.seed)
@@ -43,8 +38,8 @@ class Network:
         normal, wide = ndtri(levels), np.diff(self.knots, axis=0)
         self.least = normal[0]
         self.rise = np.divide(np.diff(normal)[:, None], wide, out=np.zeros_like(wide), where=wide > 0).astype(np.float32).astype(float)
-        inputs, wanted = self.inputs(features).astype(np.float32), self.wanted(remaining)
-        sizes = (inputs.shape[1], *HIDDEN, len(self.edges))
+        inputs, wanted = self.inputs(features).astype(np.float32), self.scale.wanted(remaining)
+        sizes = (inputs.shape[1], *HIDDEN, len(self.scale.edges))
         self.weights = []
         for ins, outs in zip(sizes, sizes[1:], strict=False):
             weight = random.standard_normal((MEMBERS, ins, outs)) * np.sqrt(2 / ins)
@@ -69,12 +64,6 @@ class Network:
     def inputs(self, features: np.ndarray) -> np.ndarray:
         """Rank-Gauss: how far a feature has come between each two knots, times the rise there, summed from the least value on."""
         return self.least + sum((features.clip(lower, upper) - lower) * rise for lower, upper, rise in zip(self.knots, self.knots[1:], self.rise, strict=False))
-
-    def wanted(self, remaining: np.ndarray) -> np.ndarray:
-        """Chance of each stretch, the last for all that is beyond the cap. Remaining r lasts from r - 1 to r, so that what ends within r is below an edge at r."""
-        spread = np.clip(SPREAD_LEAST + SPREAD_RISE * remaining, None, SPREAD_MOST)
-        below = ndtr((self.edges[1:] - remaining[:, None] + 0.5) / spread[:, None])
-        return np.diff(below, axis=1, prepend=0.0, append=1.0).astype(np.float32)
 
     def layers(self, batch: np.ndarray) -> list[np.ndarray]:
         values = [batch]
