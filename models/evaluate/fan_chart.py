@@ -53,8 +53,8 @@ def draw(answers, at_end, title, path):
     axes.fill_between(cycles, of["p10"], of["p90"], color="#9ecae1", label="80 % interval")
     axes.plot(cycles, of["p50"], color="#08519c", label="median")
     axes.plot(cycles, len(answers) - cycles + at_end, color="black", linestyle="--", label="what came")
-    axes.axhline(cmapss.CAP, color="grey", linewidth=0.8, label="cap: at least")
-    axes.set(xlabel="cycle", ylabel="remaining cycles", ylim=(0, 200), title=title)
+    axes.axhline(cmapss.CAP, color="grey", linewidth=0.8, label="lives are cut here in the mean")
+    axes.set(xlabel="cycle", ylabel="remaining cycles", ylim=(0, 300), title=title)
     axes.legend()
     figure.tight_layout()
     # No date and no version in it: the same numbers give the same bytes.

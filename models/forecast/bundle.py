@@ -10,6 +10,7 @@ from onnx import TensorProto, checker, helper
 
 from forecast import intervals
 from forecast.network import Network
+from forecast.scale import Scale
 from golden import as_text
 
 OPSET = 17
@@ -53,7 +54,7 @@ def files(identity: Identity, origin: Origin, specification: str, fitted: Networ
         "golden-output.txt": as_text(answers),
     }
     operators = sorted({node.op_type for node in model.graph.node})
-    return found | {"manifest.toml": manifest(identity, origin, golden.shape[1], found, operators, scale.cap, metrics)}
+    return found | {"manifest.toml": manifest(identity, origin, golden.shape[1], found, operators, scale, metrics)}
 
 
 def graph(name: str, features: int, fitted: Network, table: np.ndarray) -> onnx.ModelProto:
@@ -71,11 +72,12 @@ def graph(name: str, features: int, fitted: Network, table: np.ndarray) -> onnx.
     return model
 
 
-def manifest(identity: Identity, origin: Origin, features: int, files: dict[str, bytes], operators: list[str], cap: float, metrics: dict[str, float]) -> bytes:
+def manifest(identity: Identity, origin: Origin, features: int, files: dict[str, bytes], operators: list[str], scale: Scale, metrics: dict[str, float]) -> bytes:
     """What the agent reads first: identity, what it needs and promises, hashes."""
     hashes = "".join(f'"{file}" = "{hashlib.sha256(content).hexdigest()}"\n' for file, content in files.items())
     reached = "".join(f"{key} = {value}\n" for key, value in metrics.items())
     row_s = "" if identity.row_s is None else f"# Rows are so many seconds apart.\nrow_s = {identity.row_s}\n"
+    cut = "" if scale.cut is None else f"# `remaining_life` is the mean of lives cut at this.\nmean_cut = {scale.cut}\n"
     figures = "".join(f"# {line}\n" for line in identity.figures)
     return f"""\
 # Written by train.py; edit that file instead.
@@ -108,8 +110,8 @@ unit = "{identity.unit}"
 {row_s}# Of `quantiles`, in their order.
 levels = {list(intervals.LEVELS)}
 # Lives longer than this are told as this: "at least".
-cap = {cap}
-credit = '{origin.credit}'
+cap = {scale.cap}
+{cut}credit = '{origin.credit}'
 
 {figures}[forecast.metrics]
 {reached}

@@ -17,12 +17,8 @@ CHANCE_LEAST = 1e-7
 
 
 def mean(chances: np.ndarray, scale: Scale) -> np.ndarray:
-    """The estimate: rows are whole, so what ends in a stretch does so half a row after its middle."""
-    return chances @ middles(scale.edges)
-
-
-def middles(edges: np.ndarray) -> np.ndarray:
-    return np.append((edges[:-1] + edges[1:] + 1) / 2, edges[-1])
+    """The estimate, up to where lives are cut."""
+    return chances @ scale.middles
 
 
 def places(chances: np.ndarray, scale: Scale, remaining: np.ndarray, seed: int) -> np.ndarray:
@@ -85,7 +81,7 @@ def graph_part(rows: np.ndarray, scale: Scale, chances: str, point: str, target:
         "zero": np.array(0.0),
         "one": np.array(1.0),
         "chance_least": np.array(CHANCE_LEAST),
-        "middles": middles(scale.edges)[:, None],
+        "middles": scale.middles[:, None],
         "lower_predicted": lower,
         "upper_predicted": upper,
         "first_levels": rows[:1],

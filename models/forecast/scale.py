@@ -19,10 +19,18 @@ class Scale:
     spread_least: float
     spread_rise: float
     spread_most: float
+    #: The estimate is the mean of lives cut here (restricted mean), at the cap unless set: what is beyond it hardly shows in a machine, and would be most of a mean.
+    cut: float | None = None
 
     @property
     def cap(self) -> float:
         return float(self.edges[-1])
+
+    @property
+    def middles(self) -> np.ndarray:
+        """What a life that ends in a stretch counts for in the estimate: rows are whole, so it does so half a row after the middle."""
+        middles = np.append((self.edges[:-1] + self.edges[1:] + 1) / 2, self.edges[-1])
+        return np.minimum(middles, self.cap if self.cut is None else self.cut)
 
     def wanted(self, remaining: np.ndarray) -> np.ndarray:
         """Chance of each stretch, the last for all that is beyond the cap. Remaining r lasts from r - 1 to r, so that what ends within r is below an edge at r."""

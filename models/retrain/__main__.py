@@ -89,7 +89,7 @@ def compare(candidate: judge.Bundle, active: judge.Bundle | None, trained: Histo
     if len(kept) < HELD_OUT_LEAST:
         raise Refusal(f"only {len(kept)} of {len(held_out)} held-out lives have a row that can be judged; at least {HELD_OUT_LEAST} are needed")
 
-    cap = bundles[0].forecast["cap"]
+    cap = bundles[0].forecast.get("mean_cut", bundles[0].forecast["cap"])
     judged, truth = [judged[index] for index in kept], [np.minimum(held_out[index].remaining(), cap).astype(float) for index in kept]
     found = [judge.of_bundle(bundle, [of_bundle[index] for index in kept], truth, judged) for bundle, of_bundle in zip(bundles, answers, strict=True)]
     constant = judge.of_constant(trained.lives, cap, truth, judged)
@@ -103,7 +103,7 @@ def compare(candidate: judge.Bundle, active: judge.Bundle | None, trained: Histo
 
 def figures_table(named: list[tuple[str, judge.Figures]], rows: int, lives: int, cap: float, unit: str, report: Report) -> None:
     report.heading("Held-out lives")
-    report.text(f"{rows} rows of {lives} lives, remaining life capped at {cap:g} rows ({unit}), every life weighing the same.\n")
+    report.text(f"{rows} rows of {lives} lives, remaining life cut at {cap:g} rows ({unit}), every life weighing the same.\n")
     intervals = [f"{nominal} %: {what}" for nominal in judge.INTERVALS for what in ("coverage", "width", "Winkler score")]
     report.table(["bundle", "RMSE", "score of a row", *intervals])
     for name, of_it in named:

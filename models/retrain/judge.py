@@ -1,6 +1,6 @@
 """Two bundles on the same lives, which neither was trained on, and whether one of them is worse.
 
-An error counts against remaining life capped at the bundle's cap, in rows of life. Every life weighs the same, however long it is. Noise is what comes of
+An error counts against remaining life cut where the bundle's mean is, in rows of life. Every life weighs the same, however long it is. Noise is what comes of
 drawing lives anew (bootstrap, in pairs: both bundles on the same lives).
 """
 
