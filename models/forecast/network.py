@@ -13,25 +13,32 @@ from forecast.scale import Scale
 
 KNOTS = 16
 HIDDEN = (64, 32)
-#: Networks side by side, told apart by what they begin with and by their noise.
-MEMBERS = 3
-NOISE = 0.1
 DECAY = 0.02
 RATE = 2e-3
-EPOCHS = 30
 #: Rows of an epoch, drawn anew each time, and of a step.
 ROWS = 40_000
 BATCH = 256
 
 
 class Network:
-    """Fitted by `fit`; `predict` gives for each row the chance of each stretch."""
+    """Fitted by `fit`; `predict` gives for each row the chance of each stretch.
 
-    def __init__(self, scale: Scale, seed: int):
-        self.scale, self.seed = scale, seed
+    A bundle that needs other numbers than these has a class of its own that names them.
+
+    A `view` stands between features and networks where they should look at something made of features: `of` makes it of many rows, `graph_part` in the graph.
+    """
+
+    #: Networks side by side, told apart by what they begin with and by their noise.
+    MEMBERS = 3
+    #: Of the normal values that go in.
+    NOISE = 0.1
+    EPOCHS = 30
+
+    def __init__(self, scale: Scale, seed: int, view=None):
+        self.scale, self.seed, self.view = scale, seed, view
 
     def fit(self, features: np.ndarray, remaining: np.ndarray) -> "Network":
-        random = np.random.default_rng(self.seed)
+        random, features = np.random.default_rng(self.seed), self.seen(features)
         levels = np.concatenate([[0.002], (np.arange(KNOTS) + 0.5) / KNOTS, [0.998]])
         # What goes into the graph is rounded to its precision here, so that what is learned is what runs.
         self.knots = np.quantile(features[::7], levels, axis=0).astype(np.float32).astype(float)
@@ -42,13 +49,13 @@ class Network:
         sizes = (inputs.shape[1], *HIDDEN, len(self.scale.edges))
         self.weights = []
         for ins, outs in zip(sizes, sizes[1:], strict=False):
-            weight = random.standard_normal((MEMBERS, ins, outs)) * np.sqrt(2 / ins)
-            self.weights += [weight.astype(np.float32), np.zeros((MEMBERS, 1, outs), np.float32)]
+            weight = random.standard_normal((self.MEMBERS, ins, outs)) * np.sqrt(2 / ins)
+            self.weights += [weight.astype(np.float32), np.zeros((self.MEMBERS, 1, outs), np.float32)]
         first, second = ([np.zeros_like(weight) for weight in self.weights] for _ in range(2))
-        steps = EPOCHS * (ROWS // BATCH)
+        steps = self.EPOCHS * (ROWS // BATCH)
         for step in range(1, steps + 1):
             rows = random.integers(len(inputs), size=BATCH)
-            batch = inputs[rows] + NOISE * random.standard_normal((MEMBERS, BATCH, inputs.shape[1]), dtype=np.float32)
+            batch = inputs[rows] + self.NOISE * random.standard_normal((self.MEMBERS, BATCH, inputs.shape[1]), dtype=np.float32)
             rate = RATE * 0.5 * (1 + np.cos(np.pi * step / steps)) * min(1.0, step / 200)
             for weight, slope, mean, square in zip(self.weights, self.slopes(batch, wanted[rows]), first, second, strict=True):
                 mean += 0.1 * (slope - mean)
@@ -59,7 +66,10 @@ class Network:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """What `graph_part` computes, for many rows at once."""
         parts = np.array_split(features, len(features) // 10_000 + 1)
-        return np.concatenate([softmax(self.layers(self.inputs(part))[-1]).mean(axis=0) for part in parts])
+        return np.concatenate([softmax(self.layers(self.inputs(self.seen(part)))[-1]).mean(axis=0) for part in parts])
+
+    def seen(self, features: np.ndarray) -> np.ndarray:
+        return features if self.view is None else self.view.of(features)
 
     def inputs(self, features: np.ndarray) -> np.ndarray:
         """Rank-Gauss: how far a feature has come between each two knots, times the rise there, summed from the least value on."""
@@ -82,7 +92,10 @@ class Network:
 
     def graph_part(self, source: str, target: str) -> tuple[list, list]:
         """From the features `source` (1 x F) to the chance of each stretch `target` (1 x S). Numbers are stored in single precision and cast when loaded."""
-        constants, steps = {}, []
+        constants, steps, of_view = {}, [], []
+        if self.view is not None:
+            steps, of_view = self.view.graph_part(source, "seen")
+            source = "seen"
 
         def stored(name: str, value: np.ndarray) -> str:
             constants[f"{name}_single"] = value.astype(np.float32)
@@ -109,7 +122,7 @@ class Network:
             helper.make_node("ReduceMean", ["of_member"], [target], axes=[0], keepdims=0),
         ]
         constants["least"] = np.array(self.least)
-        return steps, [numpy_helper.from_array(value, name) for name, value in constants.items()]
+        return steps, of_view + [numpy_helper.from_array(value, name) for name, value in constants.items()]
 
 
 def softmax(values: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ specification.loader.exec_module(retrain)
 trainer = retrain.trainer_of("turbofan-rul-with-age")
 
 import judge  # noqa: E402
-from forecast import network  # noqa: E402
+from forecast.network import Network  # noqa: E402
 
 BUILT = [pathlib.Path(os.environ["HARK"])] if "HARK" in os.environ else [MODELS.parent / f"target/{kind}/hark" for kind in ("release", "debug")]
 PROGRAM = next((path for path in BUILT if path.is_file()), None)
@@ -54,7 +54,7 @@ class Retrain(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         for name, value in (("MEMBERS", 1), ("EPOCHS", 1)):
-            patch = mock.patch.object(network, name, value)
+            patch = mock.patch.object(Network, name, value)
             patch.start()
             self.addCleanup(patch.stop)
 
