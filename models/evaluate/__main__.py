@@ -7,16 +7,17 @@ import platform
 import subprocess
 import sys
 
+import lives
 import simulator
 from replay import MODELS, Hark
 from report import Report
 
 #: Each a module; `held_out`, `cmapss` and `runtimes` need packages, the others Python alone.
-SETS = ("skab", "tep", "held_out", "nab", "cwru", "bearings", "run_to_failure", "cmapss", "runtimes", "simulator")
+SETS = ("skab", "tep", "held_out", "nab", "cwru", "bearings", "run_to_failure", "cmapss", "runtimes", "simulator", "lives")
 #: Folders of a set, where they are not called as it is.
 FOLDERS = {"held_out": ("skab", "tep"), "run_to_failure": ("ims-bearing", "femto")}
 #: Made by the evaluation itself, or of the bundles.
-SIMULATED = ("bearings", "simulator", "runtimes")
+SIMULATED = ("bearings", "simulator", "runtimes", "lives")
 INTRODUCTION = """\
 # What the program achieves
 
@@ -63,6 +64,7 @@ def main():
     missing = [path for folder in folders if not (path := arguments.data / folder).is_dir()]
     missing += [arguments.hark] if not arguments.hark.is_file() else []
     missing += simulator.missing(arguments.hark) if {"simulator", "runtimes"} & set(wanted) else []
+    missing += lives.missing(arguments.hark) if "lives" in wanted else []
     if missing:
         sys.exit(f"missing: {', '.join(map(str, missing))}; programs are built by `{simulator.BUILD}`")
     hark, report = Hark(arguments.hark, arguments.machine_days), Report()

@@ -11,7 +11,7 @@ import tomllib
 
 from replay import MODELS
 
-BUNDLES = ("stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age")
+BUNDLES = ("stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age", "fan-rul")
 RUNS = 20_000
 
 

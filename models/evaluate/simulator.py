@@ -12,7 +12,7 @@ IN_ALL = r"in all +(\d+) of (\d+) faults, [\d.]+ %; (\d+) healthy"
 #: The right answer to a fault of an instrument, after NE 107; one of a machine is its name.
 CLASSES = {"stuck": "failure", "silent": "failure", "no value": "failure", "out of range": "off_spec", "clipped": "off_spec", "clock ahead": "off_spec"}
 CLASSES |= {"spikes": "maintenance_required"}
-BUILD = "cargo build --release --workspace --features hark-tests/real-brokers --bin hark --bin machine_days --bin injected_faults --bin inference_cost"
+BUILD = "cargo build --release --workspace --features hark-tests/real-brokers --bin hark --bin machine_days --bin injected_faults --bin inference_cost --bin lives"
 
 
 def run(hark, data, report):
@@ -22,9 +22,9 @@ def run(hark, data, report):
     cost(hark, report)
 
 
-def missing(program):
+def missing(program, names=("machine_days", "injected_faults", "inference_cost")):
     """Programs beside `program` that are not built."""
-    return [path for name in ("machine_days", "injected_faults", "inference_cost") if not (path := program.resolve().parent / name).is_file()]
+    return [path for name in names if not (path := program.resolve().parent / name).is_file()]
 
 
 def output(hark, name, *arguments, may_fail=False):
