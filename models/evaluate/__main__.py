@@ -56,7 +56,7 @@ def main():
     arguments = argparse.ArgumentParser(prog="python3 models/evaluate", description=__doc__)
     arguments.add_argument("--data", type=pathlib.Path, required=True, help="folder with skab/, tep/, nab/, cwru/, ims-bearing/, femto/ and cmapss/")
     arguments.add_argument("--hark", type=pathlib.Path, default=MODELS.parent / "target/release/hark", help="the program, with those of the simulator beside it [target/release/hark]")
-    arguments.add_argument("--machine-days", type=float, default=945.0, help="days of healthy simulated machines, commissioning included [945, ten minutes on two cores]")
+    arguments.add_argument("--machine-days", type=float, default=960.0, help="days of healthy simulated machines, commissioning included [960, ten minutes on two cores]")
     arguments.add_argument("--only", choices=SETS, help="one set alone; prints and writes nothing")
     arguments = arguments.parse_args()
     wanted = [arguments.only] if arguments.only else list(SETS)

@@ -60,7 +60,7 @@ fn main() -> Result<()> {
 fn bundles() -> Result<()> {
     let models = models();
     let clock = Clock::new();
-    for folder in ["stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age"] {
+    for folder in ["stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age", "fan-rul"] {
         let bundle = Bundle::open(&models.join(folder))?;
         let times = bundle.times(RUNS, RUNS_WITHIN, || clock.monotonic())?;
         let [p50, p99] = [times.len() / 2, times.len() * 99 / 100].map(|place| times[place].as_secs_f64() * 1e6);

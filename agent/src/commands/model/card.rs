@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_cards_of_shipped_bundles_are_those_of_their_manifests() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-        for folder in ["stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age", "examples/pytorch", "examples/keras"] {
+        for folder in ["stage-a", "turbofan-rul/with-age", "turbofan-rul/without-age", "fan-rul", "examples/pytorch", "examples/keras"] {
             let committed = fs::read_to_string(models.join(folder).join("CARD.md")).unwrap_or_default();
             assert_eq!(of(&models.join(folder)).unwrap(), committed, "{folder}");
         }
