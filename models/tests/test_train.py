@@ -24,7 +24,7 @@ BUILT = [pathlib.Path(os.environ["HARK"])] if "HARK" in os.environ else [MODELS.
 PROGRAM = next((path for path in BUILT if path.is_file()), None)
 #: Beside the clone, where there are any; no row of them is in it.
 C_MAPSS = MODELS.parents[1] / "shared/data/cmapss"
-QUICK = f"import sys; sys.path.insert(0, {str(TURBOFAN)!r}); import train, network; network.MEMBERS = network.EPOCHS = 1; train.main()"
+QUICK = f"import sys; sys.path.insert(0, {str(TURBOFAN)!r}); import train; train.Network.MEMBERS = train.Network.EPOCHS = 1; train.main()"
 
 
 def write_sets(folder: pathlib.Path) -> None:

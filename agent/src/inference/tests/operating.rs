@@ -445,7 +445,10 @@ fn accepting_a_machine_with_a_regime_that_makes_no_baseline_is_a_refusal() {
     let said = outcome.expect_err("it is a refusal");
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("regime `load-1`: commissioned on "), "{said}");
-    assert_eq!(lines[1..], ["regime `load-2`: commissioning refused: no scored point changed its value; it begins anew with `hark event maintenance`"]);
+    assert_eq!(
+        lines[1..],
+        ["regime `load-2`: commissioning refused: no scored point changed its value; it begins anew with `hark event maintenance`"]
+    );
     assert_eq!(engine.baselines().count(), 1);
 }
 
