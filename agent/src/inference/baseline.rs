@@ -112,6 +112,18 @@ pub(super) enum Refusal {
     /// No point moved: nothing can be learned from a machine that stands still.
     #[error("no scored point changed its value")]
     NothingMoves,
+    /// Most sensors tell nothing.
+    #[error(
+        "{} of {} scored points never changed their value ({names}), which must not be learned as normal: see to their sensors, or leave them out of the \
+         score, then `hark event maintenance`",
+        points.0, points.1
+    )]
+    Still {
+        /// So many, of so many.
+        points: (usize, usize),
+        /// The first of them.
+        names: String,
+    },
     /// A person has enough of it, and no baseline does.
     #[error("{have} rows are collected, at least {need} are needed")]
     FewRows {

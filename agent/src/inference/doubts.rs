@@ -1,6 +1,6 @@
-//! What speaks against collected rows as normal: a zone of severity that no sound machine is in, limits that it was beyond, points that drifted.
+//! What speaks against collected rows as normal: a zone of severity that no sound machine is in, limits that it was beyond, points that drifted or never moved.
 //!
-//! By policy more than a tenth of such rows, or a drift, refuses them; less is a remark, and so is all of it by the word of a person, who may know why.
+//! By policy more than a tenth of such rows, more than half of the points without any change, or a drift, refuses them; less is a remark, and so is all of it by the word of a person, who may know why.
 use hark_protocol::topics::Name;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 
 /// More rows of one kind than this part are too many to be chance.
 const PART_MOST: f64 = 0.1;
-/// So many points that drifted are named.
+/// So many points that drifted, or never moved, are named.
 const NAMED: usize = 3;
 
 /// What was seen in the rows of one commissioning.
@@ -20,6 +20,9 @@ pub(super) struct Doubts {
     rows: usize,
     in_bad_zone: usize,
     beyond_limit: usize,
+    /// Points that never changed, of so many.
+    still: Vec<Name>,
+    points: usize,
     drifts: Vec<Drift>,
     /// Of attempts before this one.
     drifted: Vec<Drift>,
@@ -28,8 +31,17 @@ pub(super) struct Doubts {
 impl Doubts {
     /// About `rows` of these points.
     pub(super) fn of(rows: &Collected, points: &[Name]) -> Self {
-        let drifted = rows.drifted().to_vec();
-        Self { rows: rows.len(), in_bad_zone: rows.in_bad_zone(), beyond_limit: rows.beyond_limit(), drifts: drift::among(points, rows), drifted }
+        let is_still = |point: usize| (1..rows.len()).all(|row| rows.value(row, point) == rows.value(0, point));
+        let still = (0..points.len()).filter(|point| is_still(*point)).map(|point| points[point].clone()).collect();
+        Self {
+            rows: rows.len(),
+            in_bad_zone: rows.in_bad_zone(),
+            beyond_limit: rows.beyond_limit(),
+            still,
+            points: points.len(),
+            drifts: drift::among(points, rows),
+            drifted: rows.drifted().to_vec(),
+        }
     }
 
     /// Why the rows are not to be learned by policy.
@@ -38,7 +50,11 @@ impl Doubts {
         let of_rows = |rows: usize| (rows, self.rows);
         let of_zone = too_many(self.in_bad_zone).then(|| Refusal::Severity { rows: of_rows(self.in_bad_zone) });
         let of_limit = || too_many(self.beyond_limit).then(|| Refusal::BeyondLimit { rows: of_rows(self.beyond_limit) });
-        of_zone.or_else(of_limit).or_else(|| self.drifts.first().cloned().map(Refusal::Drift))
+        let of_still = || {
+            let names = self.still.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            (2 * self.still.len() > self.points).then(|| Refusal::Still { points: (self.still.len(), self.points), names })
+        };
+        of_zone.or_else(of_limit).or_else(of_still).or_else(|| self.drifts.first().cloned().map(Refusal::Drift))
     }
 
     /// What to say of rows that are learned all the same.
@@ -65,7 +81,7 @@ mod tests {
         let mut collected = Collected::new(points);
         for row in 0..200 {
             let amiss = Amiss { in_bad_zone: row < in_bad_zone, beyond_limit: row < beyond_limit };
-            collected.push(&vec![rise * row as f64; points], &vec![true; points], row > 0, (POSITION, POSITION), amiss);
+            collected.push(&vec![rise * row as f64 + (row % 2) as f64; points], &vec![true; points], row > 0, (POSITION, POSITION), amiss);
         }
         let names: Vec<Name> = (0..points).map(|point| format!("p{point}").into()).collect();
         Doubts::of(&collected, &names)
@@ -77,6 +93,22 @@ mod tests {
         assert_eq!(doubts(1, 0.0, 20, 2).remarks(), ["in zone C or D in 20 of 200 rows", "with an alarm of a limit in 2 of 200 rows"]);
         assert_eq!(doubts(1, 0.0, 21, 0).refusal(), Some(Refusal::Severity { rows: (21, 200) }));
         assert_eq!(doubts(1, 0.0, 0, 21).refusal(), Some(Refusal::BeyondLimit { rows: (21, 200) }));
+    }
+
+    /// Of one half it may be so: two positions of valves beside two flows.
+    #[test]
+    fn more_points_without_any_change_than_others_are_too_many() {
+        let refusal = |values: &[fn(usize) -> f64]| {
+            let mut collected = Collected::new(values.len());
+            (0..200).for_each(|row| collected.push_fresh(&values.iter().map(|value| value(row)).collect::<Vec<_>>(), row > 0));
+            let names: Vec<Name> = (0..values.len()).map(|point| format!("p{point}").into()).collect();
+            Doubts::of(&collected, &names).refusal().map(|refusal| refusal.to_string())
+        };
+        let (moves, stands): (fn(usize) -> f64, fn(usize) -> f64) = (|row| (row % 7) as f64, |_| 6.0);
+        let moves_once: fn(usize) -> f64 = |row| f64::from(row == 199);
+        assert_eq!([refusal(&[stands, moves]), refusal(&[stands, moves, stands, moves_once]), refusal(&[moves])], [None, None, None]);
+        let refused = refusal(&[stands, moves, stands]).unwrap();
+        assert!(refused.starts_with("2 of 3 scored points never changed their value (`p0`, `p2`)"), "{refused}");
     }
 
     #[test]
