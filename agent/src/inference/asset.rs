@@ -33,7 +33,7 @@ use super::{
     service::Service,
     severity::Severity,
     stage_a::StageA,
-    still::Stillness,
+    still::{Machine, Stillness},
     stretch::Stretch,
     tail::Tail,
     window::{UsableRow, Window},
@@ -403,6 +403,18 @@ impl AssetState {
         let now = self.newest().unwrap_or(Timestamp(i64::MAX));
         // Of one that does not run no value is taken.
         self.severity.worst_lost(now, |point| stale_of(asset, point)).filter(|_| self.is_running())
+    }
+
+    /// What it does, to what tells points that stand still.
+    pub(super) fn machine(&self) -> Machine {
+        let is_learned = self.verdict.as_ref().is_some_and(|verdict| verdict.reason == Some(ScoreReason::Commissioning));
+        let settle_us = self.operating.as_ref().map_or(0, |operating| micros(operating.settings().settle));
+        match self.operating.as_ref().map(Operating::told) {
+            None | Some(OperatingState::Running) if is_learned => Machine::Teaches { settle_us },
+            Some(OperatingState::Running) => Machine::Runs,
+            None | Some(OperatingState::Unknown) => Machine::Untold,
+            Some(OperatingState::Off | OperatingState::Idle | OperatingState::Transient) => Machine::Stands,
+        }
     }
 
     /// It runs as it should, or nothing tells its state: a machine whose speed sensor is dead is not known to be off.

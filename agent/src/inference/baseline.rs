@@ -114,8 +114,7 @@ pub(super) enum Refusal {
     NothingMoves,
     /// Most sensors tell nothing.
     #[error(
-        "{} of {} scored points never changed their value ({names}), which must not be learned as normal: see to their sensors, or leave them out of the \
-         score, then `hark event maintenance`",
+        "{} of {} scored points never changed their value ({names}), which must not be learned as normal: see to their sensors, or leave them out of the score",
         points.0, points.1
     )]
     Still {

@@ -6,7 +6,7 @@
 //! | check | value | reason |
 //! |---|---|---|
 //! | moves faster than `max_rate` | bad; the next one decides: back again, it was a spike; still there, a step, taken as uncertain | `rate_of_change` |
-//! | stays within `stuck_within` for `stuck_after`; without them, stands still as it never did ([`super::still`]) | bad until it moves | `stuck` |
+//! | stays within `stuck_within` for `stuck_after`; without them, stands still as it never did ([`super::still`]) | bad until it moves; uncertain where it may be the machine | `stuck` |
 //! | stands at an end of its range that `clips` names | uncertain | `clipping` |
 //! | no reading for longer than the point's stale limit | missing; what comes next continues nothing | `stale` |
 //!
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use hark_protocol::topics::{Quality, QualityReason, Reading, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::asset::micros;
+use super::{asset::micros, still::Found};
 use crate::config::{self, Clips, Point};
 
 /// So many spikes within [`SPIKES_WITHIN_US`] say something of the instrument: a loose contact, not a chance.
@@ -116,10 +116,17 @@ impl Cleaner {
         self.fault = Some(Fault { reason: QualityReason::Clock, quality: Quality::Uncertain });
     }
 
-    /// The newest reading is of a value that should not stand still and does.
-    pub(super) fn stuck(&mut self) -> Judged {
-        self.fault = Some(Fault { reason: QualityReason::Stuck, quality: Quality::Bad });
-        bad(QualityReason::Stuck)
+    /// What the newest reading, which is worth `judged` by itself, is worth by what was `found` of how its value stands.
+    pub(super) fn stands(&mut self, judged: Judged, found: Found) -> Judged {
+        let standing = match found {
+            Found::Moves => return judged,
+            Found::Stuck => bad(QualityReason::Stuck),
+            // What else is wrong with it says more.
+            Found::Doubtful if judged.quality != Quality::Good => return judged,
+            Found::Doubtful => Judged { quality: Quality::Uncertain, reason: Some(QualityReason::Stuck), ..judged },
+        };
+        self.fault = Some(Fault { reason: QualityReason::Stuck, quality: standing.quality });
+        standing
     }
 
     /// The gateway's clock stepped: a time that cannot be trusted is no fault of the instrument.

@@ -354,6 +354,9 @@ pub(super) fn instruments(state: &AssetState) -> BTreeMap<Name, InstrumentStatus
 /// The event of an instrument whose status changed, with the point that shows why.
 pub(super) fn instrument(id: &Name, change: &instrument::Change, point: Option<&Name>) -> Event {
     let why = match (change.reason, change.from) {
+        (Some(QualityReason::Stuck), _) if change.to == InstrumentStatus::OffSpec => {
+            "its value does not move, which may be the machine where it can be so: its values are uncertain until it moves"
+        }
         (Some(reason), _) => fault_words(reason),
         (None, InstrumentStatus::CheckFunction) => "it is back in service",
         (None, _) => "nothing is wrong any more",

@@ -5,7 +5,7 @@ use std::{
 };
 
 use hark_protocol::topics::{
-    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, ScoreReason, Timestamp, TsSource, Zone,
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource, Zone,
 };
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
     ready::Ready,
     report, service,
     stage_a::StageA,
+    still::Nature,
     stretch::Judged,
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct AssetRun {
     speeds: BTreeSet<usize>,
     /// Scored points with a severity class, by their index among the scored ones.
     velocities: Vec<(usize, Name, Class)>,
+    /// What each scored point is to the machine.
+    pub(super) natures: Vec<Nature>,
     /// Inputs of the forecasting model, by the indices of their points in the configuration.
     pub(super) model_inputs: BTreeMap<usize, usize>,
     pub(super) state: AssetState,
@@ -106,6 +109,7 @@ impl AssetRun {
             strengths,
             speeds,
             velocities,
+            natures: config.points.iter().filter(|point| point.scored).map(|point| Nature::of(point, config.operating.as_ref())).collect(),
             model_inputs: BTreeMap::new(),
             config,
             ready: Ready::default(),
@@ -199,9 +203,10 @@ impl AssetRun {
         let settings = &self.config.points[self.scored[point]];
         let cleaner = &mut self.state.cleaners[point];
         let judged = cleaner.judge(ts, given, settings, Pace::of(&self.config, settings));
-        let is_learned = self.state.verdict.as_ref().is_some_and(|verdict| verdict.reason == Some(ScoreReason::Commissioning));
-        let is_stuck = judged.value.is_some_and(|value| self.state.stillness.take(point, value, is_learned));
-        if is_stuck && settings.checks.stuck.is_none() { cleaner.stuck() } else { judged }
+        let Some(value) = judged.value else { return judged };
+        let machine = self.state.machine();
+        let found = self.state.stillness.take(point, (ts, value), self.natures[point], machine);
+        if settings.checks.stuck.is_some() { judged } else { self.state.cleaners[point].stands(judged, found) }
     }
 
     /// Time passes without readings: the open row is closed, and past the stale limit there is a verdict that says so, at once and then at the pace

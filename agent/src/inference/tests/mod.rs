@@ -16,6 +16,7 @@ mod seldom;
 mod silence;
 mod snapshot;
 mod templates;
+mod still;
 
 use std::{path::PathBuf, time::Duration};
 
