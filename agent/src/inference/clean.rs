@@ -92,6 +92,11 @@ pub(super) struct Fault {
     pub(super) quality: Quality,
 }
 
+impl Fault {
+    /// What other points show is not what it says.
+    pub(super) const CONTRADICTED: Self = Self { reason: QualityReason::Contradicted, quality: Quality::Uncertain };
+}
+
 impl Cleaner {
     /// Judges a reading of `point` that came as `given` with time `ts`. One older than the newest is passed as it is: the past is judged already.
     pub(super) fn judge(&mut self, ts: Timestamp, given: Judged, point: &Point, pace: Pace) -> Judged {

@@ -10,7 +10,7 @@ use super::{
     clean::{Judged, Pace},
     commissioning::Commissioned,
     grid::Row,
-    operating::{Change, Condition, Regime},
+    operating::{Change, Condition, Operating, Regime},
     regimes::Entered,
     report,
     run::AssetRun,
@@ -46,7 +46,8 @@ impl AssetRun {
         let Some(change) = self.state.operating.as_mut().and_then(|operating| operating.pass(ts)) else { return };
         shared.counters.state_changes += 1;
         self.state.starts = self.state.starts.saturating_add(u32::from(change.is_start));
-        emit.push(LaneName::Events, Body::Event(changed(change).into()));
+        let contradicted = self.state.operating.as_ref().and_then(Operating::contradicted);
+        emit.push(LaneName::Events, Body::Event(changed(change, contradicted).into()));
         self.silence_inapplicable(&Told::default(), shared, emit);
     }
 
@@ -146,11 +147,14 @@ fn too_few_rows(refusal: &Refusal, actor: Option<&Name>) -> Event {
     }
 }
 
-/// The event of another operating state.
-fn changed(change: Change) -> Event {
+/// The event of another operating state; the point that tells it may be contradicted by the others.
+fn changed(change: Change, contradicted: Option<&Name>) -> Event {
     let Change { from, to, .. } = change;
     let regime = to.regime.map(Regime::name);
     let state = match to.state {
+        OperatingState::Unknown if contradicted.is_some() => {
+            "is in a state that is not known: the point that tells it says that it does not run, and most of the others go on as they did while it ran"
+        }
         OperatingState::Unknown => "is in a state that is not known: the point that tells it has no usable value",
         OperatingState::Off => "is off",
         OperatingState::Idle => "is idle",

@@ -2,7 +2,8 @@
 //!
 //! Each threshold has a deadband, so noise at one does not flap. After every change of level or load, and while the point moves faster than the
 //! configured rate, the machine is transient until nothing has changed for `settle`. Without a usable value within the point's stale limit the state is
-//! unknown, and what comes next may be another one: it settles first.
+//! unknown, and what comes next may be another one: it settles first. It is unknown too where the point says that the machine is off or idle and the others
+//! go on for long as they did while it ran: its sensor may be dead, and what is off is heard of nobody.
 use std::collections::VecDeque;
 
 use hark_protocol::topics::{Name, OperatingState, Timestamp};
@@ -11,11 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::{
     asset::{micros, stale_of},
     grid::LATE_RUN_MAX,
+    still::RunningOn,
 };
 use crate::config::{self, Threshold};
 
 /// A move is measured from so many values within `settle`.
 const REFERENCES: i64 = 8;
+/// So long, or for so many times `settle`, the others contradict the point before it is not believed. A machine that runs down leaves what was learned of its
+/// running within seconds, be it for minutes until it stands; this is longer than any of its points then passes through that again.
+const CONTRADICTED_FOR_US: i64 = 300_000_000;
+const CONTRADICTED_FOR_SETTLES: i64 = 10;
 
 /// Rows of one regime are like one another; each regime has weights of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,6 +70,15 @@ pub(super) struct Operating {
     told_at: Option<Timestamp>,
     /// It was told off or idle since it was told running last.
     stood: bool,
+    contradiction: Contradiction,
+}
+
+/// How long the other points have said that the machine runs, less the time in which they did not.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Contradiction {
+    weighed: Option<Timestamp>,
+    for_us: i64,
+    holds: bool,
 }
 
 /// How old a value may be, microseconds, of the point that tells the state and of the one that tells the load.
@@ -152,6 +167,7 @@ impl Operating {
             told: OperatingState::Unknown,
             told_at: None,
             stood: false,
+            contradiction: Contradiction::default(),
         }
     }
 
@@ -186,6 +202,28 @@ impl Operating {
             self.note(ts, seen);
         }
         is_level || is_load
+    }
+
+    /// Weighs what the point says at `ts` against the others. Idle is much like running, so all of them must say so; of a stop most.
+    pub(super) fn weigh(&mut self, ts: Timestamp, RunningOn { points, of }: RunningOn) {
+        let is_contradicted = match self.state_by_point(ts) {
+            OperatingState::Off => points > 1 && 2 * points > of,
+            OperatingState::Idle => points > 1 && points == of,
+            // It may be about to say either.
+            OperatingState::Transient => return self.contradiction.weighed = Some(ts),
+            OperatingState::Running | OperatingState::Unknown => return self.contradiction = Contradiction::default(),
+        };
+        let after_us = CONTRADICTED_FOR_US.max(CONTRADICTED_FOR_SETTLES.saturating_mul(micros(self.settings.settle)));
+        let Contradiction { weighed, for_us, holds } = &mut self.contradiction;
+        // Of a silence nothing is known.
+        let passed_us = weighed.replace(ts).map_or(0, |before| ts.0.saturating_sub(before.0).clamp(0, self.stale_us.level));
+        *for_us = (*for_us + if is_contradicted { passed_us } else { -passed_us }).clamp(0, after_us);
+        *holds = *for_us == after_us || *holds && *for_us > 0;
+    }
+
+    /// The point that tells the state, where the others contradict it.
+    pub(super) fn contradicted(&self) -> Option<&Name> {
+        self.contradiction.holds.then_some(&self.settings.point)
     }
 
     fn note(&mut self, ts: Timestamp, seen: Seen) {
@@ -232,6 +270,13 @@ impl Operating {
     }
 
     fn state(&self, ts: Timestamp) -> OperatingState {
+        match self.state_by_point(ts) {
+            OperatingState::Off | OperatingState::Idle if self.contradiction.holds => OperatingState::Unknown,
+            state => state,
+        }
+    }
+
+    fn state_by_point(&self, ts: Timestamp) -> OperatingState {
         let Some((level, changed)) = self.level.band(ts, self.stale_us.level).zip(self.changed) else { return OperatingState::Unknown };
         if ts.0.saturating_sub(changed.0) < micros(self.settings.settle) || ts < changed {
             return OperatingState::Transient;

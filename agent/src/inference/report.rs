@@ -404,6 +404,7 @@ fn fault_words(reason: QualityReason) -> &'static str {
         QualityReason::Communication => "the line to it fails",
         QualityReason::NotMapped => "it sends text that is not configured",
         QualityReason::CheckFunction => "it tests itself",
+        QualityReason::Contradicted => "it says that the machine does not run, and most other points go on as they did while it ran",
     }
 }
 

@@ -5,7 +5,8 @@ use std::{
 };
 
 use hark_protocol::topics::{
-    Alarm, AlarmState, Baseline, Clock, Event, EventKind, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource, Zone,
+    Alarm, AlarmState, Baseline, Clock, Event, EventKind, InstrumentStatus, LaneName, Name, Quality, QualityReason, Reading, Timestamp, TsSource,
+    Zone,
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     alarm_record::{self, Told},
     alarms::{Condition, Shown, is_beyond},
     asset::{AssetState, Stage, micros, stale_of_scored},
-    clean::{self, Fault, Pace},
+    clean::{self, Cleaner, Fault, Pace},
     collected::Amiss,
     commissioning::Commissioned,
     evidence::Evidence,
@@ -22,7 +23,7 @@ use super::{
     grid::{Row, Sample},
     health,
     instrument::{self, Delays, status_of},
-    operating::StaleOf,
+    operating::{Operating, StaleOf},
     raised::AlarmId,
     ready::Ready,
     report, service,
@@ -240,7 +241,13 @@ impl AssetRun {
     fn observe(&mut self, now: Timestamp, shared: &mut Shared, emit: &mut Emit<'_>) {
         let InstrumentSettings { on_delay, off_delay } = self.config.instrument;
         let delays = Delays { on_us: micros(on_delay), off_us: micros(off_delay) };
-        let faults: Vec<Option<Fault>> = self.state.cleaners_mut().zip(&self.cleaned).map(|(cleaner, (_, pace))| cleaner.fault(now, *pace)).collect();
+        let contradicted = self.state.operating.as_ref().and_then(Operating::contradicted).cloned();
+        let fault = |(cleaner, (id, pace)): (&mut Cleaner, &(Name, Pace))| {
+            let fault = cleaner.fault(now, *pace);
+            let is_failure = fault.is_some_and(|fault| status_of(fault) == InstrumentStatus::Failure);
+            if contradicted.as_ref() == Some(id) && !is_failure { Some(Fault::CONTRADICTED) } else { fault }
+        };
+        let faults: Vec<Option<Fault>> = self.state.cleaners_mut().zip(&self.cleaned).map(fault).collect();
         for ((id, points), instrument) in self.instruments.iter().zip(&mut self.state.instruments) {
             if self.state.service.is_out(id) {
                 continue;
@@ -279,6 +286,8 @@ impl AssetRun {
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
     fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
         self.state.forget_unless_quiet();
+        let running_on = self.state.stillness.running_on(&self.natures);
+        self.state.operating.iter_mut().for_each(|operating| operating.weigh(row.ts, running_on));
         if !self.admits(&row, shared, emit) {
             return self.predict(shared, emit);
         }

@@ -35,6 +35,9 @@ const RUN_LEAST: u32 = 30;
 /// Units of vibrations: velocity and acceleration, as waveforms have them too.
 const VIBRATIONS: [&str; 4] = ["mm/s", "[g]", "g", "m/s2"];
 
+/// Units of temperatures.
+const TEMPERATURES: [&str; 3] = ["Cel", "K", "[degF]"];
+
 /// What a point is to its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
@@ -42,6 +45,8 @@ pub(super) enum Nature {
     Tells,
     /// It measures a vibration.
     Vibrates,
+    /// It measures a temperature, which a stop does not move for long.
+    Warms,
     /// Anything else.
     Plain,
 }
@@ -54,6 +59,8 @@ impl Nature {
             Self::Tells
         } else if point.severity.is_some() || VIBRATIONS.contains(&&*point.unit) {
             Self::Vibrates
+        } else if TEMPERATURES.contains(&&*point.unit) {
+            Self::Warms
         } else {
             Self::Plain
         }
@@ -83,6 +90,13 @@ pub(super) enum Found {
     Doubtful,
     /// It stands, and this is the instrument.
     Stuck,
+}
+
+/// So many points, of so many that would show a stop, move as they did while the machine ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunningOn {
+    pub(super) points: usize,
+    pub(super) of: usize,
 }
 
 /// How the points of an asset move.
@@ -166,6 +180,13 @@ impl Stillness {
     pub(super) fn restart(&mut self) {
         let learned = self.points.iter().map(|course| Course { learned: course.learned, ..Course::default() }).collect();
         *self = Self { points: learned, is_frozen: false, stood: false };
+    }
+
+    /// Of the points that can be judged and show at once whether the machine runs, how many there are, and how many run on within what was learned.
+    pub(super) fn running_on(&self, natures: &[Nature]) -> RunningOn {
+        let shows = |nature: Nature| matches!(nature, Nature::Vibrates | Nature::Plain);
+        let judged = || self.points.iter().zip(natures).filter(|(course, nature)| shows(**nature) && course.run_most().is_some());
+        RunningOn { of: judged().count(), points: judged().filter(|(course, _)| course.moves() && course.is_within(0.0)).count() }
     }
 
     fn judge(&self, point: usize, value: f64, nature: Nature, is_told: bool) -> Found {
@@ -451,6 +472,22 @@ mod tests {
         };
         assert_eq!([Runs, Untold].map(|machine| dead(Vibrates, machine)), [(Stuck, Stuck); 2]);
         assert_eq!([(Vibrates, Stands), (Plain, Runs), (Tells, Runs)].map(|(nature, machine)| dead(nature, machine)), [(Moves, Moves); 3]);
+    }
+
+    #[test]
+    fn points_run_on_as_they_move_within_what_was_learned() {
+        let mut stillness = learned(3, 1);
+        let mut running_on = |values: [f64; 3], natures: [Nature; 3]| {
+            (0..3).for_each(|point| {
+                stillness.take(point, (at(400), values[point]), natures[point], Stands);
+            });
+            let RunningOn { points, of } = stillness.running_on(&natures);
+            (points, of)
+        };
+        let natures = [Plain, Vibrates, Tells];
+        assert_eq!([[1.0, 1.0, 0.0], [2.0, 13.0, 1.0], [2.0, 3.0, 2.0]].map(|values| running_on(values, natures)), [(2, 2), (1, 2), (1, 2)]);
+        assert_eq!(running_on([4.0, 4.0, 4.0], [Plain, Warms, Warms]), (1, 1), "what is warm stays so for a while");
+        assert_eq!(learned(3, 11).running_on(&[Plain; 3]), RunningOn { points: 2, of: 2 }, "of those that can be judged");
     }
 
     #[test]

@@ -175,5 +175,6 @@ fn quality_label(reason: QualityReason) -> &'static str {
         QualityReason::Communication => "communication",
         QualityReason::NotMapped => "not_mapped",
         QualityReason::CheckFunction => "check_function",
+        QualityReason::Contradicted => "contradicted",
     }
 }

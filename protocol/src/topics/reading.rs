@@ -47,6 +47,8 @@ pub enum QualityReason {
     NotMapped,
     /// The instrument tests itself: what it says is no measurement (NE 107 check function).
     CheckFunction,
+    /// What the other points show is not what it says. Of instruments alone: the reading stays as it came.
+    Contradicted,
 }
 
 /// A scalar of one point, or a feature of a waveform (`de-h.v_rms`).

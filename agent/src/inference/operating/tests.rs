@@ -204,3 +204,61 @@ fn the_points_of_state_and_load_are_stale_in_their_own_time() {
     operating.observe("speed", at(59.0), 1480.0);
     assert_eq!(told(&operating, 59.0), (Running, None), "it was running before");
 }
+
+/// In which second the state is told unknown: the point shows `speed` from the fourth on, and so many of the others run on.
+fn contradicted_from(settings: config::Operating, speed: f64, running_on: impl Fn(u32) -> (usize, usize)) -> Option<u32> {
+    let mut operating = Operating::new(settings, STALE_US);
+    states(&mut operating, 0, &[1480.0; 4]);
+    (4..2_000).find(|&second| {
+        let ts = at(f64::from(second));
+        operating.observe("speed", ts, speed);
+        let (points, of) = running_on(second);
+        operating.weigh(ts, RunningOn { points, of });
+        operating.pass(ts);
+        assert_eq!(operating.contradicted().is_some(), operating.told() == Unknown);
+        operating.told() == Unknown
+    })
+}
+
+/// Told off, or idle, from the seventh second on.
+#[test]
+fn a_point_that_most_others_contradict_for_minutes_is_not_believed() {
+    let off = |points, of| contradicted_from(settings(), 0.0, move |_| (points, of));
+    assert_eq!([off(3, 4), off(2, 3), off(2, 2)], [Some(306); 3]);
+    assert_eq!([off(2, 4), off(1, 1), off(0, 0)], [None; 3], "half of them, or one alone, may be as they are at a standstill");
+    let idle = |points, of| contradicted_from(settings(), 100.0, move |_| (points, of));
+    assert_eq!([idle(4, 4), idle(3, 4)], [Some(306), None], "idle is much like running");
+    assert_eq!(contradicted_from(settings(), 1480.0, |_| (4, 4)), None, "it runs");
+    let slow = config::Operating { settle: Duration::from_secs(60), ..settings() };
+    assert_eq!(contradicted_from(slow, 0.0, |_| (3, 4)), Some(663), "a machine that is given long to settle");
+    assert_eq!(contradicted_from(settings(), 0.0, |second| if second % 200 < 101 { (4, 4) } else { (0, 4) }), None, "now and then");
+    assert_eq!(contradicted_from(settings(), 0.0, |second| (if second % 10 == 9 { 0 } else { 4 }, 4)), Some(382), "mostly");
+}
+
+#[test]
+fn a_contradiction_ends_with_its_grounds() {
+    let contradicted = || {
+        let mut operating = Operating::new(settings(), STALE_US);
+        for second in 0..310 {
+            operating.observe("speed", at(f64::from(second)), 0.0);
+            operating.weigh(at(f64::from(second)), RunningOn { points: 4, of: 4 });
+        }
+        assert_eq!(operating.at(at(309.0)).state, Unknown);
+        operating
+    };
+    let mut operating = contradicted();
+    let off = (310..2_000).find(|&second| {
+        operating.observe("speed", at(f64::from(second)), 0.0);
+        operating.weigh(at(f64::from(second)), RunningOn { points: 1, of: 4 });
+        operating.at(at(f64::from(second))).state == Off
+    });
+    assert_eq!(off, Some(609), "the machine stands, for as long");
+    let mut operating = contradicted();
+    assert_eq!(states(&mut operating, 310, &[1480.0; 4]), [Transient, Transient, Transient, Running]);
+    operating.weigh(at(313.0), RunningOn { points: 4, of: 4 });
+    assert_eq!(operating.contradicted(), None);
+    assert_eq!(states(&mut operating, 314, &[0.0; 4]), [Transient, Transient, Transient, Off]);
+    let mut operating = contradicted();
+    operating.restart();
+    assert_eq!(operating.contradicted(), None, "what was before is not continued");
+}

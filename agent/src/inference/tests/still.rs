@@ -213,3 +213,28 @@ fn a_pump_most_sensors_of_which_never_moved_is_not_learned_unless_a_person_says_
     let remarks = pump.engine.baselines().next().unwrap().1.remarks.clone().unwrap();
     assert!(remarks.contains("without any change of flow, pressure, v_rms"), "{remarks}");
 }
+
+/// What is told to be off is heard of nobody: a dead current must not silence a pump that shakes itself to pieces.
+#[test]
+fn a_dead_current_of_a_running_pump_silences_it_for_minutes_alone() {
+    let mut pump = Pump::learned();
+    let dead = |values: &mut [f64; 4]| (values[CURRENT], values[VIBRATION]) = (0.0, values[VIBRATION] + 8.0);
+    let out = pump.feed(305, true, dead);
+    assert_eq!((pump.state(), said(&out), raised(&out)), (Off, Vec::new(), Vec::new()), "it may be a stop");
+    // Now and then a point is where it was not in the few rows that were learned.
+    let out = pump.feed(500, true, dead);
+    assert_eq!((pump.state(), statuses(&out)), (Unknown, of(&[("current", "off_spec")])));
+    assert!(
+        said(&out)[0].2.ends_with("it says that the machine does not run, and most other points go on as they did while it ran"),
+        "{:?}",
+        said(&out)
+    );
+    assert_eq!(raised(&out), ["v_rms"]);
+    let text = |(_, entry): &(LaneName, Entry)| if let Body::Event(event) = &entry.body { event.text.clone() } else { None };
+    assert!(
+        out.iter().filter_map(text).any(|text| text.contains("is in a state that is not known: the point that tells it says that it does not run"))
+    );
+    // The current is there again, and the pump is at once what it says.
+    let out = pump.run(100);
+    assert_eq!((pump.state(), statuses(&out)), (Running, of(&[("current", "normal")])));
+}
