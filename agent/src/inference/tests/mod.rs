@@ -15,8 +15,8 @@ mod row;
 mod seldom;
 mod silence;
 mod snapshot;
-mod templates;
 mod still;
+mod templates;
 
 use std::{path::PathBuf, time::Duration};
 
