@@ -413,6 +413,7 @@ impl AssetState {
             None | Some(OperatingState::Running) if is_learned => Machine::Teaches { settle_us },
             Some(OperatingState::Running) => Machine::Runs,
             None | Some(OperatingState::Unknown) => Machine::Untold,
+            Some(OperatingState::Off | OperatingState::Idle) if self.scoring().is_none() => Machine::TeachesStop,
             Some(OperatingState::Off | OperatingState::Idle | OperatingState::Transient) => Machine::Stands,
         }
     }

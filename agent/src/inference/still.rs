@@ -78,6 +78,8 @@ pub(super) enum Machine {
     Untold,
     /// It is off, idle, starting or stopping.
     Stands,
+    /// It is off or idle, and what its points do then is learned.
+    TeachesStop,
 }
 
 /// What was found of a point.
@@ -118,6 +120,8 @@ struct Course {
     found: Found,
     learned: Option<Learned>,
     unsettled: Option<Unsettled>,
+    /// Of a machine that did not run while it was learned: readings where the point is in running too, of so many.
+    stopped: (u32, u32),
 }
 
 /// What was seen of a point while normal was learned.
@@ -149,7 +153,7 @@ impl Stillness {
 
     /// Takes a `value` of `point` (its index) that came at `ts`, and says what is found of it.
     pub(super) fn take(&mut self, point: usize, (ts, value): (Timestamp, f64), nature: Nature, machine: Machine) -> Found {
-        let stands = machine == Machine::Stands;
+        let stands = matches!(machine, Machine::Stands | Machine::TeachesStop);
         if std::mem::replace(&mut self.stood, stands) && !stands {
             self.points.iter_mut().for_each(|course| course.run = course.run.min(1));
         }
@@ -165,7 +169,13 @@ impl Stillness {
                 course.learn(ts, Learned::of(value, changes, course.run), settle_us);
                 return Found::Moves;
             }
-            Machine::Stands => self.points.iter_mut().for_each(|course| course.unsettled = None),
+            Machine::Stands | Machine::TeachesStop => {
+                if machine == Machine::TeachesStop && course.learned.is_some() {
+                    course.stopped.1 = course.stopped.1.saturating_add(1);
+                    course.stopped.0 = course.stopped.0.saturating_add(course.is_within(0.0).into());
+                }
+                self.points.iter_mut().for_each(|course| course.unsettled = None);
+            }
             Machine::Runs | Machine::Untold => {
                 let found = self.judge(point, value, nature, machine == Machine::Runs);
                 self.points[point].found = self.points[point].found.max(found);
@@ -178,14 +188,15 @@ impl Stillness {
 
     /// Readings are missing, or times were corrected: what comes next continues nothing.
     pub(super) fn restart(&mut self) {
-        let learned = self.points.iter().map(|course| Course { learned: course.learned, ..Course::default() }).collect();
+        let learned = self.points.iter().map(|course| Course { learned: course.learned, stopped: course.stopped, ..Course::default() }).collect();
         *self = Self { points: learned, is_frozen: false, stood: false };
     }
 
     /// Of the points that can be judged and show at once whether the machine runs, how many there are, and how many run on within what was learned.
     pub(super) fn running_on(&self, natures: &[Nature]) -> RunningOn {
         let shows = |nature: Nature| matches!(nature, Nature::Vibrates | Nature::Plain);
-        let judged = || self.points.iter().zip(natures).filter(|(course, nature)| shows(**nature) && course.run_most().is_some());
+        let judged =
+            || self.points.iter().zip(natures).filter(|(course, nature)| shows(**nature) && course.shows_stops() && course.run_most().is_some());
         RunningOn { of: judged().count(), points: judged().filter(|(course, _)| course.moves() && course.is_within(0.0)).count() }
     }
 
@@ -250,6 +261,11 @@ impl Course {
         // At most some 200, by the least share.
         let by_chance = if share < 1.0 { (CHANCE.ln() / (1.0 - share).ln()).ceil() as u32 } else { 0 };
         (share >= CHANGES_LEAST).then(|| by_chance.max(learned.longest.saturating_mul(TIMES_LONGEST)).max(RUN_LEAST))
+    }
+
+    /// It is elsewhere when the machine does not run, unless that was not seen. A kurtosis is at 3 in any noise.
+    fn shows_stops(&self) -> bool {
+        2 * u64::from(self.stopped.0) <= u64::from(self.stopped.1)
     }
 
     fn stands(&self) -> bool {
@@ -487,6 +503,15 @@ mod tests {
         let natures = [Plain, Vibrates, Tells];
         assert_eq!([[1.0, 1.0, 0.0], [2.0, 13.0, 1.0], [2.0, 3.0, 2.0]].map(|values| running_on(values, natures)), [(2, 2), (1, 2), (1, 2)]);
         assert_eq!(running_on([4.0, 4.0, 4.0], [Plain, Warms, Warms]), (1, 1), "what is warm stays so for a while");
+        let mut stopped = learned(3, 1);
+        for n in 0..50 {
+            (0..3).for_each(|point| {
+                stopped.take(point, (at(400 + n), [moving(n, 1)[0], 0.0, -1.0 - f64::from(n)][point]), Plain, TeachesStop);
+            });
+        }
+        assert_eq!(stopped.running_on(&[Plain; 3]).of, 1, "the others are at a standstill where they are in running");
+        stopped.restart();
+        assert_eq!(stopped.running_on(&[Plain; 3]).of, 1);
         assert_eq!(learned(3, 11).running_on(&[Plain; 3]), RunningOn { points: 2, of: 2 }, "of those that can be judged");
     }
 
