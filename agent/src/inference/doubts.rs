@@ -52,7 +52,7 @@ impl Doubts {
         let of_limit = || too_many(self.beyond_limit).then(|| Refusal::BeyondLimit { rows: of_rows(self.beyond_limit) });
         let of_still = || {
             let names = self.still.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            (2 * self.still.len() > self.points).then(|| Refusal::Still { points: (self.still.len(), self.points), names })
+            (2 * self.still.len() > self.points).then_some(Refusal::Still { points: (self.still.len(), self.points), names })
         };
         of_zone.or_else(of_limit).or_else(of_still).or_else(|| self.drifts.first().cloned().map(Refusal::Drift))
     }
@@ -73,6 +73,9 @@ impl Doubts {
 mod tests {
     use super::{super::collected::Amiss, *};
     use crate::buffer::Position;
+
+    /// A value for each row.
+    type Values = fn(usize) -> f64;
 
     const POSITION: Position = Position { ordinal: 1, seq: 1 };
 
@@ -104,7 +107,7 @@ mod tests {
             let names: Vec<Name> = (0..values.len()).map(|point| format!("p{point}").into()).collect();
             Doubts::of(&collected, &names).refusal().map(|refusal| refusal.to_string())
         };
-        let (moves, stands): (fn(usize) -> f64, fn(usize) -> f64) = (|row| (row % 7) as f64, |_| 6.0);
+        let (moves, stands): (Values, Values) = (|row| (row % 7) as f64, |_| 6.0);
         let moves_once: fn(usize) -> f64 = |row| f64::from(row == 199);
         assert_eq!([refusal(&[stands, moves]), refusal(&[stands, moves, stands, moves_once]), refusal(&[moves])], [None, None, None]);
         let refused = refusal(&[stands, moves, stands]).unwrap();
@@ -115,7 +118,7 @@ mod tests {
     fn what_ended_an_attempt_before_stays_a_remark() {
         let drift = doubts(1, 0.1, 0, 0).drifts.remove(0);
         let mut collected = Collected::new(1).after(drift);
-        (0..200).for_each(|row| collected.push_fresh(&[0.0], row > 0));
+        (0..200).for_each(|row| collected.push_fresh(&[(row % 7) as f64], row > 0));
         let found = Doubts::of(&collected, &["p0".into()]);
         assert!(found.refusal().is_none() && found.remarks()[0].starts_with("in an attempt before `p0` rose all the time"), "{found:?}");
     }
