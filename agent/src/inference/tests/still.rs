@@ -95,7 +95,7 @@ impl Pump {
 fn said(out: &[(LaneName, Entry)]) -> Vec<(String, String, String)> {
     let event = |(_, entry): &(LaneName, Entry)| if let Body::Event(event) = &entry.body { Some(event.clone()) } else { None };
     let words = |event: Box<Event>| [event.source, event.what, event.text].map(|name| name.as_deref().unwrap_or_default().to_owned());
-    let of_instruments = out.iter().filter_map(event).filter(|event| event.kind == EventKind::Instrument).map(|event| words(event));
+    let of_instruments = out.iter().filter_map(event).filter(|event| event.kind == EventKind::Instrument).map(words);
     of_instruments.map(|[source, what, text]| (source, what, text)).collect()
 }
 
