@@ -352,9 +352,9 @@ mod tests {
         checkpoint::position_in(&config.buffer.dir).unwrap()
     }
 
-    /// A machine that says nothing has no reading by which a shelving would end.
+    /// A machine that says nothing has no reading by which a shelving, or its time out of service, would end.
     #[test]
-    fn who_writes_ticks_knows_when_a_shelving_ends() {
+    fn who_writes_ticks_knows_when_a_silence_ends() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = crate::config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")).unwrap();
         config.buffer.dir = dir.path().to_owned();
@@ -379,11 +379,10 @@ mod tests {
             ..Event::new(EventKind::Change)
         };
         let configured = Entry { stamp: stamp.clone(), cause: None, body: Body::Event(configured.into()) };
-        assert_eq!(wanted(&[configured, command("shelve", Some(until(8)))]), Some(until(8)));
+        assert_eq!(wanted(&[configured, command("out_of_service", Some(until(8)))]), Some(until(8)));
         assert_eq!(wanted(&[]), Some(until(8)), "after a restart too");
-        assert_eq!(wanted(&[command("shelve", Some(until(2)))]), Some(until(2)));
-        assert_eq!(wanted(&[command("unshelve", None)]), None);
-        assert_eq!(wanted(&[command("out_of_service", Some(until(3)))]), Some(until(3)));
+        assert_eq!(wanted(&[command("out_of_service", Some(until(2)))]), Some(until(2)));
+        assert_eq!(wanted(&[command("return_to_service", None)]), None);
     }
 
     /// With a backlog of days, reading on to the end would outlast every supervisor's patience.
