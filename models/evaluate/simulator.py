@@ -43,7 +43,7 @@ def healthy(hark, report):
         days, upper, above = (f"{cell:.{digits}f}" for cell, digits in zip(cells, (1, 2, 2)))
         report.row([of["scenario"], of["machines"], days, of["alarms"]["count"], of["advice"]["count"], upper, above])
     total = tallies[-1]
-    a_month = 30 * total["advice"]["count"] / total["machine_days"]
+    a_month = 365.25 / 12 * total["advice"]["count"] / total["machine_days"]
     report.text("Advice is what a bare score leads to; it asks for no response. The bound is that of Poisson, one-sided. Beside it: what never is on has no alarm, the "
                 "same bound, and finds none of the faults below; what always is on has an alarm of every machine from its first row to its last; and with the bare "
                 f"score for an alarm there would be {a_month:.1f} a month.")
