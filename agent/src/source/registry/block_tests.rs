@@ -61,7 +61,9 @@ fn what_is_computed_of_a_cut_signal_is_uncertain() {
     check(&readings, (true, Quality::Uncertain, clipping));
     let has = |point: &str| readings.iter().any(|reading| &*reading.0 == point);
     assert!(["vib.v_rms", "vib.crest", "vib.speed_tracked"].into_iter().all(has) && !has("vib.fault.outer"), "no fault is named of it: {readings:?}");
-    assert_eq!(bench.counters.causes(), [("quality", "clipping", readings.len() as u64)]);
+    // The strengths of the bearing's four faults.
+    let causes = [("dropped", "feature_unavailable", 4), ("quality", "clipping", readings.len() as u64)];
+    assert_eq!(bench.counters.causes(), causes);
     // What the source itself says may be worse.
     check(&bench.take(sine(0.8), Quality::Uncertain, 120_000), (true, Quality::Uncertain, clipping));
     check(&bench.take(sine(0.8), Quality::Bad, 180_000), (false, Quality::Bad, Some(QualityReason::Source)));
