@@ -39,9 +39,12 @@ Still wrong: what such a point owes to the load within a regime widens its limit
 same level is hardly seen; and a point heard in half of the rows or more, but not in each, is still partly predicted by the value that is held. That a point stands
 still counts at the ends of what it showed while it was learned too: this was mended after SKAB's pressure, stuck at its lowest value, had been missed.
 
-A fall of vibration is no anomaly, so bearing 2 of IMS test 2, which runs in (quieter by 2.4 % or two deviations within two days), is quiet in the first half of
-its run. Scores that are cut so have a lower limit: bearing 4 follows bearing 1 sooner than is asked. FEMTO's bearings are commissioned while they run in, and
+Bearings of IMS and FEMTO are judged with `ignore_fall`, so bearing 2 of IMS test 2, which runs in (quieter by 2.4 % or two deviations within two days), is quiet in the
+first half of its run. Scores that are cut so have a lower limit: bearing 4 follows bearing 1 sooner than is asked. FEMTO's bearings are commissioned while they run in, and
 most are over their limit in the first half of life; much of the lead that they had before (114 min in the median) were features that fell.
+
+Of healthy machines those that wear in get most of the advice (145 of 166 in 881 days). `ignore_fall` does not help there: two such pumps had 328 advices in 51 days with it,
+over the limit in 22 % of rows instead of 71, since their kurtosis rises as the lines of the shaft fall.
 
 A machine whose points drift by chance while it is learned (one of four whose product changes) is learned a day later. A cage that strikes is taken for a rolling element, or missed, in every second case. Without
 its flow sensor SKAB's valves are hardly seen (F1 0.5). No other sensor tells of them: a model that is trained on labels, which no agent has, comes to 0.61

@@ -330,7 +330,8 @@ pub(super) struct PointTable {
     pub(super) clips: Option<Clips>,
     pub(super) limits: Option<LimitsTable>,
     pub(super) severity: Option<String>,
-    pub(super) ignore_fall: Option<bool>,
+    #[serde(default)]
+    pub(super) ignore_fall: bool,
 }
 
 #[derive(Debug, Deserialize)]

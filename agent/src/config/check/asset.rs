@@ -117,8 +117,7 @@ fn check_point(raw: PointTable, stale_after: Option<Duration>, of_asset: Duratio
         stale_after,
         checks,
         limits: limits.map(Into::into),
-        // A class judges a vibration.
-        ignore_fall: raw.ignore_fall.unwrap_or(class.is_some()),
+        ignore_fall: raw.ignore_fall,
         severity: class.map(|class| class.name.into()),
     }
 }

@@ -124,8 +124,7 @@ pub(super) fn derived_points(waveform: &Waveform, stale_after: Duration, points:
         checks: Checks::default(),
         limits: None,
         severity: None,
-        // Less vibration than was learned is a machine that runs in.
-        ignore_fall: true,
+        ignore_fall: false,
     };
     let features = waveform.features.iter().map(|feature| point(feature, feature_unit(feature)));
     let strengths = waveform.faults().into_iter().map(|fault| {
