@@ -6,15 +6,12 @@ import pathlib
 
 import numpy as np
 import onnx
-from onnx import TensorProto, checker, helper
 
 from forecast import intervals
 from forecast.network import Network
 from forecast.scale import Scale
 from golden import as_text
-
-OPSET = 17
-IR_VERSION = 8
+from graph import OPSET, model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +42,25 @@ class Identity:
 
 def files(identity: Identity, origin: Origin, specification: str, fitted: Network, table: np.ndarray, golden: np.ndarray, metrics: dict[str, float]) -> dict[str, bytes]:
     """Contents by name. `table` has the levels put right, `golden` (1 x features) is what the golden output is made of, `metrics` the figures."""
-    model, chances, scale = graph(identity.name, golden.shape[1], fitted, table), fitted.predict(golden), fitted.scale
+    made, chances, scale = network_and_intervals(identity.name, golden.shape[1], fitted, table), fitted.predict(golden), fitted.scale
     answers = {"remaining_life": intervals.mean(chances, scale)[:, None], "quantiles": intervals.quantiles(chances, scale, table)}
     found = {
-        "model.onnx": model.SerializeToString(deterministic=True),
+        "model.onnx": made.SerializeToString(deterministic=True),
         "features.toml": specification.encode(),
         "golden-input.txt": as_text({"features": golden}),
         "golden-output.txt": as_text(answers),
     }
-    operators = sorted({node.op_type for node in model.graph.node})
+    operators = sorted({node.op_type for node in made.graph.node})
     return found | {"manifest.toml": manifest(identity, origin, golden.shape[1], found, operators, scale, metrics)}
 
 
-def graph(name: str, features: int, fitted: Network, table: np.ndarray) -> onnx.ModelProto:
-    """The whole model, written node by node so that nothing depends on an exporter."""
+def network_and_intervals(name: str, features: int, fitted: Network, table: np.ndarray) -> onnx.ModelProto:
+    """The whole model."""
     network_nodes, network_constants = fitted.graph_part("features", "chances")
     interval_nodes, interval_constants = intervals.graph_part(table, fitted.scale, "chances", "remaining_life", "quantiles")
 
-    def info(of: str, columns: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(of, TensorProto.DOUBLE, [1, columns])
-
-    outputs = [info("remaining_life", 1), info("quantiles", len(intervals.LEVELS))]
-    body = helper.make_graph(network_nodes + interval_nodes, name, [info("features", features)], outputs, network_constants + interval_constants)
-    model = helper.make_model(body, producer_name="hark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    checker.check_model(model, full_check=True)
-    return model
+    outputs = [("remaining_life", [1, 1]), ("quantiles", [1, len(intervals.LEVELS)])]
+    return model(name, network_nodes + interval_nodes, [("features", [1, features])], outputs, network_constants + interval_constants)
 
 
 def manifest(identity: Identity, origin: Origin, features: int, files: dict[str, bytes], operators: list[str], scale: Scale, metrics: dict[str, float]) -> bytes:

@@ -19,16 +19,15 @@ import sys
 
 import numpy as np
 import onnx
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from golden import as_text  # noqa: E402
+from graph import OPSET, model  # noqa: E402
 
 NAME = "stage-a"
 VERSION = "4.0.0"
 LAGS = 3
-OPSET = 17
-IR_VERSION = 8
 GOLDEN_POINTS = 3
 
 # Names, shapes. `n` points, LAGS * n history values.
@@ -68,8 +67,8 @@ def channel(prefix: str) -> list[onnx.NodeProto]:
     ]
 
 
-def graph() -> onnx.ModelProto:
-    """The scoring graph, written node by node so that nothing depends on an exporter."""
+def scoring() -> onnx.ModelProto:
+    """The scoring graph."""
 
     def integers(name: str, values: list[int]) -> onnx.TensorProto:
         return numpy_helper.from_array(np.array(values, dtype=np.int64), name)
@@ -93,13 +92,7 @@ def graph() -> onnx.ModelProto:
         *channel("slow_"),
     ]
 
-    def infos(of: list[tuple[str, list]]) -> list[onnx.ValueInfoProto]:
-        return [helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape) for name, shape in of]
-
-    body = helper.make_graph(nodes, NAME, infos(INPUTS), infos(OUTPUTS), constants)
-    model = helper.make_model(body, producer_name="hark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    checker.check_model(model, full_check=True)
-    return model
+    return model(NAME, nodes, INPUTS, OUTPUTS, constants)
 
 
 def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -166,14 +159,14 @@ tolerance = 1e-12
 
 def bundle() -> dict[str, bytes]:
     """All files of the bundle by name."""
-    model = graph()
+    made = scoring()
     inputs, outputs = golden()
     files = {
-        "model.onnx": model.SerializeToString(deterministic=True),
+        "model.onnx": made.SerializeToString(deterministic=True),
         "golden-input.txt": as_text(inputs),
         "golden-output.txt": as_text(outputs),
     }
-    files["manifest.toml"] = manifest(files, sorted({node.op_type for node in model.graph.node}))
+    files["manifest.toml"] = manifest(files, sorted({node.op_type for node in made.graph.node}))
     return files
 
 
