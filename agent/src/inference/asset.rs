@@ -22,13 +22,13 @@ use super::{
     instrument::{self, Instrument},
     limit::{self, Smoothed},
     novelty::Novelty,
-    operating::{Operating, Regime, StaleOf},
+    operating::{Operating, StaleOf},
     raised::Raised,
     ready::Ready,
     reduced::{self, Moments},
     regimes::Regimes,
     remaining::Remaining,
-    second_opinion::{Opinion, SecondOpinion},
+    second_opinion::SecondOpinion,
     seldom,
     service::Service,
     severity::Severity,
@@ -36,6 +36,7 @@ use super::{
     still::{Machine, Stillness},
     stretch::Stretch,
     tail::Tail,
+    verdict::{Signature, Verdict},
     window::{UsableRow, Window},
 };
 use crate::{buffer::Position, config};
@@ -66,43 +67,6 @@ pub(super) struct Scoring {
     pub(super) smoothed: Smoothed,
     pub(super) novelty: Novelty,
     pub(super) second_opinion: Option<SecondOpinion>,
-}
-
-/// The verdict on the newest row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Verdict {
-    /// Start of the row's slot.
-    pub(super) ts: Timestamp,
-    /// Of the row; unknown where it is not configured.
-    pub(super) state: OperatingState,
-    /// Whose weights the row is for; `None` in a state that is not scored.
-    pub(super) regime: Option<Regime>,
-    pub(super) phase: Phase,
-    pub(super) reason: Option<ScoreReason>,
-    pub(super) score: Option<f64>,
-    /// How new the row is for the machine, 0 to 1; there where the score is.
-    pub(super) anomaly: Option<f64>,
-    /// What another model says of it; there where all points have a value.
-    pub(super) opinion: Option<Opinion>,
-    /// Over the limit, after hysteresis; kept while there is no score, since silence is no recovery.
-    pub(super) above: bool,
-    pub(super) quality: Quality,
-    /// First and last record behind it.
-    pub(super) range: Option<(Position, Position)>,
-    /// Indices of the points that contribute most, with their shares.
-    pub(super) shares: Vec<(usize, f64)>,
-    /// Indices of the points that had no part in the score.
-    pub(super) left_out: Vec<usize>,
-}
-
-/// What decides whether a prediction is due at once.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Signature {
-    pub(super) state: OperatingState,
-    pub(super) phase: Phase,
-    pub(super) above: bool,
-    pub(super) alarm: bool,
-    pub(super) reason: Option<ScoreReason>,
 }
 
 /// All that inference remembers of an asset.

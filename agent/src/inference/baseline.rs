@@ -35,7 +35,7 @@ const FALL_LEAST: f64 = -1.0;
 pub(super) const NO_LEAST: f64 = -1e30;
 
 /// The least z-scores of `points` points, of which those with the indices `falling` may fall.
-pub(super) fn least(points: usize, falling: &[usize]) -> Vec<f64> {
+fn least(points: usize, falling: &[usize]) -> Vec<f64> {
     (0..points).map(|point| if falling.contains(&point) { FALL_LEAST } else { NO_LEAST }).collect()
 }
 

@@ -2,13 +2,7 @@
 use hark_protocol::topics::{Name, Quality, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    asset::{AssetState, Verdict},
-    forecast::Prognosis,
-    operating::Regime,
-    report,
-    second_opinion::Opinion,
-};
+use super::{asset::AssetState, forecast::Prognosis, operating::Regime, report, second_opinion::Opinion, verdict::Verdict};
 use crate::buffer::Position;
 
 /// What a condition was judged by.

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     alarms::Condition,
-    asset::{AssetState, Stage, Verdict, micros},
+    asset::{AssetState, Stage, micros},
     collected::Collected,
     evidence::Evidence,
     grid::Row,
     operating::Regime,
     stretch::Judged,
+    verdict::Verdict,
 };
 
 /// The regimes of an asset.

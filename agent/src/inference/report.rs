@@ -7,7 +7,7 @@ use hark_protocol::topics::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    asset::{AssetState, Verdict},
+    asset::AssetState,
     baseline::{Fit, Refusal, Weights},
     bundle::Bundle,
     doubts::Doubts,
@@ -17,6 +17,7 @@ use super::{
     operating::{Operating, Regime},
     second_opinion::SecondOpinion,
     severity,
+    verdict::Verdict,
 };
 use crate::config;
 

@@ -286,8 +286,9 @@ impl AssetRun {
     /// Takes a row to its end: commissioning, score, alarm, prediction, in this order.
     fn row(&mut self, row: Row, shared: &mut Shared, emit: &mut Emit<'_>) {
         self.state.forget_unless_quiet();
-        let running_on = self.state.stillness.running_on(&self.natures);
-        self.state.operating.iter_mut().for_each(|operating| operating.weigh(row.ts, running_on));
+        if let Some(operating) = &mut self.state.operating {
+            operating.weigh(row.ts, self.state.stillness.running_on(&self.natures));
+        }
         if !self.admits(&row, shared, emit) {
             return self.predict(shared, emit);
         }

@@ -21,16 +21,8 @@
 use hark_protocol::topics::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::course::{Course, Learned, RUN_LEAST};
 use crate::config;
-
-/// A point that changed more rarely while it was learned is not judged.
-const CHANGES_LEAST: f64 = 0.1;
-/// Chance of a run of equal readings that is called stuck, as an independent change at each reading has it.
-const CHANCE: f64 = 1e-9;
-/// So many times the longest run that was learned.
-const TIMES_LONGEST: u32 = 10;
-/// No run that is shorter is called stuck.
-const RUN_LEAST: u32 = 30;
 
 /// Units of vibrations: velocity and acceleration, as waveforms have them too.
 const VIBRATIONS: [&str; 4] = ["mm/s", "[g]", "g", "m/s2"];
@@ -109,40 +101,6 @@ pub(super) struct Stillness {
     is_frozen: bool,
     /// The machine stood at the last reading.
     stood: bool,
-}
-
-/// How one point moves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Course {
-    last: Option<f64>,
-    /// Readings in a row with the last value, of the present run of the machine.
-    run: u32,
-    found: Found,
-    learned: Option<Learned>,
-    unsettled: Option<Unsettled>,
-    /// Of a machine that did not run while it was learned: readings where the point is in running too, of so many.
-    stopped: (u32, u32),
-}
-
-/// What was seen of a point while normal was learned.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Learned {
-    readings: u32,
-    changes: u32,
-    /// Longest run of equal readings.
-    longest: u32,
-    low: f64,
-    high: f64,
-}
-
-/// What was seen lately, which a stop would show to be of a machine that had begun to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Unsettled {
-    since: Timestamp,
-    /// From then on.
-    newer: Learned,
-    /// As long before.
-    older: Option<Learned>,
 }
 
 impl Stillness {
@@ -229,85 +187,12 @@ impl Stillness {
     /// All stand. One point alone is not the whole source to someone who asks it for the state.
     fn freezes(&self, nature: Nature, is_told: bool) -> bool {
         let judged = || self.points.iter().filter(|course| course.run_most().is_some());
+        // The first one that moves ends it, as it nearly always does.
+        if !judged().all(Course::stands) {
+            return false;
+        }
         let are_many = judged().nth(1).is_some();
-        judged().all(Course::stands)
-            && if are_many && is_told { true } else { (are_many || nature != Nature::Tells) && judged().all(|course| course.is_within(1.0)) }
-    }
-}
-
-impl Course {
-    /// What was seen for as long as a stop takes to show at least is learned.
-    fn learn(&mut self, ts: Timestamp, seen: Learned, settle_us: i64) {
-        if settle_us == 0 {
-            return Learned::add(&mut self.learned, seen);
-        }
-        let Some(unsettled) = &mut self.unsettled else {
-            self.unsettled = Some(Unsettled { since: ts, newer: seen, older: None });
-            return;
-        };
-        if ts.0.saturating_sub(unsettled.since.0) < settle_us {
-            return unsettled.newer.join(seen);
-        }
-        if let Some(older) = unsettled.older.replace(unsettled.newer) {
-            Learned::add(&mut self.learned, older);
-        }
-        (unsettled.since, unsettled.newer) = (ts, seen);
-    }
-
-    /// Equal readings in a row with which it stands; `None` where it is not judged.
-    fn run_most(&self) -> Option<u32> {
-        let learned = self.learned?;
-        let share = f64::from(learned.changes) / f64::from(learned.readings);
-        // At most some 200, by the least share.
-        let by_chance = if share < 1.0 { (CHANCE.ln() / (1.0 - share).ln()).ceil() as u32 } else { 0 };
-        (share >= CHANGES_LEAST).then(|| by_chance.max(learned.longest.saturating_mul(TIMES_LONGEST)).max(RUN_LEAST))
-    }
-
-    /// It is elsewhere when the machine does not run, unless that was not seen. A kurtosis is at 3 in any noise.
-    fn shows_stops(&self) -> bool {
-        2 * u64::from(self.stopped.0) <= u64::from(self.stopped.1)
-    }
-
-    fn stands(&self) -> bool {
-        self.run_most().is_some_and(|most| self.run >= most)
-    }
-
-    /// It stands no longer than it did while it was learned.
-    fn moves(&self) -> bool {
-        self.learned.is_some_and(|learned| (1..=learned.longest).contains(&self.run))
-    }
-
-    /// It is within what was learned and so many times its span on either side.
-    fn is_within(&self, spans: f64) -> bool {
-        self.learned.zip(self.last).is_some_and(|(learned, value)| {
-            let more = spans * (learned.high - learned.low);
-            (learned.low - more..=learned.high + more).contains(&value)
-        })
-    }
-}
-
-impl Learned {
-    /// One value.
-    fn of(value: f64, changes: bool, run: u32) -> Self {
-        Self { readings: 1, changes: changes.into(), longest: run, low: value, high: value }
-    }
-
-    fn add(to: &mut Option<Self>, more: Self) {
-        match to {
-            Some(learned) => learned.join(more),
-            None => *to = Some(more),
-        }
-    }
-
-    fn join(&mut self, more: Self) {
-        self.readings = self.readings.saturating_add(more.readings);
-        self.changes = self.changes.saturating_add(more.changes);
-        self.longest = self.longest.max(more.longest);
-        (self.low, self.high) = (self.low.min(more.low), self.high.max(more.high));
-    }
-
-    fn never_was_other(self, value: f64) -> bool {
-        self.changes == 0 && self.readings >= RUN_LEAST && self.low == value && self.high == value
+        (are_many && is_told) || ((are_many || nature != Nature::Tells) && judged().all(|course| course.is_within(1.0)))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A source decodes, hands entries to the log, and acknowledges upstream only what is durable there. What it cannot use it counts by cause
 //! ([`counters`]) and acknowledges, so that one bad message holds nothing up.
+mod budget;
 pub mod clock_watch;
 pub mod counters;
 pub mod decode;
