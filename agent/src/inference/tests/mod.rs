@@ -17,6 +17,7 @@ mod silence;
 mod snapshot;
 mod still;
 mod templates;
+mod zone;
 
 use std::{path::PathBuf, time::Duration};
 
