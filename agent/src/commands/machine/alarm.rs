@@ -26,7 +26,7 @@ enum AlarmCommand {
     /// Say that you have seen an alarm, or all of an asset.
     #[command(visible_alias = "acknowledge", after_help = EXIT_CODES)]
     Ack(OnAlarm),
-    /// Silence an alarm, or all of an asset, for a time; it comes back by itself. Nothing stops being watched.
+    /// Silence an alarm, or all of an asset that stand now, for a time; they come back by themselves. Nothing stops being watched, and what is still to come is heard.
     #[command(after_help = EXIT_CODES)]
     Shelve(ShelveArgs),
     /// End the shelving now.
